@@ -1,0 +1,330 @@
+"""The bus: Redis Streams between control and workers. One mechanism for two processes and two hundred machines.
+
+| key | written by | read by |
+|---|---|---|
+| ``tp:cmd:{worker_id}`` | control: one entry a command | that worker, from the start of its life |
+| ``tp:reply:{control_id}`` | workers: one entry a reply | the control process that asked |
+| ``tp:media:{shard}`` | workers: the media events of the shard's sessions | the shard's leaseholder (consumer group) |
+| ``tp:worker:{worker_id}`` | the worker, once a second, with a time to live | control: who is there, what it holds |
+
+Redis may come back empty: keys and groups are made again by whoever needs them, and nothing but time is lost.
+Every stream is trimmed (``*_LOG_MAX``): the oldest entries go first, which costs nothing that is cumulative.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from config.ids import SHARDS, SessionId, WorkerId, shard_of
+from config.logs import get_log
+from relay.messages import (
+    REFUSALS,
+    Command,
+    Event,
+    Message,
+    Refused,
+    Reply,
+    WorkerStatus,
+    decode_command,
+    decode_event,
+    decode_reply,
+    decode_status,
+    encode,
+)
+
+log = get_log("relay.bus")
+
+COMMAND_LOG_MAX: Final = 10_000
+REPLY_LOG_MAX: Final = 10_000
+MEDIA_LOG_MAX: Final = 20_000
+REPLIES_KEPT_MAX: Final = 4_096
+"""Replies a worker remembers, so that a command sent twice is carried out once; the oldest is forgotten first."""
+COMMANDS_AT_ONCE_MAX: Final = 256
+WORKER_TTL_MS: Final = 3_500
+"""A worker that has not told its status for so long is taken for dead."""
+KEY_TTL_S: Final = 120
+_BLOCK_MS: Final = 1_000
+_RETRY_S: Final = 0.25
+_GROUP: Final = "control"
+_CONSUMER: Final = "leaseholder"
+
+
+class WorkerUnreachable(Exception):
+    """A worker did not answer in time; whether it carried the command out is not known."""
+
+
+def _command_key(worker_id: WorkerId) -> str:
+    return f"tp:cmd:{worker_id}"
+
+
+def _reply_key(control_id: str) -> str:
+    return f"tp:reply:{control_id}"
+
+
+def _media_key(shard: int) -> str:
+    return f"tp:media:{shard}"
+
+
+def _worker_key(worker_id: WorkerId) -> str:
+    return f"tp:worker:{worker_id}"
+
+
+class ControlBus:
+    """Control's side: call workers, and find them. Use as an async context manager."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self.control_id = secrets.token_hex(8)
+        self._waiting: dict[bytes, asyncio.Future[Reply]] = {}
+        self._reader: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> ControlBus:
+        self._reader = asyncio.create_task(self._read_replies(), name="bus replies")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        for future in self._waiting.values():
+            future.cancel()
+
+    async def call(self, worker_id: WorkerId, command: Command, timeout_ms: int = 5_000) -> Reply:
+        """Have a worker carry out one command. Raises ``WorkerUnreachable`` after ``timeout_ms``.
+
+        A connection lost on the way is retried within that time under the same command id, so nothing happens twice.
+        """
+        command_id = secrets.token_hex(8).encode()
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[command_id] = future
+        fields: dict[Any, Any] = {"id": command_id, "reply_to": self.control_id, "body": encode(command)}
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                while True:
+                    try:
+                        await self._redis.xadd(
+                            _command_key(worker_id), fields, maxlen=COMMAND_LOG_MAX, approximate=True
+                        )
+                        break
+                    except (RedisError, OSError):
+                        await asyncio.sleep(_RETRY_S)
+                return await future
+        except TimeoutError:
+            raise WorkerUnreachable(f"{worker_id} did not answer {type(command).__name__}") from None
+        finally:
+            self._waiting.pop(command_id, None)
+
+    async def workers(self) -> list[WorkerStatus]:
+        """All workers that have told their status within ``WORKER_TTL_MS``, in order of id."""
+        found: list[WorkerStatus] = []
+        async for key in self._redis.scan_iter(match="tp:worker:*", count=500):
+            value = await self._redis.get(key)
+            if value is not None:
+                try:
+                    found.append(decode_status(value))
+                except msgspec.DecodeError as error:
+                    log.warning("worker status cannot be read", key=key, why=str(error))
+        return sorted(found, key=lambda status: status.worker_id)
+
+    async def _read_replies(self) -> None:
+        key, last = _reply_key(self.control_id), b"0"
+        while True:
+            try:
+                answer: Any = await self._redis.xread({key: last}, count=256, block=_BLOCK_MS)
+                for _, entries in answer or ():
+                    for entry_id, fields in entries:
+                        last = entry_id
+                        self._settle(fields)
+            except (RedisError, OSError) as error:
+                log.warning("bus unreachable, trying again", why=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    def _settle(self, fields: dict[bytes, bytes]) -> None:
+        future = self._waiting.get(fields.get(b"id", b""))
+        if future is None or future.done():
+            return
+        try:
+            future.set_result(decode_reply(fields[b"body"]))
+        except (KeyError, msgspec.DecodeError) as error:
+            future.set_result(Refused(code="internal", message=f"unreadable reply: {error}"))
+
+
+class MediaLog:
+    """The logs of a set of shards, as their leaseholder reads them."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._seen_pending: set[int] = set()
+
+    async def read(self, shards: set[int], block_ms: int = 500) -> list[tuple[int, bytes, Event]]:
+        """Events not yet acknowledged, oldest first per shard: (shard, entry id, event).
+
+        The first read of a shard returns what an earlier leaseholder took but did not acknowledge. Entries that cannot
+        be read are acknowledged, logged and left out. Forget a shard with ``release`` when its lease is lost.
+        """
+        fresh = shards - self._seen_pending
+        for shard in fresh:
+            await self._make_group(shard)
+        events: list[tuple[int, bytes, Event]] = []
+        if fresh:
+            events += await self._read({_media_key(s): "0" for s in fresh}, None)
+            if events:
+                return events  # read "0" again until nothing is pending, then go on with new ones
+            self._seen_pending |= fresh
+        if shards:
+            events += await self._read({_media_key(s): ">" for s in shards}, block_ms)
+        return events
+
+    async def acknowledge(self, entries: list[tuple[int, bytes]]) -> None:
+        """Entries, as (shard, entry id), that need not be seen again."""
+        by_shard: dict[int, list[bytes]] = {}
+        for shard, entry_id in entries:
+            by_shard.setdefault(shard, []).append(entry_id)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for shard, ids in by_shard.items():
+                pipe.xack(_media_key(shard), _GROUP, *ids)
+            await pipe.execute(raise_on_error=False)
+
+    def release(self, shards: set[int]) -> None:
+        """Forget what was read of shards that someone else leads now."""
+        self._seen_pending -= shards
+
+    async def _make_group(self, shard: int) -> None:
+        try:
+            await self._redis.xgroup_create(_media_key(shard), _GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    async def _read(self, keys: dict[str, str], block_ms: int | None) -> list[tuple[int, bytes, Event]]:
+        try:
+            answer: Any = await self._redis.xreadgroup(
+                _GROUP, _CONSUMER, dict(keys), count=512, block=block_ms
+            )
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            self._seen_pending.clear()  # Redis came back empty: groups are made again at the next read
+            return []
+        events: list[tuple[int, bytes, Event]] = []
+        for key, entries in answer or ():
+            shard = int(key.rsplit(b":", 1)[1])
+            for entry_id, fields in entries:
+                try:
+                    events.append((shard, entry_id, decode_event(fields[b"body"])))
+                except (KeyError, msgspec.DecodeError) as error:
+                    log.warning("media event cannot be read", shard=shard, entry=entry_id, why=str(error))
+                    await self.acknowledge([(shard, entry_id)])
+        return events
+
+
+Handler = Callable[[Command], Awaitable[Reply]]
+
+
+class WorkerBus:
+    """A worker's side: take commands, tell events and status. Use as an async context manager."""
+
+    def __init__(self, redis: Redis, worker_id: WorkerId, handler: Handler) -> None:
+        self._redis = redis
+        self._worker_id = worker_id
+        self._handler = handler
+        self._replies: OrderedDict[bytes, asyncio.Task[Reply]] = OrderedDict()
+        self._slots = asyncio.Semaphore(COMMANDS_AT_ONCE_MAX)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reader: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> WorkerBus:
+        self._reader = asyncio.create_task(self._read_commands(), name="bus commands")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        tasks = {self._reader, *self._tasks} - {None}
+        for task in tasks:
+            task.cancel()  # type: ignore[union-attr]
+        await asyncio.gather(*tasks, return_exceptions=True)  # type: ignore[arg-type]
+        try:
+            await self._redis.delete(_worker_key(self._worker_id), _command_key(self._worker_id))
+        except (RedisError, OSError) as error:
+            log.info("bus was gone before the worker", why=str(error))
+
+    async def tell_status(self, status: WorkerStatus) -> None:
+        """Say that this worker lives and what it holds. Raises what redis-py raises."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(_worker_key(self._worker_id), encode(status), px=WORKER_TTL_MS)
+            pipe.expire(_command_key(self._worker_id), KEY_TTL_S)
+            await pipe.execute()
+
+    async def tell_events(self, events: list[Event]) -> None:
+        """Append media events to the logs of their sessions' shards, in order. Raises what redis-py raises."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for event in events:
+                key = _media_key(shard_of(SessionId(event.session_id)))
+                pipe.xadd(key, {"body": encode(event)}, maxlen=MEDIA_LOG_MAX, approximate=True)
+            await pipe.execute()
+
+    async def _read_commands(self) -> None:
+        key, last = _command_key(self._worker_id), b"0"
+        while True:
+            try:
+                answer: Any = await self._redis.xread({key: last}, count=64, block=_BLOCK_MS)
+                for _, entries in answer or ():
+                    for entry_id, fields in entries:
+                        last = entry_id
+                        await self._slots.acquire()
+                        task = asyncio.create_task(self._carry_out(fields))
+                        self._tasks.add(task)
+                        task.add_done_callback(self._finished)
+            except (RedisError, OSError) as error:
+                log.warning("bus unreachable, trying again", why=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+
+    async def _carry_out(self, fields: dict[bytes, bytes]) -> None:
+        command_id, reply_to = fields.get(b"id", b""), fields.get(b"reply_to", b"").decode("ascii", "replace")
+        work = self._replies.get(command_id)
+        if work is None:
+            work = asyncio.create_task(self._answer(fields.get(b"body", b"")))
+            self._replies[command_id] = work
+            while len(self._replies) > REPLIES_KEPT_MAX:
+                self._replies.popitem(last=False)
+        reply = await work
+        entry: dict[Any, Any] = {"id": command_id, "body": encode(reply)}
+        key = _reply_key(reply_to)
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.xadd(key, entry, maxlen=REPLY_LOG_MAX, approximate=True)
+                pipe.expire(key, KEY_TTL_S)
+                await pipe.execute()
+        except (RedisError, OSError) as error:
+            log.warning("reply lost, control will ask again", why=str(error))
+
+    async def _answer(self, body: bytes) -> Reply:
+        try:
+            command = decode_command(body)
+        except msgspec.DecodeError as error:
+            return Refused(code="bad_command", message=str(error))
+        try:
+            return await self._handler(command)
+        except Exception:  # noqa: BLE001 - a fault in one command must not end the worker's command loop
+            session_id = getattr(command, "session_id", None)
+            log.fault("command failed", command=type(command).__name__, session_id=session_id)
+            return Refused(code="internal", message=REFUSALS["internal"])
+
+
+def all_shards() -> set[int]:
+    """Every shard number."""
+    return set(range(SHARDS))
+
+
+__all__ = ["ControlBus", "MediaLog", "Message", "WorkerBus", "WorkerUnreachable", "all_shards"]

@@ -1,0 +1,345 @@
+"""What control and workers say to each other over the bus: commands, replies and media events.
+
+Commands go to one worker and are answered once; they are idempotent by (``room_epoch``, command id), so control may
+send one again after a lost reply. Media events go to the log of the session's shard; they are cumulative or
+idempotent, so that loss, duplication and reordering change nothing that matters. Names of events are past tense.
+
+``epoch`` is a room epoch: it rises when a session's room moves to another worker, and fences the old one.
+Sources name what a track shows (``microphone``, ``camera``, ``screen``), never how it is coded.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+SDP_MAX_CHARS = 64 * 1024
+"""Longest session description taken from a client."""
+
+Source = Literal["microphone", "camera", "screen"]
+SessionKind = Literal["chat", "audio", "video"]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """Base of everything on the bus: immutable, JSON, tagged with its class name."""
+
+
+# --- commands: control → worker ---------------------------------------------------------------------------------
+
+
+class ParticipantSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may join a room. ``pays`` marks the client, ``earns`` the provider."""
+
+    user_id: int
+    public_id: str
+    name: str
+    role: Literal["client", "provider"]
+
+
+class RoomCommand(Message):
+    """A command about one room. Workers refuse one whose epoch is older than the room's (``stale_epoch``)."""
+
+    tenant_id: int
+    session_id: int
+    epoch: int
+
+
+class OpenRoom(RoomCommand):
+    """Make a room. Opening one that exists at the same epoch changes nothing and succeeds."""
+
+    session_public_id: str
+    kind: SessionKind
+    participants: tuple[ParticipantSpec, ...]
+    granted_live_ms: int
+    video_codecs: tuple[str, ...] = ("VP8", "H264")
+    """Codecs that the tenant allows, best first."""
+
+
+class Negotiate(RoomCommand):
+    """A participant's offer (RFC 8829). The answer comes back in ``Negotiated``.
+
+    ``sources`` says what each offered m-line sends (mid → source); the same m-line receives the other side's track of
+    that source. A first offer makes the participant's transport; later ones on the same transport renegotiate or
+    restart ICE; ``fresh`` says that the page made a new RTCPeerConnection, so the old transport is closed.
+    """
+
+    user_id: int
+    sdp: str
+    sources: dict[str, Source]
+    fresh: bool = True
+
+
+class SetGrant(RoomCommand):
+    """The cumulative billable time that is paid for; never lowered (the larger of old and new holds)."""
+
+    granted_live_ms: int
+
+
+class DeclareState(RoomCommand):
+    """What a participant says of its own sources: muted microphone, camera off. The clock runs on (02)."""
+
+    user_id: int
+    muted: dict[Source, bool]
+
+
+class StartRecording(RoomCommand):
+    """Spool the room's media from now on. Needs every participant's stored consent: control's duty to check."""
+
+    recording_public_id: str
+    key_id: str
+    wrapped_key: bytes
+    """The recording's data key, wrapped by the master key ``key_id`` (``config.keys``)."""
+
+
+class StopRecording(RoomCommand):
+    """End the spool of the recording; the call goes on."""
+
+    recording_public_id: str
+
+
+class CloseRoom(RoomCommand):
+    """Close all transports and end spool and evidence. Answered by ``RoomClosed`` also when already closed."""
+
+    reason: str
+
+
+Command = OpenRoom | Negotiate | SetGrant | DeclareState | StartRecording | StopRecording | CloseRoom
+
+
+# --- replies: worker → control ----------------------------------------------------------------------------------
+
+
+class Done(Message):
+    """The command was carried out and has nothing to tell."""
+
+
+class ReceivedTrack(msgspec.Struct, frozen=True, kw_only=True):
+    """What an m-line of the answer carries towards the page: whose track, of which source."""
+
+    mid: str
+    user_id: int
+    participant: str
+    """The public id of the user that sends it."""
+    source: Source
+
+
+class Negotiated(Message):
+    """The worker's answer to an offer."""
+
+    sdp: str
+    tracks: tuple[ReceivedTrack, ...]
+
+
+class Closed(Message):
+    """The room is closed. ``live_ms`` is final: the worker forwards nothing more for this epoch."""
+
+    live_ms: int
+    evidence_seq: int
+
+
+class Refused(Message):
+    """The command was not carried out. ``code`` is one of ``REFUSALS``."""
+
+    code: str
+    message: str
+
+
+REFUSALS: dict[str, str] = {
+    "unknown_room": "no such room on this worker",
+    "unknown_participant": "that user is no participant of the room",
+    "stale_epoch": "the room has moved on to another worker",
+    "bad_sdp": "the session description cannot be read or asks for what is not offered",
+    "bad_command": "the command cannot be read",
+    "worker_full": "the worker takes no more rooms",
+    "worker_draining": "the worker is being drained",
+    "already_recording": "the room is being recorded under another recording id",
+    "spool_failed": "the spool cannot be written",
+    "internal": "the worker met a fault; it is in its log",
+}
+
+Reply = Done | Negotiated | Closed | Refused
+
+
+# --- media events: worker → the session's shard log ---------------------------------------------------------------
+
+
+class ParticipantEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """One side of a room at the moment of a ``MediaEvidence``."""
+
+    user_id: int
+    connected: bool
+    """STUN consent, RTP or RTCP was seen within the liveness window."""
+    last_rtp_ms: int | None = None
+    """Age of the newest RTP packet from this side; None: none yet."""
+    muted: dict[Source, bool] = {}
+    forwarded_packets: int = 0
+    """Packets from this side forwarded to the other, in total."""
+    rtt_ms: float | None = None
+    loss_up: float = 0.0
+    """Share of this side's packets that did not arrive in the last second, 0–1."""
+    loss_down: float = 0.0
+    """Share of packets towards this side that it reports lost, 0–1."""
+    jitter_ms: float = 0.0
+    bitrate_up_bps: int = 0
+    bitrate_down_bps: int = 0
+    score: int = 5
+    """Connection quality 1 (unusable) to 5 (good)."""
+
+
+class MediaEvent(Message):
+    """Something that happened in a room; ``at_ms`` is the worker's wall clock, for people, never for billing."""
+
+    tenant_id: int
+    session_id: int
+    epoch: int
+    worker_id: str
+    at_ms: int
+
+
+class MediaEvidence(MediaEvent):
+    """How long media has flowed both ways, in total for this epoch, on the worker's monotonic clock.
+
+    Sent once a second while the room is open and once more, ``final``, when it closes. Cumulative: of two, the one with
+    the greater ``seq`` counts, and ``live_ms`` never falls.
+    """
+
+    seq: int
+    live_ms: int
+    granted_live_ms: int
+    running: bool
+    """Whether the clock runs at this moment."""
+    final: bool = False
+    participants: tuple[ParticipantEvidence, ...] = ()
+
+
+class ParticipantConnected(MediaEvent):
+    """DTLS is up for a participant's transport; ``connect_ms`` counts from its first offer."""
+
+    user_id: int
+    connect_ms: int
+
+
+class ParticipantDisconnected(MediaEvent):
+    """A participant's transport was closed or fell silent for longer than the liveness window."""
+
+    user_id: int
+    reason: Literal["closed", "timeout", "failed", "replaced"]
+
+
+class MediaStarted(MediaEvent):
+    """The first packet was forwarded in each direction: the billable clock runs from here."""
+
+
+class MediaInterrupted(MediaEvent):
+    """One side has been gone for longer than the liveness window: the clock stands still."""
+
+    user_id: int
+
+
+class MediaResumed(MediaEvent):
+    """Both sides are back: the clock runs again."""
+
+
+class TrackStarted(MediaEvent):
+    """The first packet of a published source arrived."""
+
+    user_id: int
+    source: Source
+    codec: str
+
+
+class GrantUsedUp(MediaEvent):
+    """``live_ms`` reached ``granted_live_ms``: the gate is closed, nothing is forwarded until the grant is raised."""
+
+    live_ms: int
+
+
+class RecordingStarted(MediaEvent):
+    """The spool of a recording is being written."""
+
+    recording_public_id: str
+
+
+class RecordingStopped(MediaEvent):
+    """The spool of a recording has been closed."""
+
+    recording_public_id: str
+
+
+class RoomClosed(MediaEvent):
+    """The room is gone from its worker; ``live_ms`` is final for this epoch."""
+
+    reason: str
+    live_ms: int
+
+
+Event = (
+    MediaEvidence
+    | ParticipantConnected
+    | ParticipantDisconnected
+    | MediaStarted
+    | MediaInterrupted
+    | MediaResumed
+    | TrackStarted
+    | GrantUsedUp
+    | RecordingStarted
+    | RecordingStopped
+    | RoomClosed
+)
+
+
+# --- worker registry ----------------------------------------------------------------------------------------------
+
+
+class WorkerStatus(Message):
+    """What a worker tells of itself once a second; control places rooms on what it finds here."""
+
+    worker_id: str
+    pid: int
+    host: str
+    addresses: tuple[str, ...]
+    port: int
+    plane: Literal["python", "native"]
+    plane_reason: str
+    ops_url: str
+    rooms: tuple[tuple[int, int], ...]
+    """(session_id, epoch) of each room held: what control learns back after Redis came up empty."""
+    load: float
+    """Share of one core in use, 0–1."""
+    draining: bool
+    started_at_ms: int
+    at_ms: int
+    version: str
+
+
+_encoder = msgspec.json.Encoder()
+_command = msgspec.json.Decoder(Command)
+_reply = msgspec.json.Decoder(Reply)
+_event = msgspec.json.Decoder(Event)
+_status = msgspec.json.Decoder(WorkerStatus)
+
+
+def encode(message: Message) -> bytes:
+    """JSON bytes of any message."""
+    return _encoder.encode(message)
+
+
+def decode_command(data: bytes) -> Command:
+    """Raises ``msgspec.DecodeError`` (or its ``ValidationError``) on anything malformed, as do the others."""
+    return _command.decode(data)
+
+
+def decode_reply(data: bytes) -> Reply:
+    """The reply in ``data``."""
+    return _reply.decode(data)
+
+
+def decode_event(data: bytes) -> Event:
+    """The media event in ``data``."""
+    return _event.decode(data)
+
+
+def decode_status(data: bytes) -> WorkerStatus:
+    """The worker status in ``data``."""
+    return _status.decode(data)

@@ -1,0 +1,291 @@
+"""The ``Plane``: everything that happens per packet, behind integer handles.
+
+A plane owns the media sockets, SRTP, the tables of streams and routes, packet caches and counters. It knows nothing of
+rooms, people or money: Python above it decides, and says so by opening handles, setting routes and gates. Two planes
+share this interface and its tests: the pure-Python one (``relay.plane_python``) and a native one.
+
+One packet: the socket is readable → ``drain`` takes a batch: classify (RFC 7983), unprotect, look up the stream by
+(transport, SSRC), note arrival for transport-cc and reports, unwrap RTX, drop duplicates, put it in the stream's cache,
+append it to the spool when recorded, and for each route of the stream whose gate is open rewrite header fields
+and extensions, protect and queue; the batch is sent before ``drain`` returns. What is not forwarded media comes
+up as ``Upcall`` tuples: STUN, DTLS, RTCP, RTP of streams that nobody announced yet.
+
+Rules: nothing here awaits, raises on remote bytes, or logs per packet; every drop is counted under a ``DropReason``.
+All methods are for the worker's one thread. Times are ``CLOCK_MONOTONIC`` nanoseconds.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, NewType, Protocol
+
+TransportHandle = NewType("TransportHandle", int)
+StreamHandle = NewType("StreamHandle", int)
+RouteHandle = NewType("RouteHandle", int)
+GateHandle = NewType("GateHandle", int)
+SocketHandle = NewType("SocketHandle", int)
+Address = tuple[str, int]
+"""(host, port) as the socket module spells it; IPv6 in its plain form without scope."""
+
+
+class DropReason(enum.Enum):
+    """Why a datagram or a packet went no further. One counter each, exported as a metric."""
+
+    EMPTY = "empty"
+    TOO_LARGE = "too_large"
+    UNKNOWN_KIND = "unknown_kind"
+    UNKNOWN_ADDRESS = "unknown_address"
+    MALFORMED_RTP = "malformed_rtp"
+    MALFORMED_RTCP = "malformed_rtcp"
+    NO_KEYS = "no_keys"
+    UNPROTECT_FAILED = "unprotect_failed"
+    REPLAYED = "replayed"
+    UNKNOWN_SSRC = "unknown_ssrc"
+    STREAMS_FULL = "streams_full"
+    DUPLICATE = "duplicate"
+    PADDING_ONLY = "padding_only"
+    RTX_WITHOUT_STREAM = "rtx_without_stream"
+    GATE_CLOSED = "gate_closed"
+    WAITING_FOR_KEY_FRAME = "waiting_for_key_frame"
+    PAYLOAD_TYPE_UNMAPPED = "payload_type_unmapped"
+    NO_REMOTE_ADDRESS = "no_remote_address"
+    PROTECT_FAILED = "protect_failed"
+    SEND_FAILED = "send_failed"
+    SPOOL_FULL = "spool_full"
+    UPCALL_QUEUE_FULL = "upcall_queue_full"
+
+
+class UpcallKind(enum.IntEnum):
+    """What a datagram that is not forwarded media turned out to be."""
+
+    STUN = 1
+    DTLS = 2
+    RTCP = 3
+    """Decrypted compound RTCP from a transport."""
+    UNKNOWN_RTP = 4
+    """Decrypted RTP of an SSRC with no stream: Python reads mid/rid/payload type and may add one."""
+    KEY_FRAME_WANTED = 5
+    """A route waits for a key frame of ``stream`` (rate limited by the plane to one per 200 ms and stream)."""
+
+
+class Upcall(NamedTuple):
+    """One thing for Python to handle."""
+
+    kind: UpcallKind
+    transport: int
+    """``TransportHandle``; 0 where the datagram belongs to none yet (STUN, early DTLS)."""
+    socket: int
+    address: Address
+    data: bytes
+    arrival_ns: int
+    stream: int = 0
+
+
+class SrtpProfile(enum.Enum):
+    """DTLS-SRTP protection profiles (RFC 5764, RFC 7714): OpenSSL name, key bytes, salt bytes."""
+
+    AEAD_AES_128_GCM = ("SRTP_AEAD_AES_128_GCM", 16, 12)
+    AEAD_AES_256_GCM = ("SRTP_AEAD_AES_256_GCM", 32, 12)
+    AES128_CM_SHA1_80 = ("SRTP_AES128_CM_SHA1_80", 16, 14)
+
+    @property
+    def openssl_name(self) -> str:
+        return self.value[0]
+
+    @property
+    def key_bytes(self) -> int:
+        return self.value[1]
+
+    @property
+    def salt_bytes(self) -> int:
+        return self.value[2]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """A stream that a transport receives: one SSRC, or one simulcast layer of a source."""
+
+    ssrc: int
+    kind: str
+    """``audio`` or ``video``."""
+    codecs: dict[int, str]
+    """Payload type → codec name as in SDP (``opus``, ``VP8``, ``H264``); what the sender may switch among."""
+    clock_rate: int
+    rtx_ssrc: int | None = None
+    rtx_payload_types: dict[int, int] = field(default_factory=dict)
+    """RTX payload type → the payload type that it repairs (apt)."""
+    nack: bool = False
+    """Ask for packets that are missing (RFC 4585)."""
+    transport_cc_id: int | None = None
+    """Id of the transport-wide sequence number extension on this transport."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """Forwarding of one stream to one subscriber transport."""
+
+    ssrc: int
+    rtx_ssrc: int | None
+    payload_types: dict[int, int]
+    """Publisher's payload type → subscriber's; packets of unmapped types are dropped."""
+    rtx_payload_types: dict[int, int] = field(default_factory=dict)
+    """Subscriber's payload type → its RTX payload type; without one a lost packet is sent again as it was."""
+    extension_ids: dict[int, int] = field(default_factory=dict)
+    """Publisher's extension id → subscriber's; extensions not in it are left out."""
+    set_extensions: dict[int, bytes] = field(default_factory=dict)
+    """Subscriber's extension id → a constant value that every packet carries (mid)."""
+    wait_for_key_frame: bool = False
+
+
+@dataclass(slots=True)
+class StreamCounters:
+    """What a stream has received, in totals; the base of receiver reports (RFC 3550 §6.4.1) and of quality."""
+
+    packets: int = 0
+    bytes: int = 0
+    highest_sequence: int = 0
+    """Extended: cycles in the upper 16 bits."""
+    first_sequence: int = 0
+    unique_packets: int = 0
+    """Packets that arrived for the first time, repaired ones included."""
+    repaired: int = 0
+    nacks_sent: int = 0
+    jitter: float = 0.0
+    """Interarrival jitter in RTP time units (RFC 3550 A.8)."""
+    key_frames: int = 0
+    last_arrival_ns: int = 0
+    last_timestamp: int = 0
+
+
+@dataclass(slots=True)
+class RouteCounters:
+    """What a route has sent, in totals; the base of sender reports."""
+
+    packets: int = 0
+    octets: int = 0
+    """Payload octets, as sender reports count them."""
+    retransmitted: int = 0
+    not_in_cache: int = 0
+    last_timestamp: int = 0
+    """RTP timestamp of the newest packet sent, on the subscriber's timeline."""
+    last_sent_ns: int = 0
+    sequence: int = 0
+
+
+SpoolSink = Callable[[StreamHandle, int, bytes], None]
+"""(stream, arrival_ns, RTP packet): a packet accepted for forwarding, RTX unwrapped, in arrival order, unencrypted
+and unpadded. Must not block."""
+
+
+class Plane(Protocol):
+    """See the module's docstring. Handles are positive and never used again within a plane's life."""
+
+    name: str
+    """``python`` or ``native``."""
+
+    # sockets
+    def bind(self, address: Address) -> tuple[SocketHandle, Address]:
+        """Bind a non-blocking UDP socket; returns it and the address it got. Raises OSError."""
+        ...
+
+    def fileno(self, socket: SocketHandle) -> int:
+        """For ``loop.add_reader``."""
+        ...
+
+    def drain(self, now_ns: int, *, batch_max: int = 256) -> list[Upcall]:
+        """Take up to ``batch_max`` datagrams per socket, forward media, send the batch; return the rest."""
+        ...
+
+    def send(self, socket: SocketHandle, address: Address, datagrams: Sequence[bytes]) -> None:
+        """Send as they are (STUN, DTLS). What the socket will not take is dropped and counted."""
+        ...
+
+    def next_timer_ns(self) -> int | None:
+        """When ``run_timers`` wants to be called next: NACKs, feedback, paced sends. None: no need."""
+        ...
+
+    def run_timers(self, now_ns: int) -> list[Upcall]:
+        """Send what is due: NACKs and their repeats, transport-cc feedback, timed sends."""
+        ...
+
+    # transports
+    def add_transport(self) -> TransportHandle: ...
+
+    def map_address(self, transport: TransportHandle, socket: SocketHandle, address: Address) -> None:
+        """Datagrams from ``address`` on ``socket`` belong to ``transport`` from now on (bounded per transport;
+        the address unused for longest is forgotten first)."""
+        ...
+
+    def set_remote(self, transport: TransportHandle, socket: SocketHandle, address: Address) -> None:
+        """Where media for the transport goes."""
+        ...
+
+    def set_keys(
+        self, transport: TransportHandle, profile: SrtpProfile, receive_key: bytes, send_key: bytes
+    ) -> None:
+        """Master key followed by salt, each way (RFC 5764 §4.2)."""
+        ...
+
+    def remove_transport(self, transport: TransportHandle) -> None:
+        """With its addresses, streams and routes."""
+        ...
+
+    def last_heard_ns(self, transport: TransportHandle) -> int:
+        """Arrival of the newest authenticated RTP or RTCP packet; 0: none."""
+        ...
+
+    def send_rtcp(self, transport: TransportHandle, compound: bytes) -> None:
+        """Protect and send one compound (or reduced-size, RFC 5506) RTCP packet."""
+        ...
+
+    # streams and routes
+    def add_stream(self, transport: TransportHandle, spec: StreamSpec) -> StreamHandle: ...
+    def update_stream(self, stream: StreamHandle, spec: StreamSpec) -> None: ...
+    def remove_stream(self, stream: StreamHandle) -> None: ...
+    def stream_counters(self, stream: StreamHandle) -> StreamCounters: ...
+
+    def add_route(
+        self, stream: StreamHandle, transport: TransportHandle, gate: GateHandle, spec: RouteSpec
+    ) -> RouteHandle:
+        """Forward ``stream`` to ``transport`` while ``gate`` is open."""
+        ...
+
+    def update_route(self, route: RouteHandle, spec: RouteSpec) -> None: ...
+    def switch_route(self, route: RouteHandle, stream: StreamHandle) -> None:
+        """Take another stream (layer, or a republished source) from its next key frame on, sequence numbers and
+        timestamps continuous for the subscriber."""
+        ...
+
+    def remove_route(self, route: RouteHandle) -> None: ...
+    def route_counters(self, route: RouteHandle) -> RouteCounters: ...
+    def map_timestamp(self, route: RouteHandle, timestamp: int) -> int:
+        """A publisher's RTP timestamp on the subscriber's timeline (to translate sender reports)."""
+        ...
+
+    def resend(self, route: RouteHandle, sequences: Sequence[int], now_ns: int) -> list[int]:
+        """Answer a NACK from the cache, over RTX where negotiated; returns what the cache did not hold.
+        A packet is sent again at most once per round-trip time."""
+        ...
+
+    # gates
+    def add_gate(self, *, open: bool) -> GateHandle: ...
+    def set_gate(self, gate: GateHandle, *, open: bool) -> None: ...
+    def gate_counters(self, gate: GateHandle) -> dict[StreamHandle, int]:
+        """Packets forwarded through the gate so far, per publisher's stream."""
+        ...
+
+    def remove_gate(self, gate: GateHandle) -> None: ...
+
+    # recording
+    def set_spool(self, stream: StreamHandle, sink: SpoolSink | None) -> None: ...
+
+    # timed sends, for a pacer
+    def send_at(self, route: RouteHandle, packet: bytes, at_ns: int) -> None:
+        """Queue one already rewritten, unencrypted packet for its time (bounded; the oldest goes out at once)."""
+        ...
+
+    # observation
+    def drops(self) -> dict[DropReason, int]: ...
+    def close(self) -> None: ...
