@@ -206,9 +206,7 @@ class MediaLog:
 
     async def _read(self, keys: dict[str, str], block_ms: int | None) -> list[tuple[int, bytes, Event]]:
         try:
-            answer: Any = await self._redis.xreadgroup(
-                _GROUP, _CONSUMER, dict(keys), count=512, block=block_ms
-            )
+            answer: Any = await self._redis.xreadgroup(_GROUP, _CONSUMER, dict(keys), count=512, block=block_ms)
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise

@@ -314,9 +314,9 @@ class WorkerStatus(Message):
 
 
 _encoder = msgspec.json.Encoder()
-_command = msgspec.json.Decoder(Command)
-_reply = msgspec.json.Decoder(Reply)
-_event = msgspec.json.Decoder(Event)
+_command: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+_reply: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+_event: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _status = msgspec.json.Decoder(WorkerStatus)
 
 

@@ -222,9 +222,7 @@ class Plane(Protocol):
         """Where media for the transport goes."""
         ...
 
-    def set_keys(
-        self, transport: TransportHandle, profile: SrtpProfile, receive_key: bytes, send_key: bytes
-    ) -> None:
+    def set_keys(self, transport: TransportHandle, profile: SrtpProfile, receive_key: bytes, send_key: bytes) -> None:
         """Master key followed by salt, each way (RFC 5764 §4.2)."""
         ...
 
