@@ -127,7 +127,7 @@ class ControlBus:
         found: list[WorkerStatus] = []
         async for key in self._redis.scan_iter(match="tp:worker:*", count=500):
             value = await self._redis.get(key)
-            if value is not None:
+            if isinstance(value, bytes):
                 try:
                     found.append(decode_status(value))
                 except msgspec.DecodeError as error:
@@ -206,7 +206,8 @@ class MediaLog:
 
     async def _read(self, keys: dict[str, str], block_ms: int | None) -> list[tuple[int, bytes, Event]]:
         try:
-            answer: Any = await self._redis.xreadgroup(_GROUP, _CONSUMER, dict(keys), count=512, block=block_ms)
+            streams: dict[Any, Any] = dict(keys)
+            answer: Any = await self._redis.xreadgroup(_GROUP, _CONSUMER, streams, count=512, block=block_ms)
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise

@@ -37,7 +37,7 @@ class ParticipantSpec(msgspec.Struct, frozen=True, kw_only=True):
     role: Literal["client", "provider"]
 
 
-class RoomCommand(Message):
+class RoomCommand(Message, frozen=True, kw_only=True):
     """A command about one room. Workers refuse one whose epoch is older than the room's (``stale_epoch``)."""
 
     tenant_id: int
@@ -45,7 +45,7 @@ class RoomCommand(Message):
     epoch: int
 
 
-class OpenRoom(RoomCommand):
+class OpenRoom(RoomCommand, frozen=True, kw_only=True):
     """Make a room. Opening one that exists at the same epoch changes nothing and succeeds."""
 
     session_public_id: str
@@ -56,7 +56,7 @@ class OpenRoom(RoomCommand):
     """Codecs that the tenant allows, best first."""
 
 
-class Negotiate(RoomCommand):
+class Negotiate(RoomCommand, frozen=True, kw_only=True):
     """A participant's offer (RFC 8829). The answer comes back in ``Negotiated``.
 
     ``sources`` says what each offered m-line sends (mid → source); the same m-line receives the other side's track of
@@ -70,20 +70,20 @@ class Negotiate(RoomCommand):
     fresh: bool = True
 
 
-class SetGrant(RoomCommand):
+class SetGrant(RoomCommand, frozen=True, kw_only=True):
     """The cumulative billable time that is paid for; never lowered (the larger of old and new holds)."""
 
     granted_live_ms: int
 
 
-class DeclareState(RoomCommand):
+class DeclareState(RoomCommand, frozen=True, kw_only=True):
     """What a participant says of its own sources: muted microphone, camera off. The clock runs on (02)."""
 
     user_id: int
     muted: dict[Source, bool]
 
 
-class StartRecording(RoomCommand):
+class StartRecording(RoomCommand, frozen=True, kw_only=True):
     """Spool the room's media from now on. Needs every participant's stored consent: control's duty to check."""
 
     recording_public_id: str
@@ -92,13 +92,13 @@ class StartRecording(RoomCommand):
     """The recording's data key, wrapped by the master key ``key_id`` (``config.keys``)."""
 
 
-class StopRecording(RoomCommand):
+class StopRecording(RoomCommand, frozen=True, kw_only=True):
     """End the spool of the recording; the call goes on."""
 
     recording_public_id: str
 
 
-class CloseRoom(RoomCommand):
+class CloseRoom(RoomCommand, frozen=True, kw_only=True):
     """Close all transports and end spool and evidence. Answered by ``RoomClosed`` also when already closed."""
 
     reason: str
@@ -110,7 +110,7 @@ Command = OpenRoom | Negotiate | SetGrant | DeclareState | StartRecording | Stop
 # --- replies: worker → control ----------------------------------------------------------------------------------
 
 
-class Done(Message):
+class Done(Message, frozen=True, kw_only=True):
     """The command was carried out and has nothing to tell."""
 
 
@@ -124,21 +124,21 @@ class ReceivedTrack(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
 
 
-class Negotiated(Message):
+class Negotiated(Message, frozen=True, kw_only=True):
     """The worker's answer to an offer."""
 
     sdp: str
     tracks: tuple[ReceivedTrack, ...]
 
 
-class Closed(Message):
+class Closed(Message, frozen=True, kw_only=True):
     """The room is closed. ``live_ms`` is final: the worker forwards nothing more for this epoch."""
 
     live_ms: int
     evidence_seq: int
 
 
-class Refused(Message):
+class Refused(Message, frozen=True, kw_only=True):
     """The command was not carried out. ``code`` is one of ``REFUSALS``."""
 
     code: str
@@ -187,7 +187,7 @@ class ParticipantEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """Connection quality 1 (unusable) to 5 (good)."""
 
 
-class MediaEvent(Message):
+class MediaEvent(Message, frozen=True, kw_only=True):
     """Something that happened in a room; ``at_ms`` is the worker's wall clock, for people, never for billing."""
 
     tenant_id: int
@@ -197,7 +197,7 @@ class MediaEvent(Message):
     at_ms: int
 
 
-class MediaEvidence(MediaEvent):
+class MediaEvidence(MediaEvent, frozen=True, kw_only=True):
     """How long media has flowed both ways, in total for this epoch, on the worker's monotonic clock.
 
     Sent once a second while the room is open and once more, ``final``, when it closes. Cumulative: of two, the one with
@@ -213,35 +213,35 @@ class MediaEvidence(MediaEvent):
     participants: tuple[ParticipantEvidence, ...] = ()
 
 
-class ParticipantConnected(MediaEvent):
+class ParticipantConnected(MediaEvent, frozen=True, kw_only=True):
     """DTLS is up for a participant's transport; ``connect_ms`` counts from its first offer."""
 
     user_id: int
     connect_ms: int
 
 
-class ParticipantDisconnected(MediaEvent):
+class ParticipantDisconnected(MediaEvent, frozen=True, kw_only=True):
     """A participant's transport was closed or fell silent for longer than the liveness window."""
 
     user_id: int
     reason: Literal["closed", "timeout", "failed", "replaced"]
 
 
-class MediaStarted(MediaEvent):
+class MediaStarted(MediaEvent, frozen=True, kw_only=True):
     """The first packet was forwarded in each direction: the billable clock runs from here."""
 
 
-class MediaInterrupted(MediaEvent):
+class MediaInterrupted(MediaEvent, frozen=True, kw_only=True):
     """One side has been gone for longer than the liveness window: the clock stands still."""
 
     user_id: int
 
 
-class MediaResumed(MediaEvent):
+class MediaResumed(MediaEvent, frozen=True, kw_only=True):
     """Both sides are back: the clock runs again."""
 
 
-class TrackStarted(MediaEvent):
+class TrackStarted(MediaEvent, frozen=True, kw_only=True):
     """The first packet of a published source arrived."""
 
     user_id: int
@@ -249,25 +249,25 @@ class TrackStarted(MediaEvent):
     codec: str
 
 
-class GrantUsedUp(MediaEvent):
+class GrantUsedUp(MediaEvent, frozen=True, kw_only=True):
     """``live_ms`` reached ``granted_live_ms``: the gate is closed, nothing is forwarded until the grant is raised."""
 
     live_ms: int
 
 
-class RecordingStarted(MediaEvent):
+class RecordingStarted(MediaEvent, frozen=True, kw_only=True):
     """The spool of a recording is being written."""
 
     recording_public_id: str
 
 
-class RecordingStopped(MediaEvent):
+class RecordingStopped(MediaEvent, frozen=True, kw_only=True):
     """The spool of a recording has been closed."""
 
     recording_public_id: str
 
 
-class RoomClosed(MediaEvent):
+class RoomClosed(MediaEvent, frozen=True, kw_only=True):
     """The room is gone from its worker; ``live_ms`` is final for this epoch."""
 
     reason: str
@@ -292,7 +292,7 @@ Event = (
 # --- worker registry ----------------------------------------------------------------------------------------------
 
 
-class WorkerStatus(Message):
+class WorkerStatus(Message, frozen=True, kw_only=True):
     """What a worker tells of itself once a second; control places rooms on what it finds here."""
 
     worker_id: str
