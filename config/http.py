@@ -10,7 +10,6 @@ table makes the OpenAPI document. Wire errors have one shape::
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -217,10 +216,9 @@ async def errors(
         return web.json_response(ApiError(error.status, code, error.reason).body(request_id), status=error.status)
     except (asyncio.CancelledError, ConnectionResetError):
         raise
-    except Exception:  # noqa: BLE001 - the boundary: logged once with its id, and never shown to the client
+    except Exception:
         log.fault("request failed", request_id=request_id, method=request.method, path=request.path)
-        refusal = ApiError(500, "internal", "Something went wrong on our side. It has been logged.")
-        with contextlib.suppress(AttributeError):
-            if request.transport is None:
-                raise
-        return web.json_response(refusal.body(request_id), status=500)
+        if request.transport is None:
+            raise
+        fault = ApiError(500, "internal", "Something went wrong on our side. It has been logged.")
+        return web.json_response(fault.body(request_id), status=500)

@@ -1,0 +1,430 @@
+"""Everything that clients say to the server and hear from it: REST bodies and views, Socket.IO messages and events.
+
+This module is the source of docs/protocol.md and of the OpenAPI document. Money is an integer in minor units with its
+currency beside it; durations are milliseconds; times are Unix milliseconds; ids are opaque public ids.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from config.http import Body, View
+from relay.messages import SDP_MAX_CHARS, SessionKind, Source
+
+CHAT_MAX_CHARS = 4_000
+NAME_MAX_CHARS = 200
+
+PublicIdText = Annotated[str, Field(pattern=r"^[a-z]{3}_[0-9a-z]{20}$")]
+RequestKey = Annotated[str, Field(min_length=8, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+"""A client-made idempotency key: the same key with the same content has one effect, however often it is sent."""
+
+SessionState = Literal[
+    "requested",
+    "ringing",
+    "accepted",
+    "connecting",
+    "active",
+    "interrupted",
+    "ended",
+    "declined",
+    "missed",
+    "cancelled",
+    "expired",
+    "failed",
+]
+EndReason = Literal[
+    "client_left",
+    "provider_left",
+    "balance_exhausted",
+    "dropped",
+    "never_connected",
+    "provider_declined",
+    "no_answer",
+    "client_cancelled",
+    "server_error",
+]
+Presence = Literal["online", "busy", "away", "offline"]
+RecordingState = Literal["off", "waiting_for_consent", "recording", "stopped", "failed"]
+
+
+# --- REST: sign-in and people -------------------------------------------------------------------------------------
+
+
+class Login(Body):
+    """POST /api/v1/auth/login"""
+
+    email: Annotated[str, Field(min_length=3, max_length=254)]
+    password: Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+class UserView(View):
+    """A user, as others may see them."""
+
+    id: str
+    name: str
+    role: Literal["client", "provider", "compliance", "finance", "admin"]
+    headline: str | None = None
+    avatar_hue: int = 0
+    """0–359: the colour of the avatar with initials."""
+
+
+class MeView(View):
+    """GET /api/v1/me: the caller."""
+
+    user: UserView
+    email: str
+    currency: str
+    available: bool | None = None
+    """Providers: whether they take calls."""
+
+
+class SignedIn(View):
+    """An access token (JWT) and whose it is. Send it as ``Authorization: Bearer …`` and in the Socket.IO auth."""
+
+    access_token: str
+    expires_at_ms: int
+    me: MeView
+
+
+class DemoAccount(View):
+    """GET /api/v1/demo/accounts (404 unless the installation is a demo)"""
+
+    email: str
+    password: str
+    name: str
+    role: str
+    note: str
+
+
+class DemoAccounts(View):
+    """All demo accounts."""
+
+    accounts: list[DemoAccount]
+
+
+class RateView(View):
+    """What a minute of one kind costs. The rate shown at request applies to the end."""
+
+    kind: SessionKind
+    minor_per_minute: int
+    currency: str
+
+
+class ProviderView(View):
+    """A provider in the list."""
+
+    user: UserView
+    presence: Presence
+    rates: list[RateView]
+
+
+class Providers(View):
+    """GET /api/v1/providers"""
+
+    providers: list[ProviderView]
+
+
+class SetAvailability(Body):
+    """PUT /api/v1/me/availability (providers)"""
+
+    available: bool
+
+
+# --- REST: sessions -----------------------------------------------------------------------------------------------
+
+
+class ConsentText(View):
+    """GET /api/v1/consent: what a participant agrees to when a session is recorded."""
+
+    version: str
+    text: str
+
+
+class Consent(Body):
+    """A participant's answer to the consent text of that version."""
+
+    version: Annotated[str, Field(min_length=1, max_length=40)]
+    accepted: bool
+
+
+class RequestSession(Body):
+    """POST /api/v1/sessions, and ``session.request``"""
+
+    provider_id: PublicIdText
+    kind: Literal["audio", "video"]
+    consent: Consent
+    request_key: RequestKey
+
+
+class AcceptSession(Body):
+    """POST /api/v1/sessions/{id}/accept, and ``session.accept``"""
+
+    consent: Consent
+
+
+class SessionView(View):
+    """One session, as its participants see it. Sent whole at every change (``session.updated``)."""
+
+    id: str
+    kind: SessionKind
+    state: SessionState
+    end_reason: EndReason | None = None
+    client: UserView
+    provider: UserView
+    rate: RateView
+    recording: RecordingState
+    recording_id: str | None = None
+    room_epoch: int = 0
+    """0 until a room is open; a rise means that a new RTCPeerConnection is needed."""
+    requested_at_ms: int
+    ring_until_ms: int | None = None
+    accepted_at_ms: int | None = None
+    started_at_ms: int | None = None
+    """When media first flowed both ways."""
+    ended_at_ms: int | None = None
+    revision: int
+    """Rises with every change, so that a late event is told from a new one."""
+
+
+class Sessions(View):
+    """GET /api/v1/sessions?cursor=&limit= : the caller's sessions, newest first."""
+
+    sessions: list[SessionView]
+    next_cursor: str | None = None
+
+
+class ReceiptLine(View):
+    """One line of a receipt."""
+
+    label: str
+    amount_minor: int
+
+
+class ReceiptView(View):
+    """GET /api/v1/sessions/{id}/receipt, once the session has ended and is settled (409 ``not_settled`` before)."""
+
+    session_id: str
+    kind: SessionKind
+    client: UserView
+    provider: UserView
+    rate: RateView
+    billed_ms: int
+    charged_minor: int
+    currency: str
+    provider_minor: int | None = None
+    """What the provider earns of it; only in the provider's and staff's receipt."""
+    platform_minor: int | None = None
+    lines: list[ReceiptLine]
+    started_at_ms: int | None
+    ended_at_ms: int | None
+    balance_after_minor: int | None = None
+    """The client's wallet when the session was settled; only in the client's receipt."""
+    recording_id: str | None = None
+
+
+# --- REST: chat, wallet -------------------------------------------------------------------------------------------
+
+
+class SendMessage(Body):
+    """POST /api/v1/sessions/{id}/messages, and ``chat.send`` with a session id"""
+
+    client_message_id: RequestKey
+    text: Annotated[str, Field(min_length=1, max_length=CHAT_MAX_CHARS)]
+
+
+class ChatMessage(View):
+    """A stored chat message; also the event ``chat.message``."""
+
+    id: str
+    session_id: str
+    sender_id: str
+    client_message_id: str
+    text: str
+    sent_at_ms: int
+
+
+class ChatMessages(View):
+    """GET /api/v1/sessions/{id}/messages?after=MESSAGE_ID&limit= : oldest first."""
+
+    messages: list[ChatMessage]
+    more: bool
+
+
+# --- Socket.IO: client → server (each is acknowledged: {"ok": true, "data": …} or {"ok": false, "error": {…}}) ------
+
+
+class OnSession(Body):
+    """Base of messages about one session."""
+
+    session_id: PublicIdText
+
+
+class AcceptMessage(OnSession):
+    """``session.accept``"""
+
+    consent: Consent
+
+
+class JoinRoom(OnSession):
+    """``room.join``: the page's offer; answered with ``RoomAnswer``. Also for renegotiation and ICE restart.
+
+    ``fresh``: the page made a new RTCPeerConnection. ``sources`` maps the mid of each m-line to what it sends.
+    """
+
+    sdp: Annotated[str, Field(min_length=1, max_length=SDP_MAX_CHARS)]
+    sources: dict[Annotated[str, Field(max_length=16)], Source]
+    fresh: bool = True
+
+
+class RoomTrack(View):
+    """What an m-line of the answer carries towards the page."""
+
+    mid: str
+    user_id: str
+    source: Source
+
+
+class RoomAnswer(View):
+    """Acknowledgement of ``room.join``."""
+
+    sdp: str
+    room_epoch: int
+    tracks: list[RoomTrack]
+    muted: dict[str, dict[Source, bool]]
+    """Declared states of everybody in the room so far: user id → source → muted."""
+
+
+class SetMuted(OnSession):
+    """``room.mute``: what the page does with its own sources; told to the other side, and to the meter (02)."""
+
+    muted: dict[Source, bool]
+
+
+class SendChat(OnSession):
+    """``chat.send``; acknowledged with the stored ``ChatMessage``."""
+
+    client_message_id: RequestKey
+    text: Annotated[str, Field(min_length=1, max_length=CHAT_MAX_CHARS)]
+
+
+class Heartbeat(Body):
+    """``presence.heartbeat``, every 10 s; acknowledged with ``{"newest": seq}`` of the caller's events."""
+
+
+class EventsSince(Body):
+    """``events.since``: acknowledged with ``{"events": [{"event", "seq", "data"}…], "complete": bool}``.
+
+    ``complete`` false: some are no longer kept; read the state again over REST.
+    """
+
+    seq: Annotated[int, Field(ge=0, le=2**53)]
+
+
+CLIENT_MESSAGES: dict[str, type[Body]] = {
+    "session.request": RequestSession,
+    "session.accept": AcceptMessage,
+    "session.decline": OnSession,
+    "session.cancel": OnSession,
+    "session.end": OnSession,
+    "room.join": JoinRoom,
+    "room.mute": SetMuted,
+    "chat.send": SendChat,
+    "presence.heartbeat": Heartbeat,
+    "events.since": EventsSince,
+}
+"""Every message that a client may send; the acknowledgement of the ``session.*`` ones carries a ``SessionView``."""
+
+
+# --- Socket.IO: server → client; each event's payload is {"seq": …, "data": …} -----------------------------------------
+
+
+class CostEvent(View):
+    """``session.cost``: every tick (5 s) while the clock runs, and at the end. Interpolate between two by ``running``."""
+
+    session_id: str
+    live_ms: int
+    at_ms: int
+    running: bool
+    cost_minor: int
+    currency: str
+    balance_minor: int | None = None
+    """The client's money left after what has accrued so far; only to the client."""
+    earnings_minor: int | None = None
+    """The provider's share of the cost so far; only to the provider."""
+    remaining_ms: int | None = None
+    """Billable time that the wallet still pays for at this rate."""
+
+
+class WarningEvent(View):
+    """``session.warning``: the paid time ends in about 60, 30 or 10 s."""
+
+    session_id: str
+    remaining_ms: int
+
+
+class MutedEvent(View):
+    """``room.muted``: the other side muted or unmuted."""
+
+    session_id: str
+    user_id: str
+    muted: dict[Source, bool]
+
+
+class QualitySide(View):
+    """One side's connection, as the relay sees it."""
+
+    user_id: str
+    connected: bool
+    score: int
+    """1 (unusable) – 5 (good)."""
+    rtt_ms: float | None
+    loss_up: float
+    loss_down: float
+    jitter_ms: float
+    bitrate_up_bps: int
+    bitrate_down_bps: int
+
+
+class QualityEvent(View):
+    """``room.quality``: about every 2 s; not numbered and not kept."""
+
+    session_id: str
+    sides: list[QualitySide]
+
+
+class RenegotiateEvent(View):
+    """``room.renegotiate``: the page should send ``room.join`` again on the same connection."""
+
+    session_id: str
+
+
+class PresenceEvent(View):
+    """``presence.changed``: a provider's presence."""
+
+    user_id: str
+    presence: Presence
+
+
+class WalletEvent(View):
+    """``wallet.changed``: after every posting."""
+
+    balance_minor: int
+    available_minor: int
+    currency: str
+
+
+SERVER_EVENTS: dict[str, type[View]] = {
+    "session.ringing": SessionView,
+    "session.updated": SessionView,
+    "session.cost": CostEvent,
+    "session.warning": WarningEvent,
+    "room.muted": MutedEvent,
+    "room.quality": QualityEvent,
+    "room.renegotiate": RenegotiateEvent,
+    "chat.message": ChatMessage,
+    "presence.changed": PresenceEvent,
+    "wallet.changed": WalletEvent,
+}
+"""Every event that the server sends. All but ``room.quality`` and ``presence.changed`` are numbered per user."""
