@@ -1,4 +1,4 @@
-"""Valkey from a wheel, with a password, on a unix socket: ``async with EmbeddedValkey(data, password) as vk: vk.url``."""
+"""Valkey from a wheel, with a password, on a unix socket: ``async with EmbeddedValkey(data, password) as vk``."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def main(argv: list[str]) -> None:
     try:
         IDENTITIES[identity]()
         die_with_parent(signal.Signals[sig], int(parent))
-        os.execv(command[0], command)
+        os.execv(command[0], command)  # noqa: S606 - the purpose of this program
     except OSError as error:
         sys.stderr.write(f"cannot start {command[0]} as {identity}: {error}\n")
         raise SystemExit(EXIT_CANNOT) from None

@@ -1,9 +1,9 @@
 """Bring the database up to date: plain SQL files, applied once each, in order, by one process at a time.
 
-A file ``migrations/NNNN_name.sql`` runs in a transaction of its own and is remembered with its SHA-256, so that a file
-that was edited after it had been applied is noticed. Several processes may migrate at once: an advisory lock, asked
-for again and again, lets one work. (A lock that is waited for would hold a snapshot, and so deadlock with ``create index
-concurrently``.)
+A file ``migrations/NNNN_name.sql`` runs in a transaction of its own and is remembered with its SHA-256, so that a
+file that was edited after it had been applied is noticed. Several processes may migrate at once: an advisory lock,
+asked for again and again, lets one work. (A lock that is waited for would hold a snapshot, and so deadlock with
+``create index concurrently``.)
 """
 
 from __future__ import annotations

@@ -1,0 +1,100 @@
+"""How a role lives and dies: ``run_role`` is the outermost function of control, worker and recorder."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import uvloop
+
+from config.launch import die_with_parent
+from config.logs import get_log, setup_logs
+from config.settings import Settings
+
+__all__ = ["PARENT", "RoleMain", "die_with_parent", "raise_file_limit", "run_role"]
+
+RoleMain = Callable[[Settings], Awaitable[int]]
+"""A role's ``main``: runs until it is cancelled, then ends in order; returns an exit status."""
+
+PARENT: Final = "TURNPIKE_PARENT"
+"""Environment variable in which the supervisor tells its pid to the roles that must not outlive it."""
+FILES_MAX = 65536
+STOP_MAX_S = 30
+"""A role that has not ended this long after it was told to is ended by the kernel."""
+EXIT_FAULT = 1
+EXIT_USAGE = 2
+
+log = get_log("config.process")
+
+
+def raise_file_limit() -> int:
+    """Let this process and its children open as many files as it may, up to ``FILES_MAX``; returns the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(FILES_MAX, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return soft
+
+
+def run_role(role: str, settings: Settings, main: RoleMain) -> int:
+    """Run ``main`` on a uvloop loop until it returns or SIGTERM or SIGINT comes; returns the exit status.
+
+    A signal cancels ``main``; ending in order is its ``finally`` clauses' work, for ``STOP_MAX_S`` at most. Under a
+    supervisor the role is told to stop when the supervisor dies.
+    """
+    setup_logs(role, settings.log_level, settings.log_format)
+    raise_file_limit()
+    parent = os.environ.get(PARENT, "")
+    if parent.isdigit():
+        die_with_parent(signal.SIGTERM, int(parent))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_guard(role, settings, main))
+
+
+async def _guard(role: str, settings: Settings, main: RoleMain) -> int:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_unhandled)
+    task = asyncio.ensure_future(main(settings))
+    stopped_by: list[signal.Signals] = []
+
+    def stop(sig: signal.Signals) -> None:
+        if not stopped_by:
+            log.info("told to stop", by=sig.name)
+            signal.alarm(STOP_MAX_S)
+        stopped_by.append(sig)
+        task.cancel()
+
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sig, stop, sig)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if stopped_by:
+            return 0
+        raise
+    except Exception:  # noqa: BLE001 - the outermost boundary: logged once, then the supervisor starts a new process
+        log.fault("role failed", role=role)
+        return EXIT_FAULT
+    finally:
+        signal.alarm(0)
+        sys.stderr.flush()
+
+
+def _log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nothing else caught: a task's or callback's exception, once, with where it came from."""
+    error = context.get("exception")
+    source = context.get("task") or context.get("future") or context.get("handle")
+    what = context.get("message", "")
+    if error is None:
+        log.error("unhandled in the event loop", what=what, source=repr(source)[:300])
+        return
+    try:
+        raise error
+    except BaseException:  # noqa: BLE001 - raised the line before, to be logged with its traceback
+        log.fault("unhandled in the event loop", what=what, source=repr(source)[:300])

@@ -1,0 +1,112 @@
+"""A role runs until it is told to stop, ends in order, and does not outlive its supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROLE = """
+import asyncio, sys
+from config.process import run_role
+from config.settings import Settings
+
+async def main(settings):
+    print("up", flush=True)
+    try:
+        {body}
+    finally:
+        await asyncio.sleep(0)
+        print("ended in order", flush=True)
+    return 7
+
+sys.exit(run_role("test", Settings(log_format="text"), main))
+"""
+
+
+def _start(body: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", ROLE.format(body=body)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | (env or {}),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_the_role_in_order(sig: signal.Signals) -> None:
+    process = _start("await asyncio.sleep(60)")
+    process.send_signal(sig)
+    out, err = process.communicate(timeout=10)
+    assert out == "ended in order\n"
+    assert process.returncode == 0
+    assert "told to stop" in err
+
+
+def test_status_is_what_main_returns() -> None:
+    process = _start("pass")
+    process.communicate(timeout=10)
+    assert process.returncode == 7
+
+
+def test_fault_is_logged_once_and_ends_with_status_1() -> None:
+    process = _start("raise LookupError('gone')")
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert err.count("LookupError: gone") == 1
+
+
+def test_unhandled_task_exception_is_logged_and_the_role_lives_on() -> None:
+    body = "asyncio.get_running_loop().call_soon(lambda: 1 / 0); await asyncio.sleep(0.1)"
+    process = _start(body)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 7
+    assert err.count("ZeroDivisionError: division by zero") == 1
+
+
+def test_role_stops_when_its_supervisor_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "role.py"
+    script.write_text(ROLE.format(body="await asyncio.sleep(60)"))
+    out = tmp_path / "out"
+    supervisor = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os, subprocess, sys, time\n"
+            "os.environ['TURNPIKE_PARENT'] = str(os.getpid())\n"
+            f"subprocess.Popen([sys.executable, {str(script)!r}], stdout=open({str(out)!r}, 'w'))\n"
+            "time.sleep(60)",
+        ],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    _wait_for(out, "up")
+    supervisor.kill()
+    supervisor.wait()
+    _wait_for(out, "ended in order")
+
+
+def test_role_whose_supervisor_is_already_gone_does_not_start() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", ROLE.format(body="await asyncio.sleep(60)")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"TURNPIKE_PARENT": "1" if os.getpid() != 1 else "2"},
+    )
+    assert process.wait(10) == -signal.SIGTERM
+
+
+def _wait_for(path: Path, text: str) -> None:
+    deadline = time.monotonic() + 10
+    while not (path.exists() and text in path.read_text()):
+        assert time.monotonic() < deadline, f"{text!r} was never written"
+        time.sleep(0.02)
