@@ -1,0 +1,199 @@
+"""One paid, recorded call between two real browsers, through the app, on a fresh installation (``make call``).
+
+The browsers' own clocks are the independent witness: what was billed and what was recorded is held against the time
+between the first and the last frame that they decoded. Figures of the two sides are joined to the worse one
+(fewest frames, most frozen time); ``seen_ms`` is the time in which *both* saw each other. Prints JSON as its last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import platform
+import subprocess
+import sys
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import av
+from playwright.async_api import Page, async_playwright
+
+from bench.browser import CHROMIUM, chromium, click_at, open_app, seen
+from bench.installation import Installation, sign_in
+
+RECORDING_READY_S = 60
+SETTLED_S = 15
+
+
+async def hold_call(turnpike: Installation, seconds: float, shots: Path | None = None) -> dict[str, Any]:
+    """Drive two pages through request, accept, talk and hang-up; returns ids and what each side saw."""
+    async with AsyncExitStack() as stack:
+        driver = await stack.enter_async_context(async_playwright())
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        _, client = await sign_in(http, turnpike.url, "client")
+        _, provider = await sign_in(http, turnpike.url, "provider")
+        pages: list[Page] = []
+        for account in (client, provider):
+            context = await stack.enter_async_context(chromium(playwright=driver))
+            pages.append(await open_app(context, turnpike.url, account["email"]))
+        client_page, provider_page = pages
+        call = client_page.get_by_test_id(f"provider-{provider['id']}-video")
+        await call.wait_for(timeout=15_000)
+        await client_page.wait_for_function(
+            "(id) => !document.querySelector(`[data-testid='provider-${id}-video']`).disabled", arg=provider["id"]
+        )
+        if shots:
+            await client_page.screenshot(path=shots / "providers.png")
+        await call.click()
+        await provider_page.get_by_test_id("accept").wait_for(timeout=15_000)
+        if shots:
+            await provider_page.screenshot(path=shots / "incoming.png")
+        accepted_at = await click_at(provider_page, "accept")
+        for page in pages:
+            await page.wait_for_function("() => window.__witness.first !== null", timeout=20_000)
+        firsts = [(await seen(page))["first"] for page in pages]
+        await asyncio.sleep(seconds / 2)
+        if shots:
+            await client_page.screenshot(path=shots / "call.png")
+            await provider_page.screenshot(path=shots / "call-provider.png")
+        await asyncio.sleep(max(0.0, seconds / 2 - (max(firsts) - min(firsts)) / 1000))
+        session_id = await client_page.evaluate("() => window.turnpike.session.id")
+        await client_page.get_by_test_id("hangup").click()
+        await client_page.get_by_test_id("receipt-total").wait_for(timeout=SETTLED_S * 1000)
+        sides = [await seen(page) for page in pages]
+        if shots:
+            await client_page.screenshot(path=shots / "receipt.png")
+        return {"session_id": session_id, "accepted_at": accepted_at, "sides": sides}
+
+
+async def receipt_of(http: aiohttp.ClientSession, turnpike: Installation, session_id: str) -> dict[str, Any]:
+    """The receipt as staff see it, with both shares."""
+    headers, _ = await sign_in(http, turnpike.url, "admin")
+    deadline = time.monotonic() + SETTLED_S
+    while True:
+        async with http.get(f"{turnpike.url}/api/v1/sessions/{session_id}/receipt", headers=headers) as answer:
+            body: dict[str, Any] = await answer.json()
+            if answer.status == 200:
+                return body
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no receipt: {body}")
+        await asyncio.sleep(0.2)
+
+
+async def recording_of(http: aiohttp.ClientSession, turnpike: Installation, session_id: str) -> dict[str, Any]:
+    """Fetch the recording as the compliance officer does, and decode every stream from first to last frame."""
+    headers, _ = await sign_in(http, turnpike.url, "compliance")
+    url = f"{turnpike.url}/api/v1/recordings"
+    deadline = time.monotonic() + RECORDING_READY_S
+    while True:
+        async with http.get(url, params={"session": session_id}, headers=headers) as answer:
+            answer.raise_for_status()
+            found = (await answer.json())["recordings"]
+        if found and found[0]["state"] == "ready":
+            break
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"recording not ready: {found}")
+        await asyncio.sleep(0.3)
+    recording = found[0]
+    reason = {"reason": "Measuring a call from end to end"}
+    async with http.post(f"{url}/{recording['id']}/access", json=reason, headers=headers) as answer:
+        answer.raise_for_status()
+        grant = await answer.json()
+    frames, audio_ms = [], []
+    for stream in grant["streams"]:
+        async with http.get(turnpike.url + stream["url"]) as answer:
+            answer.raise_for_status()
+            decoded = decode(await answer.read())
+        frames.append(decoded["video_frames"])
+        audio_ms.append(decoded["audio_ms"])
+    async with http.get(f"{url}/{recording['id']}", headers=headers) as answer:
+        detail = await answer.json()
+    return {
+        "duration_ms": detail["duration_ms"],
+        "video_frames": min(frames),
+        "audio_ms": min(audio_ms),
+        "hashes_ok": detail["hashes_ok"],
+        "streams": len(frames),
+    }
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """Decode a media file with PyAV from its first to its last packet. Raises what PyAV raises on damage."""
+    video_frames, samples = 0, 0
+    with av.open(io.BytesIO(data), "r") as container:
+        for frame in container.decode():
+            if isinstance(frame, av.VideoFrame):
+                video_frames += 1
+            else:
+                samples += frame.samples * 1000 // frame.sample_rate
+    return {"video_frames": video_frames, "audio_ms": samples}
+
+
+def cost(rate_minor_per_minute: int, live_ms: int) -> int:
+    """The per-second tariff, written a second time so that the product's own function does not judge itself."""
+    return rate_minor_per_minute * live_ms // 60_000
+
+
+async def measure(seconds: float, shots: Path | None) -> dict[str, Any]:
+    """The whole run; returns the figures."""
+    async with Installation() as turnpike, aiohttp.ClientSession() as http:
+        try:
+            call = await hold_call(turnpike, seconds, shots)
+            receipt = await receipt_of(http, turnpike, call["session_id"])
+            recording = await recording_of(http, turnpike, call["session_id"])
+            reconcile = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "signaling.cli",
+                "reconcile",
+                env=turnpike.environment(),
+                stdout=subprocess.DEVNULL,
+            )
+            balanced = await reconcile.wait() == 0
+        except Exception:
+            print(turnpike.log_tail(80), file=sys.stderr)
+            raise
+    sides = call["sides"]
+    firsts, lasts = [s["first"] for s in sides], [s["last"] for s in sides]
+    return {
+        "connect_ms": round(max(firsts) - call["accepted_at"]),
+        "frames_decoded": min(s["frames"] for s in sides),
+        "audio_seconds": round(min(s["audio"] for s in sides), 2),
+        "frozen_ms": round(max(s["frozen"] for s in sides)),
+        "seen_ms": round(min(lasts) - max(firsts)),
+        "live_ms": receipt["billed_ms"],
+        "billed_ms": receipt["billed_ms"],
+        "charged_minor": receipt["charged_minor"],
+        "expected_minor": cost(receipt["rate"]["minor_per_minute"], receipt["billed_ms"]),
+        "provider_minor": receipt["provider_minor"],
+        "platform_minor": receipt["platform_minor"],
+        "ledger_balanced": balanced,
+        "recording": recording,
+    }
+
+
+def machine() -> str:
+    """What this ran on, for the record."""
+    browser = subprocess.run([CHROMIUM, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    return f"{platform.platform()}, Python {platform.python_version()}, PyAV {av.__version__}, {browser}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--duration", type=float, default=20, help="seconds of talk")
+    parser.add_argument("--shots", type=Path, default=None, help="keep screenshots of the pages in this folder")
+    options = parser.parse_args()
+    print(machine())
+    print(f"python -m bench.call --duration {options.duration:g}")
+    if options.shots:
+        options.shots.mkdir(parents=True, exist_ok=True)
+    print(json.dumps(asyncio.run(measure(options.duration, options.shots))))
+
+
+if __name__ == "__main__":
+    main()
