@@ -30,7 +30,6 @@ def open_redis(url: str, *, name: str = "turnpike") -> Redis:
         client_name=name,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=REPLY_TIMEOUT_S,
-        socket_keepalive=True,
         health_check_interval=15,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), RETRIES),
         retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError],
