@@ -5,7 +5,7 @@ the tracks that it promises. Nothing is opened or changed here. The page always 
 bundle, one m-line per source; the m-line that carries a source up carries the other side's same source down.
 
 Kept across renegotiations of one transport, as RFC 8829 and RFC 9143 demand: the session id (its version rises),
-payload types, header extension ids, our SSRCs. Codecs: the tenant's, in the tenant's order, that the offer has and that every
+payload types, header extension ids, our SSRCs. Codecs: the tenant's, in its order, that the offer has and that every
 other participant who has already negotiated can take too. Where that leaves an earlier joiner sending what a later
 one cannot read, ``Agreement.video_codecs`` tells the room, and the room asks the earlier one to offer again.
 
