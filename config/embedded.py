@@ -76,6 +76,9 @@ class EmbeddedServer:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.version = ""
+        self.place = ""
+        """The path of its socket."""
         self.pid: int | None = None
         self.restarts = 0
         self._process: asyncio.subprocess.Process | None = None
@@ -195,7 +198,6 @@ class EmbeddedServer:
 
     async def _spawn(self, descriptor: int) -> None:
         await self._end_reader()
-        self._lines.clear()
         process = await asyncio.create_subprocess_exec(
             *launch_command(self.stop_signal, self.identity, self.command()),
             stdin=asyncio.subprocess.PIPE,

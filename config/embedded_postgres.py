@@ -34,8 +34,8 @@ SETTINGS = {
 }
 """For a server that shares its machine with everything else; durability stays PostgreSQL's default, full."""
 
-FAST_BUT_FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-"""For databases that only tests use."""
+FAST_BUT_FORGETFUL = {"fsync": "off", "full_page_writes": "off"}
+"""For databases that only tests use: they survive the death of the server, not that of the machine."""
 
 
 @functools.cache
@@ -74,6 +74,7 @@ class EmbeddedPostgres(EmbeddedServer):
         super().__init__(data.resolve() / "postgres")
         self.version = str(VERSION)
         self.socket_dir = socket_dir(data, "run")
+        self.place = str(self.socket_dir)
         self._durable = durable
 
     def url(self, role: str, database: str = DATABASE) -> str:

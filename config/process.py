@@ -42,10 +42,10 @@ def raise_file_limit() -> int:
     return soft
 
 
-def run_role(role: str, settings: Settings, main: RoleMain) -> int:
+def run_role(role: str, settings: Settings, main: RoleMain, *, stop_max_s: int = STOP_MAX_S) -> int:
     """Run ``main`` on a uvloop loop until it returns or SIGTERM or SIGINT comes; returns the exit status.
 
-    A signal cancels ``main``; ending in order is its ``finally`` clauses' work, for ``STOP_MAX_S`` at most. Under a
+    A signal cancels ``main``; ending in order is its ``finally`` clauses' work, for ``stop_max_s`` at most. Under a
     supervisor the role is told to stop when the supervisor dies.
     """
     setup_logs(role, settings.log_level, settings.log_format)
@@ -54,10 +54,10 @@ def run_role(role: str, settings: Settings, main: RoleMain) -> int:
     if parent.isdigit():
         die_with_parent(signal.SIGTERM, int(parent))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_guard(role, settings, main))
+        return runner.run(_guard(role, settings, main, stop_max_s))
 
 
-async def _guard(role: str, settings: Settings, main: RoleMain) -> int:
+async def _guard(role: str, settings: Settings, main: RoleMain, stop_max_s: int) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_unhandled)
     task = asyncio.ensure_future(main(settings))
@@ -66,7 +66,7 @@ async def _guard(role: str, settings: Settings, main: RoleMain) -> int:
     def stop(sig: signal.Signals) -> None:
         if not stopped_by:
             log.info("told to stop", by=sig.name)
-            signal.alarm(STOP_MAX_S)
+            signal.alarm(stop_max_s)
         stopped_by.append(sig)
         task.cancel()
 
