@@ -184,6 +184,8 @@ class SessionView(View):
     started_at_ms: int | None = None
     """When media first flowed both ways."""
     ended_at_ms: int | None = None
+    settled: bool = False
+    """The final charge is posted: the receipt is there."""
     revision: int
     """Rises with every change, so that a late event is told from a new one."""
 
@@ -337,11 +339,11 @@ CLIENT_MESSAGES: dict[str, type[Body]] = {
 """Every message that a client may send; the acknowledgement of the ``session.*`` ones carries a ``SessionView``."""
 
 
-# --- Socket.IO: server → client; each event's payload is {"seq": …, "data": …} -----------------------------------------
+# --- Socket.IO: server → client; each payload is {"seq": …, "data": …} ----------------------------------------------
 
 
 class CostEvent(View):
-    """``session.cost``: every tick (5 s) while the clock runs, and at the end. Interpolate between two by ``running``."""
+    """``session.cost``: every tick (5 s) while the clock runs, and at the end. Interpolate by ``running``."""
 
     session_id: str
     live_ms: int

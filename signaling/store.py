@@ -1,0 +1,312 @@
+"""Sessions in PostgreSQL: every change is one transaction that locks the row, asks the table of transitions, writes the
+new state, raises the revision, and adds who, when and why to ``session_change``. Publishing comes after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+
+from config.database import ALL_TENANTS, Database
+from config.ids import SHARDS, PublicId, RoomEpoch, SessionId, TenantId, UserId, WorkerId, new_public_id
+from relay.messages import SessionKind
+from signaling.lifecycle import LIVE, OVER, Limits, State, Trigger, Verdict, step
+
+SWEEP_MAX = 2_000
+"""Sessions of the leased shards that one sweep looks at; the oldest first, the others at the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A participant, as sessions show them."""
+
+    user_id: UserId
+    public_id: PublicId
+    name: str
+    role: str
+    headline: str | None
+    avatar_hue: int
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One row of ``session`` with its two people. Times are Unix milliseconds."""
+
+    tenant_id: TenantId
+    id: SessionId
+    public_id: PublicId
+    client: Person
+    provider: Person
+    kind: SessionKind
+    state: State
+    end_reason: str | None
+    minor_per_minute: int
+    currency: str
+    client_consented: bool
+    provider_consented: bool | None
+    recording: str
+    recording_public_id: PublicId | None
+    worker_id: WorkerId | None
+    room_epoch: RoomEpoch
+    requested_at_ms: int
+    deadline_at_ms: int | None
+    accepted_at_ms: int | None
+    started_at_ms: int | None
+    ended_at_ms: int | None
+    settled_at_ms: int | None
+    revision: int
+
+    @property
+    def over(self) -> bool:
+        return self.state in OVER
+
+    @property
+    def to_settle(self) -> bool:
+        """Over, and money may be held for it."""
+        return self.over and self.accepted_at_ms is not None and self.settled_at_ms is None
+
+    @property
+    def people(self) -> tuple[Person, Person]:
+        return (self.client, self.provider)
+
+    def includes(self, user_id: UserId) -> bool:
+        return user_id in (self.client.user_id, self.provider.user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """What ``create`` stores."""
+
+    tenant_id: TenantId
+    client_id: UserId
+    provider_id: UserId
+    kind: SessionKind
+    minor_per_minute: int
+    currency: str
+    request_key: str
+    client_consented: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A verdict, and the session as it is now."""
+
+    verdict: Verdict
+    session: Session
+
+    @property
+    def changed(self) -> bool:
+        return self.verdict is Verdict.CHANGED
+
+
+_PLAIN: Final = (
+    *("tenant_id", "id", "public_id", "kind", "end_reason", "minor_per_minute", "currency", "client_consented"),
+    *("provider_consented", "recording", "recording_public_id", "worker_id", "room_epoch", "requested_at_ms"),
+    *("deadline_at_ms", "accepted_at_ms", "started_at_ms", "ended_at_ms", "settled_at_ms", "revision"),
+)
+_PERSON: Final = ("public_id", "name", "role", "headline", "avatar_hue")
+_SELECT: Final = (
+    "select s.client_id, s.provider_id, s.state, "
+    + ", ".join(f"s.{column}" for column in _PLAIN)
+    + "".join(f", {side}.{column} as {side}_{column}" for side in ("c", "p") for column in _PERSON)
+    + " from session s"
+    + " join app_user c on c.tenant_id = s.tenant_id and c.id = s.client_id"
+    + " join app_user p on p.tenant_id = s.tenant_id and p.id = s.provider_id "
+)
+_LIVE: Final = "state in (" + ", ".join(f"'{state}'" for state in State if state in LIVE) + ")"
+"""Spelled out, not a parameter, so that the planner may use the partial indexes."""
+_SETTABLE: Final = frozenset(
+    {"worker_id", "room_epoch", "recording", "recording_public_id", "provider_consented", "settled_at_ms"}
+)
+
+
+def _person(row: Any, side: str, user_id: int) -> Person:
+    return Person(
+        user_id=UserId(user_id),
+        public_id=PublicId(row[f"{side}_public_id"]),
+        name=row[f"{side}_name"],
+        role=row[f"{side}_role"],
+        headline=row[f"{side}_headline"],
+        avatar_hue=row[f"{side}_avatar_hue"] or 0,
+    )
+
+
+def _session(row: Any) -> Session:
+    plain = {column: row[column] for column in _PLAIN}
+    client, provider = _person(row, "c", row["client_id"]), _person(row, "p", row["provider_id"])
+    return Session(client=client, provider=provider, state=State(row["state"]), **plain)
+
+
+class SessionStore:
+    """All SQL about sessions."""
+
+    def __init__(self, database: Database, limits: Limits) -> None:
+        self._database = database
+        self._limits = limits
+
+    async def create(self, new: NewSession, now_ms: int) -> tuple[Session, bool] | None:
+        """Store a request: (session, whether it is new). None: the provider has another live session.
+
+        The same client with the same request key gets the session made before.
+        """
+        try:
+            async with self._database.transaction(new.tenant_id) as sql:
+                found = await sql.fetchrow(
+                    _SELECT + "where s.tenant_id = $1 and s.client_id = $2 and s.request_key = $3",
+                    *(new.tenant_id, new.client_id, new.request_key),
+                )
+                if found is not None:
+                    return _session(found), False
+                session_id = await sql.fetchval(
+                    "insert into session (tenant_id, public_id, client_id, provider_id, kind, state, minor_per_minute,"
+                    " currency, request_key, client_consented, recording, requested_at_ms, deadline_at_ms)"
+                    " values ($1, $2, $3, $4, $5, 'requested', $6, $7, $8, $9, $10, $11, $12) returning id",
+                    *(new.tenant_id, new_public_id("ses"), new.client_id, new.provider_id, new.kind),
+                    *(new.minor_per_minute, new.currency, new.request_key, new.client_consented),
+                    "waiting_for_consent" if new.client_consented else "off",
+                    *(now_ms, now_ms + self._limits.ring_timeout_ms),
+                )
+                await sql.execute(
+                    "insert into session_change (tenant_id, session_id, revision, at_ms, to_state, what, actor_id)"
+                    " values ($1, $2, 1, $3, 'requested', 'request', $4)",
+                    *(new.tenant_id, session_id, now_ms, new.client_id),
+                )
+                return await self._read(sql, new.tenant_id, session_id), True
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name == "session_one_per_provider":
+                return None
+            return await self.create(new, now_ms)  # the same request key at the same moment: theirs is stored now
+
+    async def live_of_client(self, tenant: TenantId, client_id: UserId) -> int:
+        """How many live sessions a client has."""
+        async with self._database.transaction(tenant) as sql:
+            count: int = await sql.fetchval(
+                f"select count(*) from session where tenant_id = $1 and client_id = $2 and {_LIVE}",
+                *(tenant, client_id),
+            )
+            return count
+
+    async def apply(
+        self,
+        tenant: TenantId,
+        session_id: SessionId,
+        trigger: Trigger,
+        *,
+        now_ms: int,
+        actor: UserId | None = None,
+        why: str = "",
+        **columns: Any,
+    ) -> Applied:
+        """Let ``trigger`` happen; ``columns`` are stored with the change, if there is one."""
+        async with self._database.transaction(tenant) as sql:
+            row = await sql.fetchrow(
+                "select state, deadline_at_ms, started_at_ms from session where tenant_id = $1 and id = $2 for update",
+                *(tenant, session_id),
+            )
+            old = State(row["state"])
+            result = step(old, row["deadline_at_ms"], trigger, now_ms, self._limits)
+            if result.verdict is Verdict.CHANGED:
+                columns |= {"state": result.state.value, "deadline_at_ms": result.deadline_at_ms}
+                if result.state is State.ACCEPTED:
+                    columns["accepted_at_ms"] = now_ms
+                if result.state is State.ACTIVE and row["started_at_ms"] is None:
+                    columns["started_at_ms"] = now_ms
+                if result.state in OVER:
+                    columns |= {"ended_at_ms": now_ms, "end_reason": result.end_reason}
+                await self._write(sql, tenant, session_id, columns, old, result.state, trigger, now_ms, actor, why)
+            return Applied(result.verdict, await self._read(sql, tenant, session_id))
+
+    async def note(
+        self, tenant: TenantId, session_id: SessionId, what: str, *, now_ms: int, why: str = "", **columns: Any
+    ) -> Session:
+        """Store ``columns`` in a change that leaves the state as it is. What is so already changes nothing."""
+        if not columns.keys() <= _SETTABLE:
+            raise ValueError(f"not to be noted: {sorted(columns.keys() - _SETTABLE)}")
+        async with self._database.transaction(tenant) as sql:
+            names = ", ".join(["state", *columns])
+            row = await sql.fetchrow(
+                f"select {names} from session where tenant_id = $1 and id = $2 for update",
+                *(tenant, session_id),
+            )
+            if any(row[column] != value for column, value in columns.items()):
+                state = State(row["state"])
+                await self._write(sql, tenant, session_id, columns, state, state, what, now_ms, None, why)
+            return await self._read(sql, tenant, session_id)
+
+    async def _write(
+        self,
+        sql: Any,
+        tenant: TenantId,
+        session_id: SessionId,
+        columns: dict[str, Any],
+        old: State,
+        new: State,
+        what: str,
+        now_ms: int,
+        actor: UserId | None,
+        why: str,
+    ) -> None:
+        sets = "".join(f", {column} = ${n}" for n, column in enumerate(columns, start=3))
+        revision = await sql.fetchval(
+            f"update session set revision = revision + 1{sets} where tenant_id = $1 and id = $2 returning revision",
+            *(tenant, session_id, *columns.values()),
+        )
+        await sql.execute(
+            "insert into session_change (tenant_id, session_id, revision, at_ms, from_state, to_state, what, actor_id,"
+            " why) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            *(tenant, session_id, revision, now_ms, old.value, new.value, str(what), actor, why[:500]),
+        )
+
+    async def _read(self, sql: Any, tenant: TenantId, session_id: SessionId) -> Session:
+        return _session(await sql.fetchrow(_SELECT + "where s.tenant_id = $1 and s.id = $2", tenant, session_id))
+
+    async def get(self, tenant: TenantId, session_id: SessionId) -> Session | None:
+        """The session with that key."""
+        async with self._database.transaction(tenant) as sql:
+            row = await sql.fetchrow(_SELECT + "where s.tenant_id = $1 and s.id = $2", tenant, session_id)
+            return None if row is None else _session(row)
+
+    async def by_public_id(self, tenant: TenantId, public_id: str) -> Session | None:
+        """The session with that public id."""
+        async with self._database.transaction(tenant) as sql:
+            row = await sql.fetchrow(_SELECT + "where s.tenant_id = $1 and s.public_id = $2", tenant, public_id)
+            return None if row is None else _session(row)
+
+    async def of_user(self, tenant: TenantId, user_id: UserId | None, before: str | None, limit: int) -> list[Session]:
+        """Sessions newest first, older than the one called ``before``; ``user_id`` None: everybody's."""
+        async with self._database.transaction(tenant) as sql:
+            rows = await sql.fetch(
+                _SELECT + "where s.tenant_id = $1 and ($2::bigint is null or s.client_id = $2 or s.provider_id = $2)"
+                " and ($3::text is null or s.id < (select id from session where tenant_id = $1 and public_id = $3))"
+                " order by s.id desc limit $4",
+                *(tenant, user_id, before, limit),
+            )
+            return [_session(row) for row in rows]
+
+    async def to_sweep(self, shards: Iterable[int]) -> list[Session]:
+        """Sessions of these shards, of all tenants, that are live, or over and not settled; oldest first."""
+        async with self._database.transaction(ALL_TENANTS) as sql:
+            rows = await sql.fetch(
+                _SELECT + f"where s.id % {SHARDS} = any($1) and (s.{_LIVE}"
+                " or (s.accepted_at_ms is not null and s.settled_at_ms is null)) order by s.id limit $2",
+                *(list(shards), SWEEP_MAX),
+            )
+            return [_session(row) for row in rows]
+
+    async def busy(self, tenant: TenantId, user_ids: Iterable[int]) -> set[UserId]:
+        """Which of the providers have a live session."""
+        async with self._database.transaction(tenant) as sql:
+            rows = await sql.fetch(
+                f"select provider_id from session where tenant_id = $1 and provider_id = any($2) and {_LIVE}",
+                *(tenant, list(user_ids)),
+            )
+            return {UserId(row["provider_id"]) for row in rows}
+
+    async def count_by_state(self) -> dict[str, int]:
+        """How many live sessions are in each state, over all tenants."""
+        async with self._database.transaction(ALL_TENANTS) as sql:
+            rows = await sql.fetch(f"select state, count(*) n from session where {_LIVE} group by 1")
+            return {row["state"]: row["n"] for row in rows}

@@ -1,0 +1,85 @@
+"""What is stored, as clients see it: pure functions from rows to the views of ``messages``."""
+
+from __future__ import annotations
+
+from relay.messages import MediaEvidence, ParticipantEvidence
+from signaling.messages import (
+    MeView,
+    QualityEvent,
+    QualitySide,
+    RateView,
+    SessionView,
+    UserView,
+)
+from signaling.people import User
+from signaling.store import Person, Session
+
+
+def person_view(person: Person | User) -> UserView:
+    """A user, as others see them."""
+    return UserView.model_validate(
+        {
+            "id": person.public_id,
+            "name": person.name,
+            "role": str(person.role),
+            "headline": person.headline,
+            "avatar_hue": person.avatar_hue,
+        }
+    )
+
+
+def me_view(user: User) -> MeView:
+    """The caller."""
+    available = user.available if user.role == "provider" else None
+    return MeView(user=person_view(user), email=user.email, currency=user.currency, available=available)
+
+
+def rate_view(session: Session) -> RateView:
+    """The rate that was shown at request."""
+    return RateView(kind=session.kind, minor_per_minute=session.minor_per_minute, currency=session.currency)
+
+
+def session_view(session: Session) -> SessionView:
+    """A session, as its participants see it."""
+    return SessionView.model_validate(
+        {
+            "id": session.public_id,
+            "kind": session.kind,
+            "state": session.state.value,
+            "end_reason": session.end_reason,
+            "client": person_view(session.client),
+            "provider": person_view(session.provider),
+            "rate": rate_view(session),
+            "recording": session.recording,
+            "recording_id": session.recording_public_id,
+            "room_epoch": session.room_epoch,
+            "requested_at_ms": session.requested_at_ms,
+            "ring_until_ms": session.deadline_at_ms if session.state == "ringing" else None,
+            "accepted_at_ms": session.accepted_at_ms,
+            "started_at_ms": session.started_at_ms,
+            "ended_at_ms": session.ended_at_ms,
+            "settled": session.settled_at_ms is not None,
+            "revision": session.revision,
+        }
+    )
+
+
+def quality_view(session: Session, evidence: MediaEvidence) -> QualityEvent:
+    """Both sides' connections in one piece of evidence."""
+    names: dict[int, str] = {person.user_id: person.public_id for person in session.people}
+    sides = [_side(names[side.user_id], side) for side in evidence.participants if side.user_id in names]
+    return QualityEvent(session_id=session.public_id, sides=sides)
+
+
+def _side(public_id: str, side: ParticipantEvidence) -> QualitySide:
+    return QualitySide(
+        user_id=public_id,
+        connected=side.connected,
+        score=side.score,
+        rtt_ms=side.rtt_ms,
+        loss_up=side.loss_up,
+        loss_down=side.loss_down,
+        jitter_ms=side.jitter_ms,
+        bitrate_up_bps=side.bitrate_up_bps,
+        bitrate_down_bps=side.bitrate_down_bps,
+    )
