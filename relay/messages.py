@@ -249,6 +249,13 @@ class TrackStarted(MediaEvent, frozen=True, kw_only=True):
     codec: str
 
 
+class NegotiationNeeded(MediaEvent, frozen=True, kw_only=True):
+    """A participant's page has to offer again on its RTCPeerConnection: another one joined who cannot decode the video
+    codec in use, and the answer will now leave that codec out."""
+
+    user_id: int
+
+
 class GrantUsedUp(MediaEvent, frozen=True, kw_only=True):
     """``live_ms`` reached ``granted_live_ms``: the gate is closed, nothing is forwarded until the grant is raised."""
 
@@ -282,6 +289,7 @@ Event = (
     | MediaInterrupted
     | MediaResumed
     | TrackStarted
+    | NegotiationNeeded
     | GrantUsedUp
     | RecordingStarted
     | RecordingStopped

@@ -110,18 +110,23 @@ class MediaPort:
             return
 
     def open_transport(
-        self, remote_ufrag: str, fingerprints: tuple[Fingerprint, ...], owner: TransportOwner, now_ns: int
+        self,
+        local: IceCredentials,
+        remote_ufrag: str,
+        fingerprints: tuple[Fingerprint, ...],
+        owner: TransportOwner,
+        now_ns: int,
     ) -> Transport:
         """A new transport that waits for its page's connectivity checks."""
-        transport = Transport(self.plane, self.certificate, remote_ufrag, fingerprints, owner, now_ns)
+        transport = Transport(self.plane, self.certificate, local, remote_ufrag, fingerprints, owner, now_ns)
         self._transports[transport.handle] = transport
         self._by_ufrag[transport.ice.local.ufrag] = transport
         return transport
 
-    def restart_ice(self, transport: Transport, remote_ufrag: str) -> None:
+    def restart_ice(self, transport: Transport, local: IceCredentials, remote_ufrag: str) -> None:
         """New credentials for the same transport (RFC 8445 §9); the old ones work until the first check with them."""
         before = transport.ice.ufrags
-        transport.ice.restart(IceCredentials.fresh(), remote_ufrag)
+        transport.ice.restart(local, remote_ufrag)
         for ufrag in set(before) - set(transport.ice.ufrags):
             self._by_ufrag.pop(ufrag, None)
         self._by_ufrag[transport.ice.local.ufrag] = transport

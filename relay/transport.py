@@ -55,13 +55,14 @@ class Transport:
         self,
         plane: Plane,
         certificate: DtlsCertificate,
+        credentials: IceCredentials,
         remote_ufrag: str,
         fingerprints: tuple[Fingerprint, ...],
         owner: TransportOwner,
         now_ns: int,
     ) -> None:
         self.handle: TransportHandle = plane.add_transport()
-        self.ice = IceAgent(IceCredentials.fresh(), remote_ufrag)
+        self.ice = IceAgent(credentials, remote_ufrag)
         self.owner = owner
         self.state = TransportState.CONNECTING
         self.started_ns = now_ns
