@@ -1,0 +1,313 @@
+import { captureBoth, MAX_BITRATE_BPS } from "./devices";
+import { Emitter } from "./emitter";
+import { asTurnpikeError, type TurnpikeError } from "./errors";
+import { StatsWatch, type RoomStats } from "./stats";
+import { LocalTrack, RemoteTrack } from "./tracks";
+import type { Muted, RoomAnswer, SessionKind, Source } from "./wire";
+
+/** `idle`: the room is not open yet. `reconnecting`: it was connected and is being connected again. */
+export type RoomState = "idle" | "connecting" | "connected" | "reconnecting" | "closed";
+
+/** What a room needs of the signaling side. */
+export interface RoomSignal {
+  readonly online: boolean;
+  join(sdp: string, sources: Record<string, Source>, fresh: boolean): Promise<RoomAnswer>;
+  mute(muted: Muted): Promise<void>;
+}
+
+/** In rising order of what they disturb; a higher one includes the lower ones. */
+const NEEDS = ["nothing", "renegotiate", "restart", "fresh"] as const;
+type Need = (typeof NEEDS)[number];
+
+const SOURCES: Record<SessionKind, readonly Source[]> = {
+  chat: [],
+  audio: ["microphone"],
+  video: ["microphone", "camera", "screen"],
+};
+
+/** A connection that reports `disconnected` often comes back by itself within this long. */
+const DISCONNECTED_MS = 2_000;
+/** An ICE restart or a new connection gets this long to become connected. */
+const RESTART_MS = 5_000;
+const FRESH_MS = 8_000;
+const RETRY_MAX_MS = 4_000;
+/** Refusals that asking again won't change. */
+const FINAL_CODES: ReadonlySet<string> = new Set(["not_found", "forbidden", "session_over", "session_ended"]);
+
+/**
+ * The media side of one session: one RTCPeerConnection with the server at a time, replaced behind the same LocalTrack
+ * and RemoteTrack objects when the network changes or the room moves. Pages look at `state` only.
+ */
+export class Room extends Emitter<{ changed: null; state: RoomState }> {
+  readonly sources: readonly Source[];
+  readonly local: Readonly<Record<Source, LocalTrack>>;
+  readonly remote: Readonly<Record<Source, RemoteTrack>>;
+  #state: RoomState = "idle";
+  #pc: RTCPeerConnection | null = null;
+  /** The connection's offer, made ahead of its use. */
+  #offer: Promise<void> | null = null;
+  #offered = false;
+  #epoch = 0;
+  #joinedEpoch = 0;
+  #need: Need = "nothing";
+  #working = false;
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  #error: TurnpikeError | null = null;
+  #declared = "";
+  #devices: Promise<void> | null = null;
+  readonly #stats = new StatsWatch();
+
+  constructor(
+    kind: SessionKind,
+    readonly selfId: string,
+    readonly signal: RoomSignal,
+  ) {
+    super();
+    this.sources = SOURCES[kind];
+    this.local = { microphone: new LocalTrack("microphone"), camera: new LocalTrack("camera"), screen: new LocalTrack("screen") };
+    this.remote = { microphone: new RemoteTrack("microphone"), camera: new RemoteTrack("camera"), screen: new RemoteTrack("screen") };
+    for (const track of Object.values(this.local)) {
+      track.on("changed", () => {
+        this.emit("changed", null);
+        void this.#declare();
+      });
+    }
+    for (const track of Object.values(this.remote)) track.on("changed", () => this.emit("changed", null));
+  }
+
+  get state(): RoomState {
+    return this.#state;
+  }
+
+  /** The connection of the moment, for diagnosis. */
+  get pc(): RTCPeerConnection | null {
+    return this.#pc;
+  }
+
+  /** Why joining failed last; null since it worked. */
+  get error(): TurnpikeError | null {
+    return this.#error;
+  }
+
+  /** A digest of getStats, sampled now; after the call, the last one. */
+  stats(): Promise<RoomStats> {
+    return this.#stats.sample();
+  }
+
+  /** Opens microphone and camera and makes the offer, so that joining later takes one round trip. Never rejects. */
+  prepare(): void {
+    if (this.#state === "closed") return;
+    this.#devices ??= this.#openDevices();
+    if (this.#pc === null) this.#makeConnection();
+  }
+
+  /** The room is open (again) in this epoch: joins it. A lower or equal epoch changes nothing. */
+  enter(epoch: number): void {
+    if (this.#state === "closed" || epoch <= this.#epoch) return;
+    this.prepare();
+    const moved = this.#epoch > 0;
+    this.#epoch = epoch;
+    this.#ask(moved ? "fresh" : "renegotiate");
+  }
+
+  /** The server asks for a new offer on the same connection. */
+  renegotiate(): void {
+    if (this.#joinedEpoch > 0) this.#ask("renegotiate");
+  }
+
+  /** The signaling side is back: goes on with what could not be asked, and looks after the connection. */
+  resume(): void {
+    if (this.#epoch === 0 || this.#state === "closed") return;
+    this.#declared = "";
+    void this.#declare();
+    this.#ask(this.#pc?.connectionState === "connected" ? this.#need : "restart");
+  }
+
+  /** What the other side declared of its sources. */
+  declare(userId: string, muted: Muted): void {
+    if (userId === this.selfId) return;
+    for (const [source, off] of Object.entries(muted) as [Source, boolean][]) this.remote[source]?.declare(off);
+  }
+
+  close(): void {
+    if (this.#state === "closed") return;
+    void this.#stats.sample().finally(() => {
+      this.#stats.stop();
+      this.#pc?.close();
+    });
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    for (const track of Object.values(this.local)) track.close();
+    this.#setState("closed");
+  }
+
+  async #openDevices(): Promise<void> {
+    const { microphone, camera } = this.local;
+    if (this.sources.includes("camera")) {
+      const both = await captureBoth(microphone.deviceId, camera.deviceId);
+      await Promise.all([microphone.adopt(both.microphone), camera.adopt(both.camera)]);
+    } else if (this.sources.includes("microphone")) {
+      await microphone.setEnabled(true).catch(() => undefined); // told by track.error
+    }
+  }
+
+  #makeConnection(): void {
+    const old = this.#pc;
+    const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    const person = new MediaStream();
+    const screen = new MediaStream();
+    for (const source of this.sources) {
+      const { sender } = pc.addTransceiver(source === "microphone" ? "audio" : "video", {
+        direction: "sendrecv",
+        streams: [source === "screen" ? screen : person],
+        sendEncodings: [{ maxBitrate: MAX_BITRATE_BPS[source] }],
+      });
+      this.local[source].attach(sender);
+    }
+    pc.onconnectionstatechange = () => this.#connectionChanged(pc);
+    this.#pc = pc;
+    this.#offered = false;
+    this.#offer = pc.setLocalDescription();
+    this.#offer.catch(() => undefined); // awaited, and told, when it is used
+    if (old !== null) {
+      old.onconnectionstatechange = null;
+      old.close();
+    }
+  }
+
+  #ask(need: Need): void {
+    if (NEEDS.indexOf(need) > NEEDS.indexOf(this.#need)) this.#need = need;
+    if (!this.#working) void this.#work();
+  }
+
+  /** The one place where offers are sent, one after the other, until nothing more is needed. */
+  async #work(): Promise<void> {
+    this.#working = true;
+    let failures = 0;
+    while (this.#need !== "nothing" && this.#epoch > 0 && this.#running() && this.signal.online) {
+      const need = this.#need;
+      this.#need = "nothing";
+      try {
+        await this.#negotiate(need);
+        this.#error = null;
+        failures = 0;
+      } catch (thrown) {
+        this.#error = asTurnpikeError(thrown);
+        this.emit("changed", null);
+        if (FINAL_CODES.has(this.#error.code)) break;
+        failures += 1;
+        this.#need = "fresh";
+        await new Promise((resolve) => setTimeout(resolve, Math.min(200 * 2 ** failures, RETRY_MAX_MS)));
+      }
+    }
+    this.#working = false;
+  }
+
+  #running(): boolean {
+    return this.#state !== "closed";
+  }
+
+  async #negotiate(need: Need): Promise<void> {
+    this.#setState(this.#joinedEpoch > 0 && this.#state !== "connecting" ? this.#stateDuring(need) : "connecting");
+    if (this.#pc === null || (need === "fresh" && this.#offered)) this.#makeConnection();
+    const pc = this.#pc;
+    if (pc === null) return;
+    const fresh = !this.#offered;
+    if (fresh) {
+      await this.#offer;
+    } else {
+      if (need === "restart") pc.restartIce();
+      await pc.setLocalDescription();
+    }
+    this.#offered = true;
+    const answer = await this.signal.join(pc.localDescription?.sdp ?? "", this.#sourcesByMid(pc), fresh);
+    if (pc !== this.#pc || !this.#running()) return;
+    await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+    this.#joinedEpoch = answer.room_epoch;
+    this.#attach(pc, answer);
+    if (need !== "renegotiate" || fresh) this.#expectConnected(pc, fresh ? FRESH_MS : RESTART_MS);
+    this.#declared = "";
+    await this.#declare();
+  }
+
+  #stateDuring(need: Need): RoomState {
+    return need === "renegotiate" ? this.#state : "reconnecting";
+  }
+
+  #sourcesByMid(pc: RTCPeerConnection): Record<string, Source> {
+    const byMid: Record<string, Source> = {};
+    pc.getTransceivers().forEach((transceiver, index) => {
+      const source = this.sources[index];
+      if (transceiver.mid !== null && source !== undefined) byMid[transceiver.mid] = source;
+    });
+    return byMid;
+  }
+
+  /** Puts what arrives on each m-line behind its RemoteTrack. */
+  #attach(pc: RTCPeerConnection, answer: RoomAnswer): void {
+    const arriving = new Map<string, Source>(Object.entries(this.#sourcesByMid(pc)));
+    for (const track of answer.tracks) if (track.user_id !== this.selfId) arriving.set(track.mid, track.source);
+    for (const transceiver of pc.getTransceivers()) {
+      const source = transceiver.mid === null ? undefined : arriving.get(transceiver.mid);
+      if (source !== undefined) this.remote[source].attach(transceiver.receiver.track);
+    }
+    for (const [userId, muted] of Object.entries(answer.muted)) this.declare(userId, muted);
+    this.#stats.watch(pc, arriving);
+    this.emit("changed", null);
+  }
+
+  #connectionChanged(pc: RTCPeerConnection): void {
+    if (pc !== this.#pc || !this.#running()) return;
+    switch (pc.connectionState) {
+      case "connected":
+        this.#disarm();
+        this.#setState("connected");
+        break;
+      case "disconnected":
+        this.#arm(DISCONNECTED_MS, () => this.#ask("restart"));
+        break;
+      case "failed":
+        this.#disarm();
+        this.#ask(this.#state === "connected" ? "restart" : "fresh");
+        break;
+    }
+    this.emit("changed", null);
+  }
+
+  #expectConnected(pc: RTCPeerConnection, withinMs: number): void {
+    this.#arm(withinMs, () => {
+      if (pc === this.#pc && pc.connectionState !== "connected") this.#ask("fresh");
+    });
+  }
+
+  #arm(delay: number, action: () => void): void {
+    this.#disarm();
+    this.#timer = setTimeout(action, delay);
+  }
+
+  #disarm(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+
+  /** Tells the other side (and the meter) what is switched off, when it changed. */
+  async #declare(): Promise<void> {
+    if (this.#joinedEpoch === 0 || !this.#running()) return;
+    const muted: Muted = {};
+    for (const source of this.sources) muted[source] = !this.local[source].enabled;
+    const text = JSON.stringify(muted);
+    if (text === this.#declared) return;
+    this.#declared = text;
+    try {
+      await this.signal.mute(muted);
+    } catch {
+      if (this.#declared === text) this.#declared = ""; // said again on the next change or reconnection
+    }
+  }
+
+  #setState(state: RoomState): void {
+    if (this.#state === state || this.#state === "closed") return;
+    this.#state = state;
+    this.emit("state", state);
+    this.emit("changed", null);
+  }
+}

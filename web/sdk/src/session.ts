@@ -1,0 +1,242 @@
+import { Chat } from "./chat";
+import { CostClock, type CostReading } from "./cost";
+import { Emitter } from "./emitter";
+import { asTurnpikeError, TurnpikeError } from "./errors";
+import type { Link } from "./link";
+import type { Rest } from "./rest";
+import { Room } from "./room";
+import {
+  isLive,
+  type ChatMessage,
+  type ChatPage,
+  type Consent,
+  type CostEvent,
+  type MutedEvent,
+  type QualityEvent,
+  type QualitySide,
+  type ReceiptView,
+  type RoomAnswer,
+  type SessionView,
+  type UserView,
+  type WarningEvent,
+} from "./wire";
+
+const RECEIPT_TRIES_MAX = 40;
+const RECEIPT_RETRY_MS = 400;
+
+export interface SessionEvents {
+  changed: null;
+  warning: WarningEvent;
+  ended: SessionView;
+}
+
+/** What a session needs of the client that owns it. */
+export interface SessionHost {
+  readonly rest: Rest;
+  link(): Link;
+  readonly online: boolean;
+  /** The session's newest view came in over an acknowledgement or REST. */
+  learned(view: SessionView): void;
+}
+
+/** One paid engagement, from the request to the receipt. */
+export class Session extends Emitter<SessionEvents> {
+  readonly chat: Chat;
+  readonly room: Room;
+  readonly #cost: CostClock;
+  #view: SessionView;
+  #quality: readonly QualitySide[] = [];
+  #warning: WarningEvent | null = null;
+  #entered = false;
+
+  constructor(
+    view: SessionView,
+    readonly selfId: string,
+    readonly host: SessionHost,
+  ) {
+    super();
+    this.#view = view;
+    this.#cost = new CostClock(view.rate.minor_per_minute);
+    this.chat = new Chat(selfId, this.#chatSignal());
+    this.room = new Room(view.kind, selfId, this.#roomSignal());
+    this.chat.on("changed", () => this.emit("changed", null));
+    this.room.on("changed", () => this.emit("changed", null));
+    this.#follow(null);
+  }
+
+  get id(): string {
+    return this.#view.id;
+  }
+
+  /** As the server last told it; a new object at every change. */
+  get view(): SessionView {
+    return this.#view;
+  }
+
+  get live(): boolean {
+    return isLive(this.#view.state);
+  }
+
+  get role(): "client" | "provider" | "observer" {
+    if (this.#view.client.id === this.selfId) return "client";
+    return this.#view.provider.id === this.selfId ? "provider" : "observer";
+  }
+
+  /** The other side, as this user sees it. */
+  get other(): UserView {
+    return this.role === "provider" ? this.#view.client : this.#view.provider;
+  }
+
+  get quality(): { own: QualitySide | null; other: QualitySide | null } {
+    return {
+      own: this.#quality.find((s) => s.user_id === this.selfId) ?? null,
+      other: this.#quality.find((s) => s.user_id === this.other.id) ?? null,
+    };
+  }
+
+  /** The newest warning that the money ends, while it stands. */
+  get warning(): WarningEvent | null {
+    return this.#warning;
+  }
+
+  /** Time and cost of this moment; call it as often as the display is drawn. */
+  cost(): CostReading {
+    return this.#cost.read(performance.now());
+  }
+
+  /** Opens the devices and makes the offer, and joins the room as soon as it is open. This page takes part from now on. */
+  enter(): void {
+    if (this.role === "observer" || !this.live) return;
+    this.#entered = true;
+    this.room.prepare();
+    if (this.#view.room_epoch > 0) this.room.enter(this.#view.room_epoch);
+  }
+
+  /** Provider: takes the call. */
+  accept(consent: Consent): Promise<SessionView> {
+    return this.#change("session.accept", { consent });
+  }
+
+  decline(): Promise<SessionView> {
+    return this.#change("session.decline");
+  }
+
+  cancel(): Promise<SessionView> {
+    return this.#change("session.cancel");
+  }
+
+  /** Hangs up. The media stops here at once; the server settles. */
+  end(): Promise<SessionView> {
+    return this.#change("session.end");
+  }
+
+  /** The receipt; waits while the session is being settled. */
+  async receipt(): Promise<ReceiptView> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.host.rest.get<ReceiptView>(`/sessions/${this.id}/receipt`);
+      } catch (thrown) {
+        const error = asTurnpikeError(thrown);
+        if (error.code !== "not_settled" || attempt >= RECEIPT_TRIES_MAX) throw error;
+        await new Promise((resolve) => setTimeout(resolve, RECEIPT_RETRY_MS));
+      }
+    }
+  }
+
+  /** A view came in; one with a lower revision than the known one is late and ignored. */
+  take(view: SessionView): void {
+    if (view.revision < this.#view.revision) return;
+    const before = this.#view;
+    this.#view = view;
+    this.#follow(before);
+    this.emit("changed", null);
+    if (isLive(before.state) && !isLive(view.state)) this.emit("ended", view);
+  }
+
+  takeCost(event: CostEvent): void {
+    this.#cost.take(event, performance.now());
+    if (event.remaining_ms == null || event.remaining_ms > 61_000) this.#warning = null;
+    this.emit("changed", null);
+  }
+
+  takeWarning(event: WarningEvent): void {
+    this.#warning = event;
+    this.emit("warning", event);
+    this.emit("changed", null);
+  }
+
+  takeQuality(event: QualityEvent): void {
+    this.#quality = event.sides;
+    this.emit("changed", null);
+  }
+
+  takeMuted(event: MutedEvent): void {
+    this.room.declare(event.user_id, event.muted);
+  }
+
+  takeChat(message: ChatMessage): void {
+    this.chat.take(message);
+  }
+
+  /** The socket is back. */
+  resume(): void {
+    if (!this.#entered) return;
+    this.room.resume();
+    void this.chat.load().catch(() => undefined); // tried again at the next reconnection
+  }
+
+  close(): void {
+    this.room.close();
+  }
+
+  #follow(before: SessionView | null): void {
+    const { state, room_epoch } = this.#view;
+    const now = performance.now();
+    if (state === "active") {
+      if (before !== null && before.state !== "active") this.#cost.start(now);
+    } else {
+      this.#cost.stop(now);
+    }
+    if (this.#entered && room_epoch > 0 && isLive(state)) this.room.enter(room_epoch);
+    if (!isLive(state)) {
+      this.#warning = null;
+      this.room.close();
+    }
+  }
+
+  async #change(message: string, body: object = {}): Promise<SessionView> {
+    if (this.role === "observer") throw new TurnpikeError("forbidden", "Only participants can do that.");
+    const view = await this.host.link().request<SessionView>(message, { session_id: this.id, ...body });
+    this.host.learned(view);
+    return view;
+  }
+
+  #roomSignal() {
+    const { host } = this;
+    const id = () => this.id;
+    return {
+      get online() {
+        return host.online;
+      },
+      join: (sdp: string, sources: Record<string, string>, fresh: boolean) =>
+        host.link().request<RoomAnswer>("room.join", { session_id: id(), sdp, sources, fresh }),
+      mute: async (muted: object) => {
+        await host.link().request("room.mute", { session_id: id(), muted });
+      },
+    };
+  }
+
+  #chatSignal() {
+    const { host } = this;
+    const id = () => this.id;
+    return {
+      get online() {
+        return host.online;
+      },
+      send: (clientMessageId: string, text: string) =>
+        host.link().request<ChatMessage>("chat.send", { session_id: id(), client_message_id: clientMessageId, text }),
+      history: (after: string | null) =>
+        host.rest.get<ChatPage>(`/sessions/${id()}/messages`, { after, limit: 100 }),
+    };
+  }
+}

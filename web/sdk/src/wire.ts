@@ -1,0 +1,324 @@
+/**
+ * What Turnpike says and hears, as docs/protocol.md has it. Money is an integer in minor units, durations are
+ * milliseconds, times are Unix milliseconds, ids are opaque. Field names are the wire's own.
+ */
+
+export type Role = "client" | "provider" | "compliance" | "finance" | "admin";
+export type Presence = "online" | "busy" | "away" | "offline";
+export type SessionKind = "chat" | "audio" | "video";
+export type Source = "microphone" | "camera" | "screen";
+export type RecordingState = "off" | "waiting_for_consent" | "recording" | "stopped" | "failed";
+export type SessionState =
+  | "requested"
+  | "ringing"
+  | "accepted"
+  | "connecting"
+  | "active"
+  | "interrupted"
+  | "ended"
+  | "declined"
+  | "missed"
+  | "cancelled"
+  | "expired"
+  | "failed";
+export type EndReason =
+  | "client_left"
+  | "provider_left"
+  | "balance_exhausted"
+  | "dropped"
+  | "never_connected"
+  | "provider_declined"
+  | "no_answer"
+  | "client_cancelled"
+  | "server_error";
+
+export interface UserView {
+  id: string;
+  name: string;
+  role: Role;
+  headline?: string | null;
+  avatar_hue?: number;
+}
+
+export interface MeView {
+  user: UserView;
+  email: string;
+  currency: string;
+  available?: boolean | null;
+}
+
+export interface SignedIn {
+  access_token: string;
+  expires_at_ms: number;
+  me: MeView;
+}
+
+export interface DemoAccount {
+  email: string;
+  password: string;
+  name: string;
+  role: Role;
+  note: string;
+}
+
+export interface RateView {
+  kind: SessionKind;
+  minor_per_minute: number;
+  currency: string;
+}
+
+export interface ProviderView {
+  user: UserView;
+  presence: Presence;
+  rates: RateView[];
+}
+
+export interface ConsentText {
+  version: string;
+  text: string;
+}
+
+export interface Consent {
+  version: string;
+  accepted: boolean;
+}
+
+export interface SessionView {
+  id: string;
+  kind: SessionKind;
+  state: SessionState;
+  end_reason?: EndReason | null;
+  client: UserView;
+  provider: UserView;
+  rate: RateView;
+  recording: RecordingState;
+  recording_id?: string | null;
+  room_epoch: number;
+  requested_at_ms: number;
+  ring_until_ms?: number | null;
+  accepted_at_ms?: number | null;
+  started_at_ms?: number | null;
+  ended_at_ms?: number | null;
+  revision: number;
+}
+
+export interface SessionPage {
+  sessions: SessionView[];
+  next_cursor?: string | null;
+}
+
+export interface ReceiptLine {
+  label: string;
+  amount_minor: number;
+}
+
+export interface ReceiptView {
+  session_id: string;
+  kind: SessionKind;
+  client: UserView;
+  provider: UserView;
+  rate: RateView;
+  billed_ms: number;
+  charged_minor: number;
+  currency: string;
+  provider_minor?: number | null;
+  platform_minor?: number | null;
+  lines: ReceiptLine[];
+  started_at_ms: number | null;
+  ended_at_ms: number | null;
+  balance_after_minor?: number | null;
+  recording_id?: string | null;
+}
+
+export interface ChatMessage {
+  id: string;
+  session_id: string;
+  sender_id: string;
+  client_message_id: string;
+  text: string;
+  sent_at_ms: number;
+}
+
+export interface ChatPage {
+  messages: ChatMessage[];
+  more: boolean;
+}
+
+export interface WalletView {
+  balance_minor: number;
+  available_minor: number;
+  held_minor?: number;
+  currency: string;
+}
+
+export interface TransferView {
+  id: string;
+  kind: string;
+  amount_minor: number;
+  currency: string;
+  balance_after_minor?: number | null;
+  session_id?: string | null;
+  memo?: string | null;
+  at_ms: number;
+}
+
+export interface TransferPage {
+  transfers: TransferView[];
+  next_cursor?: string | null;
+}
+
+export type RecordingStage = "recording" | "finishing" | "ready" | "failed";
+
+export interface RecordingParticipant {
+  id: string;
+  name: string;
+  role: Role;
+}
+
+export interface RecordingStreamView {
+  n: number;
+  participant_id: string;
+  kind: string;
+  offset_ms: number;
+  duration_ms: number;
+  width?: number | null;
+  height?: number | null;
+  video_codec?: string | null;
+  bytes: number;
+  sha256?: string | null;
+}
+
+export interface RecordingView {
+  id: string;
+  session_id: string;
+  state: RecordingStage;
+  kind: SessionKind;
+  participants: RecordingParticipant[];
+  started_at_ms: number;
+  duration_ms: number;
+  bytes: number;
+  streams: RecordingStreamView[];
+  gaps?: unknown;
+  hashes_ok?: boolean | null;
+}
+
+export interface RecordingPage {
+  recordings: RecordingView[];
+  next_cursor?: string | null;
+}
+
+export interface AccessStream {
+  n: number;
+  participant_id: string;
+  url: string;
+  content_type: string;
+  offset_ms: number;
+  duration_ms: number;
+}
+
+export interface AccessGrant {
+  expires_at_ms: number;
+  streams: AccessStream[];
+  manifest_url: string;
+}
+
+export interface AccessView {
+  at_ms: number;
+  user: { id: string; name: string };
+  action: string;
+  reason?: string | null;
+}
+
+export interface RoomTrack {
+  mid: string;
+  user_id: string;
+  source: Source;
+}
+
+export type Muted = Partial<Record<Source, boolean>>;
+
+export interface RoomAnswer {
+  sdp: string;
+  room_epoch: number;
+  tracks: RoomTrack[];
+  muted: Record<string, Muted>;
+}
+
+export interface CostEvent {
+  session_id: string;
+  live_ms: number;
+  at_ms: number;
+  running: boolean;
+  cost_minor: number;
+  currency: string;
+  balance_minor?: number | null;
+  earnings_minor?: number | null;
+  remaining_ms?: number | null;
+}
+
+export interface WarningEvent {
+  session_id: string;
+  remaining_ms: number;
+}
+
+export interface MutedEvent {
+  session_id: string;
+  user_id: string;
+  muted: Muted;
+}
+
+export interface QualitySide {
+  user_id: string;
+  connected: boolean;
+  score: number;
+  rtt_ms: number | null;
+  loss_up: number;
+  loss_down: number;
+  jitter_ms: number;
+  bitrate_up_bps: number;
+  bitrate_down_bps: number;
+}
+
+export interface QualityEvent {
+  session_id: string;
+  sides: QualitySide[];
+}
+
+export interface PresenceEvent {
+  user_id: string;
+  presence: Presence;
+}
+
+export interface WalletEvent {
+  balance_minor: number;
+  available_minor: number;
+  currency: string;
+}
+
+/** Every event that the server sends, by name. */
+export interface ServerEvents {
+  "session.ringing": SessionView;
+  "session.updated": SessionView;
+  "session.cost": CostEvent;
+  "session.warning": WarningEvent;
+  "room.muted": MutedEvent;
+  "room.quality": QualityEvent;
+  "room.renegotiate": { session_id: string };
+  "chat.message": ChatMessage;
+  "presence.changed": PresenceEvent;
+  "wallet.changed": WalletEvent;
+}
+
+/** States in which a session is still going on, or about to. */
+export const LIVE_STATES: ReadonlySet<SessionState> = new Set([
+  "requested",
+  "ringing",
+  "accepted",
+  "connecting",
+  "active",
+  "interrupted",
+]);
+
+export function isLive(state: SessionState): boolean {
+  return LIVE_STATES.has(state);
+}
