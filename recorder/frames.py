@@ -1,0 +1,242 @@
+"""From packets in order to encoded frames, without decoding: one entry per codec, one assembler per track.
+
+A frame is the packets of one RTP timestamp from its first one to the marker, without a gap. After a loss nothing is
+passed on until the next key frame: a decoder would show rubbish, and silently. VP9 and AV1 take an entry each here.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, Protocol
+
+from recorder.h264 import ParameterSets, nal_units, starts_unit
+from recorder.sequence import Ordered, Unwrapper
+
+FRAME_PACKETS_MAX: Final = 4096
+"""A frame of more packets is given up as broken."""
+OPUS_RATE: Final = 48_000
+OPUS_SILENCE: Final = b"\xf8\xff\xfe"
+"""20 ms of silence, mono or stereo decoders alike: put where packets are missing, because players play opus packets
+back to back."""
+OPUS_SILENCE_SAMPLES: Final = 960
+
+
+class Frame(NamedTuple):
+    """One encoded picture or opus packet."""
+
+    codec: str
+    timestamp: int
+    """Unwrapped RTP timestamp, in ticks of the track's clock."""
+    data: bytes
+    key: bool
+    arrival_ns: int
+    """When its first packet arrived."""
+    size: tuple[int, int] | None = None
+    """Width and height, of key frames."""
+    samples: int = 0
+    """Duration in ticks, of audio."""
+
+
+class Joined(NamedTuple):
+    """What a codec makes of the payloads of one frame."""
+
+    data: bytes
+    key: bool
+    size: tuple[int, int] | None
+
+
+class VideoFormat(Protocol):
+    """How one codec is carried in RTP. One instance per track."""
+
+    def starts(self, payload: bytes) -> bool:
+        """Whether a frame may begin with this packet."""
+        ...
+
+    def picture(self, payload: bytes) -> tuple[int, int] | None:
+        """(picture number, its modulus) where the packet tells it: shows whether a gap swallowed a frame."""
+        ...
+
+    def join(self, payloads: list[bytes]) -> Joined | None:
+        """The frame; None when the payloads are malformed."""
+        ...
+
+
+class Vp8:
+    """RFC 7741."""
+
+    def starts(self, payload: bytes) -> bool:
+        return bool(payload[0] & 0x10) and not payload[0] & 7
+
+    def picture(self, payload: bytes) -> tuple[int, int] | None:
+        if len(payload) < 4 or not payload[0] & 0x80 or not payload[1] & 0x80:
+            return None
+        if payload[2] & 0x80:
+            return (payload[2] & 0x7F) << 8 | payload[3], 1 << 15
+        return payload[2] & 0x7F, 1 << 7
+
+    def join(self, payloads: list[bytes]) -> Joined | None:
+        parts = []
+        for payload in payloads:
+            start = _vp8_descriptor(payload)
+            if start is None:
+                return None
+            parts.append(payload[start:])
+        data = b"".join(parts)
+        if not data:
+            return None
+        if data[0] & 1:
+            return Joined(data, False, None)
+        if len(data) < 10 or data[3:6] != b"\x9d\x01\x2a":  # RFC 6386 §9.1
+            return None
+        width, height = (int.from_bytes(data[i : i + 2], "little") & 0x3FFF for i in (6, 8))
+        return Joined(data, True, (width, height)) if width and height else None
+
+
+def _vp8_descriptor(payload: bytes) -> int | None:
+    """Length of the payload descriptor (RFC 7741 §4.2); None when cut short."""
+    at = 1
+    if payload[0] & 0x80:
+        if len(payload) < 3:
+            return None
+        extension, at = payload[1], 2
+        if extension & 0x80:
+            at += 2 if payload[at] & 0x80 else 1
+        if extension & 0x40:
+            at += 1
+        if extension & 0x30:
+            at += 1
+    return at if at < len(payload) else None
+
+
+class H264:
+    """RFC 6184, packetisation modes 0 and 1."""
+
+    def __init__(self) -> None:
+        self._sets = ParameterSets()
+
+    def starts(self, payload: bytes) -> bool:
+        return starts_unit(payload)
+
+    def picture(self, payload: bytes) -> tuple[int, int] | None:
+        return None
+
+    def join(self, payloads: list[bytes]) -> Joined | None:
+        units = nal_units(payloads)
+        if units is None:
+            return None
+        data, key, size = self._sets.join(units)
+        return None if key and size is None else Joined(data, key, size)
+
+
+VIDEO: Final[dict[str, type[Vp8] | type[H264]]] = {"vp8": Vp8, "h264": H264}
+AUDIO: Final = frozenset({"opus"})
+
+
+class VideoAssembler:
+    """Frames of one video track and codec."""
+
+    def __init__(self, codec: str) -> None:
+        self.dropped = 0
+        """Frames that were incomplete, malformed, or could not be decoded for want of an earlier one."""
+        self._codec = codec
+        self._format: VideoFormat = VIDEO[codec]()
+        self._unwrap = Unwrapper(32)
+        self._parts: list[bytes] = []
+        self._timestamp = 0
+        self._arrival_ns = 0
+        self._picture: tuple[int, int] | None = None
+        self._broken = True
+
+    def push(self, ordered: Ordered) -> Frame | None:
+        """Take in the next packet; the frame that it completes, if any."""
+        packet = ordered.packet
+        timestamp = self._unwrap(packet.timestamp)
+        starts = bool(packet.payload) and self._format.starts(packet.payload)
+        if ordered.lost and (self._parts or not starts or not self._follows(packet.payload)):
+            self._break()
+        if not packet.payload:
+            return None
+        if self._parts and timestamp != self._timestamp:
+            self._break()
+        if not self._parts:
+            if not starts:
+                self._break()
+                return None
+            self._timestamp, self._arrival_ns = timestamp, packet.arrival_ns
+            self._picture = self._format.picture(packet.payload)
+        self._parts.append(packet.payload)
+        if len(self._parts) > FRAME_PACKETS_MAX:
+            self._break()
+            return None
+        return self._complete() if packet.marker else None
+
+    def _follows(self, payload: bytes) -> bool:
+        """Whether the picture numbers show that what is missing was padding, not a frame."""
+        picture = self._format.picture(payload)
+        if picture is None or self._picture is None:
+            return False
+        return picture[1] == self._picture[1] and (picture[0] - self._picture[0]) % picture[1] == 1
+
+    def _complete(self) -> Frame | None:
+        joined = self._format.join(self._parts)
+        self._parts = []
+        if joined is None or (self._broken and not joined.key):
+            self.dropped += 1
+            self._broken = True
+            return None
+        self._broken = False
+        return Frame(self._codec, self._timestamp, joined.data, joined.key, self._arrival_ns, joined.size)
+
+    def _break(self) -> None:
+        self.dropped += bool(self._parts)
+        self._parts = []
+        self._broken = True
+
+
+class OpusAssembler:
+    """Opus packets are frames (RFC 7587 §4.2)."""
+
+    def __init__(self, codec: str) -> None:
+        self.dropped = 0
+        self._codec = codec
+        self._unwrap = Unwrapper(32)
+
+    def push(self, ordered: Ordered) -> Frame | None:
+        """The packet as a frame; None for padding and malformed ones."""
+        packet = ordered.packet
+        timestamp = self._unwrap(packet.timestamp)
+        if not packet.payload:
+            return None
+        samples = opus_samples(packet.payload)
+        if samples is None:
+            self.dropped += 1
+            return None
+        return Frame(self._codec, timestamp, packet.payload, True, packet.arrival_ns, None, samples)
+
+
+def opus_samples(payload: bytes) -> int | None:
+    """Duration of an opus packet in 48 kHz samples, from its table-of-contents byte (RFC 6716 §3.1)."""
+    config = payload[0] >> 3
+    if config < 12:
+        samples = (480, 960, 1920, 2880)[config & 3]
+    elif config < 16:
+        samples = (480, 960)[config & 1]
+    else:
+        samples = (120, 240, 480, 960)[config & 3]
+    match payload[0] & 3:
+        case 0:
+            count = 1
+        case 3:
+            count = payload[1] & 63 if len(payload) > 1 else 0
+        case _:
+            count = 2
+    return samples * count if 0 < samples * count <= 5760 else None
+
+
+Assembler = VideoAssembler | OpusAssembler
+
+
+def assembler(codec: str) -> Assembler | None:
+    """A fresh assembler for a codec's lower-case SDP name; None for those that are not recorded (rtx, red, …)."""
+    if codec in AUDIO:
+        return OpusAssembler(codec)
+    return VideoAssembler(codec) if codec in VIDEO else None

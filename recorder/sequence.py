@@ -1,0 +1,149 @@
+"""RTP packets of one stream: read, numbered without wrapping, put back into order, freed of duplicates.
+
+Time is the arrival time of the packets, never a clock, so that the same spool always gives the same order.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+REORDER_WAIT_NS: Final = 1_000_000_000
+"""How long a missing packet is waited for: retransmissions come within a few round trips."""
+START_WAIT_NS: Final = 100_000_000
+"""How long the first packet is held, so that those sent before it and overtaken are not lost."""
+REORDER_PACKETS_MAX: Final = 4096
+"""Packets held for a missing one; beyond it the oldest gap is given up."""
+JUMP_MAX: Final = 3000
+"""MAX_DROPOUT of RFC 3550 A.1: a larger step is a stray packet, unless the next one goes on from it."""
+
+
+class RtpPacket(NamedTuple):
+    """The fields of an RTP packet (RFC 3550 §5.1) that depacketising needs."""
+
+    sequence: int
+    timestamp: int
+    marker: bool
+    payload_type: int
+    payload: bytes
+    """Without header extensions and padding; empty for a packet of padding only."""
+    arrival_ns: int
+
+
+def parse_rtp(packet: bytes, arrival_ns: int) -> RtpPacket | None:
+    """Read a packet; None when it is not RTP or is cut short."""
+    if len(packet) < 12 or packet[0] >> 6 != 2:
+        return None
+    start, end = 12 + 4 * (packet[0] & 15), len(packet)
+    if packet[0] & 0x10:
+        if end < start + 4:
+            return None
+        start += 4 + 4 * int.from_bytes(packet[start + 2 : start + 4], "big")
+    if packet[0] & 0x20:
+        end -= packet[-1]
+    if start > len(packet) or end < start:
+        return None
+    return RtpPacket(
+        int.from_bytes(packet[2:4], "big"),
+        int.from_bytes(packet[4:8], "big"),
+        packet[1] >= 0x80,
+        packet[1] & 0x7F,
+        packet[start:end],
+        arrival_ns,
+    )
+
+
+class Unwrapper:
+    """Counters of ``bits`` bits as integers that do not wrap, each taken as near as possible to the newest one."""
+
+    def __init__(self, bits: int) -> None:
+        self._modulus = 1 << bits
+        self.newest: int | None = None
+
+    def peek(self, value: int) -> int:
+        """The unwrapped value, without taking note of it."""
+        if self.newest is None:
+            return value
+        delta = (value - self.newest) % self._modulus
+        return self.newest + (delta - self._modulus if delta >= self._modulus >> 1 else delta)
+
+    def __call__(self, value: int) -> int:
+        unwrapped = self.peek(value)
+        if self.newest is None or unwrapped > self.newest:
+            self.newest = unwrapped
+        return unwrapped
+
+
+class Ordered(NamedTuple):
+    """A packet in its place."""
+
+    packet: RtpPacket
+    lost: int
+    """How many packets are missing right before it, given up."""
+
+
+class Reorder:
+    """One stream's packets in order of sequence number, each at most once."""
+
+    def __init__(self) -> None:
+        self.duplicates = 0
+        self.late = 0
+        """Packets that came after their place had been given up."""
+        self.lost = 0
+        self._unwrap = Unwrapper(16)
+        self._stray: int | None = None
+        self._held: dict[int, RtpPacket] = {}
+        self._order: list[int] = []
+        self._next: int | None = None
+        self._started_ns: int | None = None
+        self._blocked_ns: int | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether packets are held that only time or another packet sets free."""
+        return bool(self._held)
+
+    def push(self, packet: RtpPacket) -> None:
+        """Take in a packet as it arrived."""
+        number = self._unwrap.peek(packet.sequence)
+        newest = self._unwrap.newest
+        if newest is not None and abs(number - newest) > JUMP_MAX:
+            if self._stray != packet.sequence:
+                self._stray = (packet.sequence + 1) & 0xFFFF
+                self.late += 1
+                return
+            number = newest + ((packet.sequence - newest) & 0xFFFF)  # the sender began anew: always forward
+            self._unwrap.newest = number
+        self._stray = None
+        number = self._unwrap(packet.sequence)
+        if self._next is not None and number < self._next:
+            self.late += 1
+        elif number in self._held:
+            self.duplicates += 1
+        else:
+            self._held[number] = packet
+            heapq.heappush(self._order, number)
+            if self._started_ns is None:
+                self._started_ns = packet.arrival_ns
+
+    def pop(self, now_ns: int, *, final: bool = False) -> Iterator[Ordered]:
+        """The packets whose turn it is at ``now_ns``; with ``final`` all that are left."""
+        if self._next is None:
+            if self._started_ns is None or not (final or now_ns - self._started_ns >= START_WAIT_NS):
+                return
+            self._next = self._order[0]
+        while self._order:
+            number, lost = self._order[0], self._order[0] - self._next
+            if lost and not self._give_up(now_ns, final):
+                return
+            heapq.heappop(self._order)
+            self.lost += lost
+            self._next = number + 1
+            self._blocked_ns = None
+            yield Ordered(self._held.pop(number), lost)
+
+    def _give_up(self, now_ns: int, final: bool) -> bool:
+        if self._blocked_ns is None:
+            self._blocked_ns = now_ns
+        return final or now_ns - self._blocked_ns >= REORDER_WAIT_NS or len(self._held) > REORDER_PACKETS_MAX
