@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     """How long a room waits for a side that is gone, before the session ends as dropped."""
     grant_ms: int = Field(default=90_000, ge=15_000)
     """Billable time that a hold covers ahead."""
+    minimum_start_ms: int = Field(default=60_000, ge=0)
+    """A session starts only when the wallet pays for at least this much of it."""
     tick_ms: int = Field(default=5_000, ge=100)
     """How often the meter takes in evidence and shows the cost."""
     post_every_ms: int = Field(default=60_000, ge=1_000)

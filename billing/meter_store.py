@@ -1,0 +1,288 @@
+"""The meters' SQL: a session's money from its first hold to its receipt, the tick, and the shard leases."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any, Final
+
+from billing.money import Tariff
+from billing.store import CLIENT_WALLET, LANES, PROVIDER_EARNINGS, ConstraintViolated, find_account, ledger
+from billing.terms import (
+    BillingRefusal,
+    Mark,
+    MeterRow,
+    Opened,
+    Rate,
+    Receipt,
+    SessionRef,
+    TickInput,
+    TickResult,
+)
+from config.database import ALL_TENANTS, Database
+from config.ids import PublicId, SessionId, TenantId, shard_of
+from config.logs import get_log
+
+log = get_log("billing.meter_store")
+
+CHUNK_MAX: Final = 1_000
+"""Sessions in one tick transaction: more would keep a top-up waiting."""
+SLOT_MS: Final = 5_000
+
+
+def lane_of(session_id: SessionId) -> int:
+    """The lane that a session's ticks run in, for good. Not the shard's parity alone, which a process may lack."""
+    return (session_id // 64 + session_id) % LANES
+
+
+# --- sessions ----------------------------------------------------------------------------------------------------
+
+
+class _Refuse(Exception):
+    """Carries a refusal out of a transaction, so that it is rolled back."""
+
+    def __init__(self, refusal: BillingRefusal) -> None:
+        super().__init__(refusal)
+        self.refusal = refusal
+
+
+async def open_session(database: Database, ref: SessionRef, grant_ms: int, minimum_ms: int) -> Opened | BillingRefusal:
+    """Make a session's meter and hold money for its first grant, in one transaction. Once open, it stays so."""
+    try:
+        async with ledger(database, ref.tenant_id) as connection:
+            if await _insert_meter(connection, ref):
+                await _tick(connection, [TickInput(ref.session_id, 0, 0, 0, None)], False, 0, grant_ms)
+                least_ms = min(minimum_ms, grant_ms)
+            else:
+                least_ms = 0
+            row = await connection.fetchrow(
+                "select state, granted_ms, final_unit from session_meter where tenant_id = $1 and session_id = $2",
+                ref.tenant_id,
+                ref.session_id,
+            )
+            if row["state"] == "settled":
+                raise _Refuse(BillingRefusal.ALREADY_SETTLED)
+            if row["granted_ms"] < least_ms:
+                raise _Refuse(BillingRefusal.INSUFFICIENT_FUNDS)
+            return Opened(row["granted_ms"], row["final_unit"])
+    except _Refuse as refused:
+        return refused.refusal
+
+
+async def _insert_meter(connection: Any, ref: SessionRef) -> bool:
+    """Add the meter's row; False when it is there. The share is that of the newest tariff with the rate shown."""
+    tenant = ref.tenant_id
+    if await connection.fetchval(
+        "select 1 from session_meter where tenant_id = $1 and session_id = $2", tenant, ref.session_id
+    ):
+        return False
+    provider_bps = await connection.fetchval(
+        "select provider_bps from tariff where tenant_id = $1 and provider_id = $2 and kind = $3"
+        " and minor_per_minute = $4 and currency = $5 order by id desc limit 1",
+        tenant,
+        ref.provider_id,
+        ref.kind,
+        ref.rate.minor_per_minute,
+        ref.rate.currency,
+    )
+    if provider_bps is None:
+        raise _Refuse(BillingRefusal.NO_RATE)
+    client = await find_account(connection, tenant, ref.client_id, CLIENT_WALLET)
+    provider = await find_account(connection, tenant, ref.provider_id, PROVIDER_EARNINGS)
+    if client is None or provider is None:
+        raise _Refuse(BillingRefusal.NO_WALLET)
+    if not client["currency"] == provider["currency"] == ref.rate.currency:
+        raise _Refuse(BillingRefusal.CURRENCY_MISMATCH)
+    made = await connection.fetchval(
+        "insert into session_meter (tenant_id, session_id, session_public_id, shard, kind, client_account_id,"
+        " provider_account_id, platform_account_id, currency, minor_per_minute, provider_bps)"
+        " select $1, $2, $3, $4, $5, $6, $7, a.id, $8, $9, $10 from account a"
+        " where a.tenant_id = $1 and a.kind = 'platform_revenue' and a.currency = $8 and a.lane = $11"
+        " on conflict do nothing returning 1",
+        tenant,
+        ref.session_id,
+        ref.session_public_id,
+        shard_of(ref.session_id),
+        ref.kind,
+        client["id"],
+        provider["id"],
+        ref.rate.currency,
+        ref.rate.minor_per_minute,
+        provider_bps,
+        lane_of(ref.session_id),
+    )
+    return made is not None
+
+
+async def settle(
+    database: Database, tenant: TenantId, session_id: SessionId, epoch: int, live_ms: int, slot: int
+) -> tuple[Receipt, TickResult] | None:
+    """Post the rest, release the hold, close the meter: once. None: there is no such meter."""
+    async with ledger(database, tenant) as connection:
+        results = await _tick(connection, [TickInput(session_id, epoch, 0, live_ms, None)], True, slot, 0)
+        receipt = await _receipt(connection, tenant, session_id)
+        return None if receipt is None else (receipt, results[0])
+
+
+async def read_receipt(database: Database, tenant: TenantId, session_id: SessionId) -> Receipt | None:
+    """The receipt of a settled session; None before, and of sessions never opened."""
+    async with ledger(database, tenant) as connection:
+        return await _receipt(connection, tenant, session_id)
+
+
+async def _receipt(connection: Any, tenant: TenantId, session_id: SessionId) -> Receipt | None:
+    row = await connection.fetchrow(
+        "select * from session_meter where tenant_id = $1 and session_id = $2 and state = 'settled'", tenant, session_id
+    )
+    if row is None:
+        return None
+    return Receipt(
+        tenant_id=tenant,
+        session_id=session_id,
+        session_public_id=PublicId(row["session_public_id"]),
+        rate=Rate(row["kind"], row["minor_per_minute"], row["currency"]),
+        provider_bps=row["provider_bps"],
+        billed_ms=row["billed_through_ms"],
+        charged_minor=row["posted_minor"],
+        provider_minor=row["posted_provider_minor"],
+        platform_minor=row["posted_minor"] - row["posted_provider_minor"],
+        currency=row["currency"],
+        balance_after_minor=row["client_balance_minor"],
+        provider_balance_after_minor=row["provider_balance_minor"],
+        settled_at_ms=_ms(row["settled_at"]),
+    )
+
+
+def _ms(at: datetime.datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+async def read_unsettled(database: Database, shards: Sequence[int]) -> list[tuple[TenantId, SessionId]]:
+    """Sessions of those shards whose meters are open, oldest first."""
+    async with ledger(database, ALL_TENANTS) as connection:
+        rows = await connection.fetch(
+            "select tenant_id, session_id from session_meter where state = 'open' and shard = any ($1) order by 2",
+            list(shards),
+        )
+    return [(row["tenant_id"], row["session_id"]) for row in rows]
+
+
+async def read_mark(database: Database, tenant: TenantId, session_id: SessionId) -> Mark:
+    """The furthest that the meter and the workers' stored evidence know of, in the newest epoch of either."""
+    async with ledger(database, tenant) as connection:
+        row = await connection.fetchrow(
+            "select epoch, max(live_ms) as live_ms from ("
+            "  select epoch, live_ms - epoch_base_ms as live_ms from session_meter"
+            "  where tenant_id = $1 and session_id = $2"
+            "  union all"
+            "  select epoch, live_ms from media_evidence where tenant_id = $1 and session_id = $2"
+            " ) known group by epoch order by epoch desc limit 1",
+            tenant,
+            session_id,
+        )
+    return Mark(0, 0) if row is None else Mark(row["epoch"], row["live_ms"])
+
+
+# --- the tick ----------------------------------------------------------------------------------------------------
+
+
+async def tick(database: Database, inputs: Sequence[TickInput], slot: int, grant_ms: int) -> list[TickResult]:
+    """One chunk's tick. Where one session's row violates a constraint the chunk is done again session by session."""
+    try:
+        async with ledger(database, ALL_TENANTS) as connection:
+            return await _tick(connection, inputs, False, slot, grant_ms)
+    except ConstraintViolated:
+        log.fault("a chunk of sessions could not be metered at once", sessions=len(inputs))
+    results: list[TickResult] = []
+    for one in inputs:
+        try:
+            async with ledger(database, ALL_TENANTS) as connection:
+                results += await _tick(connection, [one], False, slot, grant_ms)
+        except ConstraintViolated:
+            log.fault("session could not be metered", session_id=one.session_id)
+    return results
+
+
+async def _tick(
+    connection: Any, inputs: Sequence[TickInput], final: bool, slot: int, grant_ms: int
+) -> list[TickResult]:
+    rows = await connection.fetch(
+        "select * from meter_tick($1, $2, $3, $4, $5, $6, $7, $8)",
+        [one.session_id for one in inputs],
+        [one.epoch for one in inputs],
+        [one.base_ms for one in inputs],
+        [one.live_ms for one in inputs],
+        [one.lease_epoch for one in inputs],
+        final,
+        slot,
+        grant_ms,
+    )
+    return [TickResult(*row.values()) for row in rows]
+
+
+async def load_meters(
+    database: Database, shards: dict[int, int], session_ids: Sequence[SessionId] | None, limit: int
+) -> list[MeterRow]:
+    """Open meters of the leased shards (shard → lease epoch), all or the named ones; older leases are fenced out."""
+    async with ledger(database, ALL_TENANTS) as connection:
+        rows = await connection.fetch(
+            "with due as (select m.session_id, l.epoch from session_meter m"
+            "  join unnest($1::smallint[], $2::bigint[]) u (shard, epoch) on u.shard = m.shard"
+            "  join shard_lease l on l.shard = u.shard and l.epoch = u.epoch"
+            "  where m.state = 'open' and ($3::bigint[] is null or m.session_id = any ($3))"
+            "  order by m.session_id limit $4 for no key update of m)"
+            " update session_meter m set lease_epoch = greatest(m.lease_epoch, due.epoch) from due"
+            " where m.session_id = due.session_id returning m.*",
+            list(shards),
+            list(shards.values()),
+            None if session_ids is None else list(session_ids),
+            limit,
+        )
+    return [
+        MeterRow(
+            row["tenant_id"],
+            row["session_id"],
+            row["currency"],
+            row["client_account_id"],
+            Tariff(row["minor_per_minute"], row["provider_bps"]),
+            row["epoch"],
+            row["epoch_base_ms"],
+            row["live_ms"],
+            row["granted_ms"],
+            row["posted_minor"],
+            row["held_minor"],
+            row["final_unit"],
+        )
+        for row in rows
+    ]
+
+
+async def read_states(database: Database, session_ids: Sequence[SessionId]) -> dict[SessionId, tuple[bool, int, int]]:
+    """Of each session: whether its meter is open, and its client's balance and what of it is available."""
+    async with ledger(database, ALL_TENANTS) as connection:
+        rows = await connection.fetch(
+            "select m.session_id, m.state = 'open' as open, a.posted_minor, a.posted_minor - a.held_minor as available"
+            " from session_meter m join account a on a.tenant_id = m.tenant_id and a.id = m.client_account_id"
+            " where m.session_id = any ($1)",
+            list(session_ids),
+        )
+    return {row["session_id"]: (row["open"], row["posted_minor"], row["available"]) for row in rows}
+
+
+# --- leases ------------------------------------------------------------------------------------------------------
+
+
+async def lease_shards(database: Database, owner: str, ttl: datetime.timedelta) -> dict[int, int]:
+    """Renew, give up or take leases, to a fair share; returns shard → lease epoch."""
+    async with ledger(database, ALL_TENANTS) as connection:
+        rows = await connection.fetch("select * from lease_shards($1, $2)", owner, ttl)
+    return {row["r_shard"]: row["r_epoch"] for row in rows}
+
+
+async def release_shards(database: Database, owner: str) -> None:
+    """Give up all of an owner's leases, and its share."""
+    async with ledger(database, ALL_TENANTS) as connection:
+        await connection.execute("delete from shard_owner where owner = $1", owner)
+        await connection.execute(
+            "update shard_lease set owner = null, expires_at = '-infinity' where owner = $1", owner
+        )

@@ -1,0 +1,20 @@
+"""What billing counts, for Prometheus."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from config.metrics import counter, gauge, histogram
+
+TICK_SECONDS: Final = histogram("turnpike_billing_tick_seconds", "Duration of a meter's tick, over all its chunks")
+SESSIONS: Final = gauge("turnpike_billing_sessions", "Sessions that this process meters")
+POSTED: Final = counter("turnpike_billing_posted_minor_total", "Minor units charged to clients", ["currency"])
+TOPPED_UP: Final = counter("turnpike_billing_topped_up_minor_total", "Minor units credited by top-ups", ["currency"])
+REFUSALS: Final = counter("turnpike_billing_refusals_total", "Requests that billing refused", ["code"])
+UNAVAILABLE: Final = counter("turnpike_billing_ledger_unavailable_total", "Ticks that could not reach PostgreSQL")
+FENCED: Final = counter(
+    "turnpike_billing_fenced_total", "Sessions refused in a tick because another process leads them"
+)
+OVER_GRANT: Final = counter(
+    "turnpike_billing_over_grant_seconds_total", "Media time that evidence shows beyond its grant; never charged"
+)

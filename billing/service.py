@@ -1,0 +1,176 @@
+"""What the rest of Turnpike calls: wallets, rates, quotes, and a session's money from its first hold to its receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TypeVar
+
+from billing import meter_store, metrics, store
+from billing.meter_store import SLOT_MS
+from billing.money import RATE_MAX, Tariff, affordable_ms
+from billing.store import WALLET_KINDS
+from billing.terms import (
+    PROVIDER_BPS,
+    BillingError,
+    BillingRefusal,
+    Mark,
+    Opened,
+    Quote,
+    Rate,
+    Receipt,
+    SessionRef,
+    UnknownMeter,
+    Wallet,
+)
+from config.clock import Clock
+from config.database import Database
+from config.ids import SessionId, TenantId, UserId
+from config.logs import get_log
+from config.settings import Settings
+from relay.messages import SessionKind
+
+log = get_log("billing.service")
+
+AMOUNT_MAX = 10**12
+"""Largest single movement, in minor units."""
+
+T = TypeVar("T")
+
+
+class Billing:
+    """Billing's façade. Holds no state: all of it is in PostgreSQL, and every call may be repeated.
+
+    Every call raises ``LedgerUnavailable`` when PostgreSQL cannot be reached.
+    """
+
+    def __init__(self, database: Database, clock: Clock, settings: Settings) -> None:
+        self.database = database
+        self._clock = clock
+        self.settings = settings
+
+    # --- rates and wallets
+
+    async def rates(self, tenant: TenantId, provider_ids: Sequence[UserId]) -> dict[UserId, list[Rate]]:
+        """The current rates of each of these providers; none: an empty list."""
+        return await store.read_rates(self.database, tenant, provider_ids)
+
+    async def set_rate(
+        self,
+        tenant: TenantId,
+        provider_id: UserId,
+        kind: SessionKind,
+        minor_per_minute: int,
+        currency: str,
+        provider_bps: int = PROVIDER_BPS,
+    ) -> None:
+        """Set what a provider charges from now on. Raises ValueError outside of 1–``RATE_MAX``, 0–10000 bps."""
+        Tariff(minor_per_minute, provider_bps)
+        rate = Rate(kind, minor_per_minute, currency)
+        await store.add_rate(self.database, tenant, provider_id, rate, provider_bps)
+
+    async def open_wallets(self, tenant: TenantId, user_id: UserId, role: str, currency: str) -> None:
+        """The account of a client or provider (other roles have none), unless it exists."""
+        kind = WALLET_KINDS.get(role)
+        if kind is not None:
+            await store.open_account(self.database, tenant, user_id, kind, currency)
+
+    async def wallet(self, tenant: TenantId, user_id: UserId, role: str) -> Wallet:
+        """A client's wallet or a provider's earnings; all zeros when none was opened. Raises ``BillingError`` on a role
+        without one, and on an unknown user."""
+        kind = WALLET_KINDS.get(role)
+        if kind is None:
+            raise BillingError(f"a {role} has no wallet")
+        wallet = await store.read_wallet(self.database, tenant, user_id, kind)
+        if wallet is None:
+            currency = await store.user_currency(self.database, tenant, user_id)
+            if currency is None:
+                raise BillingError(f"no user {user_id}")
+            wallet = Wallet(0, 0, 0, currency)
+        return wallet
+
+    async def top_up(
+        self, tenant: TenantId, user_id: UserId, amount_minor: int, key: str, memo: str
+    ) -> Wallet | BillingRefusal:
+        """Credit a client's wallet, once per ``key`` of that user; returns the wallet after it."""
+        if not 0 < amount_minor <= AMOUNT_MAX:
+            return _noted(BillingRefusal.BAD_AMOUNT)
+        wallet = await store.top_up(self.database, tenant, user_id, amount_minor, f"topup:{user_id}:{key}", memo)
+        if isinstance(wallet, Wallet):
+            metrics.TOPPED_UP.labels(wallet.currency).inc(amount_minor)
+        return _noted(wallet)
+
+    async def quote(
+        self, tenant: TenantId, client_id: UserId, provider_id: UserId, kind: SessionKind
+    ) -> Quote | BillingRefusal:
+        """The current rate, and how long the client's wallet pays for it; refused below ``minimum_start_ms``."""
+        rates = (await store.read_rates(self.database, tenant, [provider_id]))[provider_id]
+        rate = next((rate for rate in rates if rate.kind == kind), None)
+        if rate is None:
+            return _noted(BillingRefusal.NO_RATE)
+        wallet = await store.read_wallet(self.database, tenant, client_id, WALLET_KINDS["client"])
+        if wallet is None:
+            return _noted(BillingRefusal.NO_WALLET)
+        if wallet.currency != rate.currency:
+            return _noted(BillingRefusal.CURRENCY_MISMATCH)
+        paid_ms = affordable_ms(Tariff(rate.minor_per_minute, 0), wallet.available_minor)
+        if wallet.available_minor <= 0 or paid_ms < self.settings.minimum_start_ms:
+            return _noted(BillingRefusal.INSUFFICIENT_FUNDS)
+        return Quote(rate, paid_ms)
+
+    # --- a session's money
+
+    async def open_session(self, ref: SessionRef) -> Opened | BillingRefusal:
+        """Hold money for the first grant. Repeated: the grant as it stands. Refused: nothing is held, nothing made."""
+        opened = await meter_store.open_session(
+            self.database, ref, self.settings.grant_ms, self.settings.minimum_start_ms
+        )
+        return _noted(opened)
+
+    async def settle(self, tenant: TenantId, session_id: SessionId, epoch: int, live_ms: int) -> Receipt:
+        """Charge for all live time, release the hold, close the meter.
+
+        ``live_ms`` is the live time of room ``epoch``, as the worker's last word has it (0, 0: no room was ever open);
+        less than is known already counts as that. What exceeds the grant is never charged. The first call decides:
+        later ones return the same receipt. Raises ``UnknownMeter`` when the session was never opened.
+        """
+        settled = await meter_store.settle(self.database, tenant, session_id, epoch, max(0, live_ms), self._slot())
+        if settled is None:
+            raise UnknownMeter(f"session {session_id} has no meter")
+        receipt, result = settled
+        if result.status == "ok":
+            metrics.POSTED.labels(receipt.currency).inc(result.charged_minor)
+            if result.over_ms:
+                metrics.OVER_GRANT.inc(result.over_ms / 1000)
+                log.warning("evidence beyond the grant", session_id=session_id, over_ms=result.over_ms)
+            log.info(
+                "session settled",
+                session_id=session_id,
+                billed_ms=receipt.billed_ms,
+                charged_minor=receipt.charged_minor,
+                currency=receipt.currency,
+            )
+        return receipt
+
+    async def receipt(self, tenant: TenantId, session_id: SessionId) -> Receipt | None:
+        """The receipt of a settled session, else None."""
+        return await meter_store.read_receipt(self.database, tenant, session_id)
+
+    async def unsettled(self, shards: Collection[int]) -> list[tuple[TenantId, SessionId]]:
+        """Sessions of these shards whose meters are open: what a new leaseholder looks after."""
+        return await meter_store.read_unsettled(self.database, sorted(shards))
+
+    async def latest_evidence(self, tenant: TenantId, session_id: SessionId) -> Mark:
+        """How far a session has come, as stored: for a room whose worker died. Live time is that of ``epoch``."""
+        return await meter_store.read_mark(self.database, tenant, session_id)
+
+    def _slot(self) -> int:
+        return self._clock.wall_ms() // SLOT_MS
+
+
+def _noted(answer: T) -> T:
+    if isinstance(answer, BillingRefusal):
+        metrics.REFUSALS.labels(answer.value).inc()
+    return answer
+
+
+__all__ = ["AMOUNT_MAX", "RATE_MAX", "Billing"]

@@ -1,0 +1,236 @@
+"""The words of billing: what its façade takes and gives. Refusals are values, faults are exceptions."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Final
+
+from billing.money import Tariff
+from config.ids import PublicId, SessionId, TenantId, UserId
+from relay.messages import SessionKind
+
+PROVIDER_BPS: Final = 7_000
+"""The provider's share where nothing else is agreed."""
+
+
+class BillingError(Exception):
+    """Base of billing's faults."""
+
+
+class LedgerUnavailable(BillingError):
+    """PostgreSQL cannot be reached. Nothing is lost: what was not posted is posted later, from totals."""
+
+
+class UnknownMeter(BillingError):
+    """A session was to be settled that was never opened here."""
+
+
+class BillingRefusal(enum.StrEnum):
+    """Why something was not done. The value is the code on the wire."""
+
+    INSUFFICIENT_FUNDS = "insufficient_funds"
+    NO_RATE = "no_rate"
+    NO_WALLET = "no_wallet"
+    CURRENCY_MISMATCH = "currency_mismatch"
+    KEY_REUSED = "key_reused"
+    BAD_AMOUNT = "bad_amount"
+    ALREADY_SETTLED = "already_settled"
+
+    @property
+    def message(self) -> str:
+        """The refusal in words, for the person who is refused."""
+        return _MESSAGES[self]
+
+
+_MESSAGES: Final = {
+    BillingRefusal.INSUFFICIENT_FUNDS: "There is not enough money in the wallet. Top it up first.",
+    BillingRefusal.NO_RATE: "This provider does not offer that kind of session.",
+    BillingRefusal.NO_WALLET: "There is no wallet for this user.",
+    BillingRefusal.CURRENCY_MISMATCH: "The wallet is in another currency than the rate.",
+    BillingRefusal.KEY_REUSED: "This request key was used before, for another amount.",
+    BillingRefusal.BAD_AMOUNT: "The amount is out of range.",
+    BillingRefusal.ALREADY_SETTLED: "The session is over and settled.",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rate:
+    """What a minute of one kind of session costs."""
+
+    kind: SessionKind
+    minor_per_minute: int
+    currency: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wallet:
+    """A client's money, or a provider's earnings."""
+
+    balance_minor: int
+    """What is posted."""
+    available_minor: int
+    """What is not held for a session that runs."""
+    held_minor: int
+    currency: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Quote:
+    """What a session would cost, and how long the wallet pays for it now."""
+
+    rate: Rate
+    affordable_ms: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SessionRef:
+    """A session to be opened: who pays whom at which rate (the one shown at request)."""
+
+    tenant_id: TenantId
+    session_id: SessionId
+    session_public_id: PublicId
+    client_id: UserId
+    provider_id: UserId
+    kind: SessionKind
+    rate: Rate
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Opened:
+    """A session's money is held."""
+
+    granted_live_ms: int
+    """For ``OpenRoom``: how much live time is paid for."""
+    final_unit: bool
+    """The wallet does not cover a whole grant: after this one there is no more."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a session's media is known to have come in its newest room epoch (0: none yet)."""
+
+    epoch: int
+    live_ms: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReceiptLine:
+    """One line of a receipt."""
+
+    label: str
+    amount_minor: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Receipt:
+    """A settled session. ``charged_minor`` = cost(rate, ``billed_ms``) = provider's + platform's part."""
+
+    tenant_id: TenantId
+    session_id: SessionId
+    session_public_id: PublicId
+    rate: Rate
+    provider_bps: int
+    billed_ms: int
+    charged_minor: int
+    provider_minor: int
+    platform_minor: int
+    currency: str
+    balance_after_minor: int
+    """The client's wallet when the session was settled."""
+    provider_balance_after_minor: int | None
+    settled_at_ms: int
+
+    @property
+    def lines(self) -> tuple[ReceiptLine, ...]:
+        """What the charge is made of, for people."""
+        minutes, rest_ms = divmod(self.billed_ms, 60_000)
+        return (
+            ReceiptLine(f"{self.rate.kind.capitalize()} call, {minutes}:{rest_ms // 1000:02d} min", self.charged_minor),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MeterOutcome:
+    """What one tick has to tell about one session."""
+
+    tenant_id: TenantId
+    session_id: SessionId
+    epoch: int
+    live_ms: int
+    """Live time of the whole session, all epochs."""
+    running: bool
+    cost_minor: int
+    """What that costs so far, posted or not."""
+    provider_minor: int
+    """The provider's share of it."""
+    balance_minor: int
+    """The client's balance after everything that has accrued."""
+    currency: str
+    granted_live_ms: int
+    """For ``SetGrant``: how far the room of this ``epoch`` may go."""
+    grant_changed: bool
+    """The worker is not known to have this grant yet: send it."""
+    final_unit: bool
+    """The wallet covers no whole further grant."""
+    remaining_ms: int
+    """Live time that the wallet still pays for at this rate."""
+    warnings: tuple[int, ...]
+    """Seconds (60, 30, 10) to warn of now, each once."""
+    exhausted: bool
+    """The grant is used up and there is no more money: end the session."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TickInput:
+    """What the tick is told of one session."""
+
+    session_id: SessionId
+    epoch: int
+    base_ms: int
+    """Live time of earlier epochs, as far as the caller knows."""
+    live_ms: int
+    """Live time of ``epoch``."""
+    lease_epoch: int | None
+    """None: opening or settling, which needs no lease."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MeterRow:
+    """A session's meter as stored."""
+
+    tenant_id: TenantId
+    session_id: SessionId
+    currency: str
+    client_account_id: int
+    tariff: Tariff
+    epoch: int
+    base_ms: int
+    live_ms: int
+    granted_ms: int
+    posted_minor: int
+    held_minor: int
+    final_unit: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TickResult:
+    """What the tick made of one session; the same after a retry."""
+
+    session_id: SessionId
+    status: str
+    """``ok``, ``settled`` (closed before: nothing was done) or ``fenced`` (another process has the lease)."""
+    epoch: int
+    base_ms: int
+    live_ms: int
+    billed_ms: int
+    granted_ms: int
+    posted_minor: int
+    provider_minor: int
+    held_minor: int
+    final_unit: bool
+    balance_minor: int
+    available_minor: int
+    charged_minor: int
+    over_ms: int
+    """Evidence beyond the grant: never charged."""

@@ -1,0 +1,346 @@
+-- The ledger: accounts, transfers, rates, the meter of each session, and who meters which shard.
+--
+-- Two rules hold everywhere. Money moves from one account to another in one row, so an imbalance cannot be written; and
+-- whoever writes locks in one order: meters by session, then users' accounts by id, then house accounts by id.
+
+-- How much `live_ms` milliseconds cost: the only rounding there is, down, in the client's favour (billing/money.py).
+create function cost_minor(minor_per_minute bigint, live_ms bigint) returns bigint
+  language sql immutable strict parallel safe
+  return minor_per_minute * live_ms / 60000;
+
+-- The longest time that costs no more than the amount: the inverse of cost_minor.
+create function affordable_ms(minor_per_minute bigint, amount_minor bigint) returns bigint
+  language sql immutable strict parallel safe
+  return ((amount_minor + 1) * 60000 - 1) / minor_per_minute;
+
+-- The provider's part of an amount; the platform's is what remains.
+create function share_minor(amount_minor bigint, provider_bps bigint) returns bigint
+  language sql immutable strict parallel safe
+  return amount_minor * provider_bps / 10000;
+
+create table account (
+  id bigint generated always as identity,
+  tenant_id bigint not null,
+  kind text not null check (kind in ('client_wallet', 'provider_earnings', 'platform_revenue', 'payment_clearing')),
+  user_id bigint not null default 0,   -- 0: a house account
+  lane smallint not null default 0,    -- house accounts that every session touches have a row for each lane of the tick
+  currency char(3) not null check (currency ~ '^[A-Z]{3}$'),
+  overdraft boolean not null,
+  posted_minor bigint not null default 0,
+  held_minor bigint not null default 0 check (held_minor >= 0),
+  primary key (tenant_id, id),
+  unique (id),
+  unique (tenant_id, kind, user_id, currency, lane),
+  constraint account_never_negative check (overdraft or posted_minor - held_minor >= 0),
+  constraint account_overdraft check (overdraft = (kind = 'payment_clearing')),
+  constraint account_house check ((user_id = 0) = (kind in ('platform_revenue', 'payment_clearing'))),
+  constraint account_hold check (held_minor = 0 or kind = 'client_wallet')
+) with (fillfactor = 50);
+create index account_user on account (tenant_id, user_id) where user_id <> 0;
+select enable_tenant_rls('account');
+
+-- One movement outside the meter. Money leaves the debit account and arrives in the credit account.
+create table transfer (
+  id bigint generated always as identity,
+  tenant_id bigint not null,
+  public_id text not null unique,
+  kind text not null check (kind in ('topup')),
+  debit_account_id bigint not null,
+  credit_account_id bigint not null check (credit_account_id <> debit_account_id),
+  amount_minor bigint not null check (amount_minor > 0),
+  currency char(3) not null,
+  idempotency_key text not null check (length(idempotency_key) between 1 and 200),
+  memo text not null check (length(memo) <= 200),
+  debit_balance_minor bigint not null,   -- the debit account's balance after this transfer
+  credit_balance_minor bigint not null,  -- and the credit account's
+  created_at timestamptz not null default now(),
+  primary key (tenant_id, id),
+  unique (tenant_id, idempotency_key),
+  foreign key (tenant_id, debit_account_id) references account,
+  foreign key (tenant_id, credit_account_id) references account
+);
+create index transfer_debit on transfer (tenant_id, debit_account_id, id);
+create index transfer_credit on transfer (tenant_id, credit_account_id, id);
+select enable_tenant_rls('transfer');
+revoke update on transfer from turnpike_app;
+
+-- What a session was charged in one posting: `amount_minor` leaves the client's wallet, `fee_minor` of it goes to the
+-- platform and the rest to the provider. Keyed by time slot first, so that old rows lie together.
+create table session_charge (
+  tenant_id bigint not null,
+  slot bigint not null,
+  session_id bigint not null,
+  leg smallint not null check (leg in (0, 1)),  -- 0: while it ran, 1: at settlement
+  client_account_id bigint not null,
+  provider_account_id bigint not null,
+  platform_account_id bigint not null,
+  amount_minor bigint not null check (amount_minor > 0),
+  fee_minor bigint not null check (fee_minor between 0 and amount_minor),
+  through_ms bigint not null,
+  created_at timestamptz not null default now(),
+  primary key (tenant_id, slot, session_id, leg)
+);
+select enable_tenant_rls('session_charge');
+revoke update on session_charge from turnpike_app;
+
+-- What providers charge, as a history: a change is a new row, and a session keeps the rate that it was requested at.
+create table tariff (
+  id bigint generated always as identity,
+  tenant_id bigint not null,
+  provider_id bigint not null,
+  kind text not null check (kind in ('chat', 'audio', 'video')),
+  minor_per_minute bigint not null check (minor_per_minute between 1 and 10000000),
+  currency char(3) not null check (currency ~ '^[A-Z]{3}$'),
+  provider_bps int not null check (provider_bps between 0 and 10000),
+  valid_from timestamptz not null default now(),
+  primary key (tenant_id, id)
+);
+create index tariff_newest on tariff (tenant_id, provider_id, kind, id desc);
+select enable_tenant_rls('tariff');
+revoke update on tariff from turnpike_app;
+
+-- One row a paid session: its rate, what is posted, what is held ahead, and how far the worker may go.
+-- Between ticks: held_minor = cost_minor(rate, granted_ms) - posted_minor.
+create table session_meter (
+  tenant_id bigint not null,
+  session_id bigint not null,
+  session_public_id text not null,
+  shard smallint not null,
+  state text not null default 'open' check (state in ('open', 'settled')),
+  kind text not null check (kind in ('chat', 'audio', 'video')),
+  client_account_id bigint not null,
+  provider_account_id bigint not null,
+  platform_account_id bigint not null,
+  currency char(3) not null,
+  minor_per_minute bigint not null check (minor_per_minute > 0),
+  provider_bps int not null check (provider_bps between 0 and 10000),
+  epoch int not null default 0,                -- newest room epoch seen
+  epoch_base_ms bigint not null default 0,     -- live time of all earlier epochs
+  live_ms bigint not null default 0,           -- live time of all epochs, as evidence has it
+  billed_through_ms bigint not null default 0, -- how much of it is posted
+  granted_ms bigint not null default 0,        -- how much of it is paid for or held
+  posted_minor bigint not null default 0,
+  posted_provider_minor bigint not null default 0,
+  held_minor bigint not null default 0 check (held_minor >= 0),
+  final_unit boolean not null default false,   -- the wallet did not cover a whole further grant
+  lease_epoch bigint not null default 0,       -- the newest lease that has metered this session
+  last_slot bigint not null default 0,
+  client_balance_minor bigint,                 -- both parties' balances after the newest posting
+  provider_balance_minor bigint,
+  opened_at timestamptz not null default now(),
+  posted_at timestamptz,
+  settled_at timestamptz,
+  primary key (tenant_id, session_id),
+  unique (session_id),
+  constraint meter_within_grant check (billed_through_ms <= granted_ms),
+  constraint meter_settled check ((state = 'settled') = (settled_at is not null) and (state = 'open' or held_minor = 0))
+) with (fillfactor = 50);
+create index session_meter_open on session_meter (shard) where state = 'open';
+create index session_meter_client on session_meter (tenant_id, client_account_id);
+create index session_meter_provider on session_meter (tenant_id, provider_account_id);
+select enable_tenant_rls('session_meter');
+
+-- What is written stays written: not even the owner changes history in passing.
+create function refuse_change() returns trigger language plpgsql as $$
+begin
+  raise exception '% on %: history is append-only; write a reversing row', tg_op, tg_table_name
+    using errcode = 'restrict_violation';
+end $$;
+create trigger transfer_append_only before update or delete or truncate on transfer
+  for each statement execute function refuse_change();
+create trigger session_charge_append_only before update or delete or truncate on session_charge
+  for each statement execute function refuse_change();
+create trigger tariff_append_only before update or delete or truncate on tariff
+  for each statement execute function refuse_change();
+create trigger session_meter_settled_is_final before update on session_meter
+  for each row when (old.state = 'settled') execute function refuse_change();
+create trigger session_meter_kept before delete or truncate on session_meter
+  for each statement execute function refuse_change();
+
+-- Who meters which shard. No tenants here: a shard holds sessions of all.
+create table shard_lease (
+  shard smallint primary key,
+  owner text,
+  epoch bigint not null default 0,  -- rises with each change of owner, and fences the one before
+  expires_at timestamptz not null default '-infinity'
+) with (fillfactor = 50);
+insert into shard_lease (shard) select generate_series(0, 63);
+create table shard_owner (
+  owner text primary key,
+  expires_at timestamptz not null
+);
+grant select, update on shard_lease to turnpike_app;
+grant select, insert, update, delete on shard_owner to turnpike_app;
+
+-- Renew, give up or take leases so that each living owner comes to hold its fair share; returns what p_owner holds now.
+-- A lease that ends further in the future than any can is one from before the clock was set back, and counts as over.
+create function lease_shards(p_owner text, p_ttl interval) returns table (r_shard smallint, r_epoch bigint)
+language plpgsql set search_path = public, pg_temp as $$
+declare
+  v_now timestamptz;
+  v_fair int;
+begin
+  perform 1 from shard_lease order by shard for update;
+  v_now := clock_timestamp();
+  insert into shard_owner values (p_owner, v_now + p_ttl) on conflict (owner) do update set expires_at = excluded.expires_at;
+  delete from shard_owner o where o.expires_at < v_now or o.expires_at > v_now + 2 * p_ttl;
+  v_fair := (select ceil(64.0 / count(*)) from shard_owner);
+  -- One that another has never taken over in the meantime may be renewed even after its time.
+  update shard_lease l set expires_at = v_now + p_ttl where l.owner = p_owner;
+  update shard_lease l set owner = null, expires_at = '-infinity'
+    where l.shard in (select s.shard from shard_lease s where s.owner = p_owner order by s.shard offset v_fair);
+  update shard_lease l set owner = p_owner, epoch = l.epoch + 1, expires_at = v_now + p_ttl
+    where l.shard in (
+      select s.shard from shard_lease s
+      where s.owner is null or s.expires_at < v_now or s.expires_at > v_now + 2 * p_ttl
+      order by s.shard desc
+      limit greatest(0, v_fair - (select count(*) from shard_lease h where h.owner = p_owner)));
+  return query select l.shard, l.epoch from shard_lease l where l.owner = p_owner order by l.shard;
+end $$;
+
+-- Move money outside the meter, once per key. Status: done, replayed (same key and content: nothing moves),
+-- key_reused (same key, other content), insufficient_funds. `p_debit` or `p_credit` is a house account, locked last.
+create function post_transfer(
+  p_tenant bigint, p_public_id text, p_kind text, p_debit bigint, p_credit bigint, p_amount bigint,
+  p_currency text, p_key text, p_memo text)
+returns text language plpgsql set search_path = public, pg_temp as $$
+declare
+  v_old transfer;
+  v_debit_balance bigint;
+  v_credit_balance bigint;
+begin
+  perform 1 from account a where a.tenant_id = p_tenant and a.id in (p_debit, p_credit) and a.user_id <> 0
+    order by a.id for no key update;
+  perform 1 from account a where a.tenant_id = p_tenant and a.id in (p_debit, p_credit) and a.user_id = 0
+    order by a.id for no key update;
+  select * into v_old from transfer t where t.tenant_id = p_tenant and t.idempotency_key = p_key;
+  if found then
+    if (v_old.kind, v_old.debit_account_id, v_old.credit_account_id, v_old.amount_minor, v_old.currency::text)
+       = (p_kind, p_debit, p_credit, p_amount, p_currency) then
+      return 'replayed';
+    end if;
+    return 'key_reused';
+  end if;
+  update account a set posted_minor = a.posted_minor - p_amount
+    where a.tenant_id = p_tenant and a.id = p_debit and a.currency = p_currency
+      and (a.overdraft or a.posted_minor - a.held_minor >= p_amount)
+    returning a.posted_minor into v_debit_balance;
+  if not found then
+    return 'insufficient_funds';
+  end if;
+  update account a set posted_minor = a.posted_minor + p_amount
+    where a.tenant_id = p_tenant and a.id = p_credit and a.currency = p_currency
+    returning a.posted_minor into strict v_credit_balance;
+  insert into transfer (tenant_id, public_id, kind, debit_account_id, credit_account_id, amount_minor, currency,
+                        idempotency_key, memo, debit_balance_minor, credit_balance_minor)
+    values (p_tenant, p_public_id, p_kind, p_debit, p_credit, p_amount, p_currency, p_key, p_memo,
+            v_debit_balance, v_credit_balance);
+  return 'done';
+end $$;
+
+-- The tick: take in evidence for many sessions, post what they cost, and hold money for the next grant; with p_final,
+-- post the rest, release the hold and close the meters. All from totals, so that a repeated, late or reordered call
+-- changes nothing that it should not. A session is named once in p_session; p_live counts within p_epoch, p_base is
+-- what the caller knows of earlier epochs. p_lease is the caller's lease epoch; whoever opens or settles a session
+-- needs none and passes null: the row's lock is enough.
+create function meter_tick(
+  p_session bigint[], p_epoch int[], p_base bigint[], p_live bigint[], p_lease bigint[],
+  p_final boolean, p_slot bigint, p_grant_ms bigint)
+returns table (
+  r_session bigint, r_status text, r_epoch int, r_base bigint, r_live bigint, r_billed bigint, r_granted bigint,
+  r_posted bigint, r_provider bigint, r_held bigint, r_final_unit boolean, r_balance bigint, r_available bigint,
+  r_charged bigint, r_over_ms bigint)
+language plpgsql set jit = off set search_path = public, pg_temp as $$
+declare
+  v_users bigint[];
+  v_house bigint[];
+begin
+  perform 1 from session_meter m where m.session_id = any (p_session) order by m.session_id for no key update;
+  v_users := array(
+    select m.client_account_id from session_meter m where m.session_id = any (p_session)
+    union select m.provider_account_id from session_meter m where m.session_id = any (p_session));
+  v_house := array(select distinct m.platform_account_id from session_meter m where m.session_id = any (p_session));
+  perform 1 from account a where a.id = any (v_users) order by a.id for no key update;
+  perform 1 from account a where a.id = any (v_house) order by a.id for no key update;
+  -- A statement of its own: it must see what the lock holders before us wrote.
+  return query
+  with seen as materialized (
+    select m.*, a.posted_minor as balance, a.posted_minor - a.held_minor as available,
+      greatest(u.epoch, m.epoch) as new_epoch,
+      case when u.epoch > m.epoch then greatest(m.live_ms, u.base) else m.epoch_base_ms end as new_base,
+      -- Evidence of an epoch that is over adds nothing to what was known when it ended.
+      greatest(m.live_ms, case when u.epoch > m.epoch then greatest(m.live_ms, u.base) + u.live
+                               when u.epoch = m.epoch then m.epoch_base_ms + u.live else 0 end) as new_live,
+      case when m.state = 'settled' then 'settled'
+           when not p_final and (l.epoch <> u.lease or m.lease_epoch > u.lease) then 'fenced'
+           else 'ok' end as status,
+      greatest(u.lease, m.lease_epoch) as new_lease
+    from unnest(p_session, p_epoch, p_base, p_live, p_lease) u (sid, epoch, base, live, lease)
+    join session_meter m on m.session_id = u.sid
+    join account a on a.id = m.client_account_id
+    join shard_lease l on l.shard = m.shard
+  ), capped as (
+    select s.*, least(s.new_live, s.granted_ms) as new_billed, greatest(0, s.new_live - s.granted_ms) as over_ms,
+      cost_minor(s.minor_per_minute, s.granted_ms) as granted_cost
+    from seen s where s.status = 'ok'
+  ), priced as (
+    select c.*, cost_minor(c.minor_per_minute, c.new_billed) as new_posted,
+      case when p_final then c.granted_ms else greatest(c.granted_ms, c.new_billed + p_grant_ms) end as target_ms
+    from capped c
+  ), wanted as (
+    select p.*, cost_minor(p.minor_per_minute, p.target_ms) - p.granted_cost as want from priced p
+  ), levelled as (
+    -- Sessions on one wallet share it by water level: small wants are met whole, the others get the same.
+    select w.*, floor((w.available - (sum(w.want) over wallet - w.want))
+                      / (count(*) over (partition by w.client_account_id) + 1 - row_number() over wallet))::bigint as level
+    from wanted w window wallet as (partition by w.client_account_id order by w.want, w.session_id)
+  ), given as (
+    select v.*, least(v.want, max(v.level) over (partition by v.client_account_id)) as got from levelled v
+  ), granted as (
+    select g.*, case when g.got >= g.want then g.target_ms
+                     else affordable_ms(g.minor_per_minute, g.granted_cost + g.got) end as new_granted
+    from given g
+  ), done as materialized (
+    select d.*, d.new_posted - d.posted_minor as charge,
+      share_minor(d.new_posted, d.provider_bps) as new_provider,
+      share_minor(d.new_posted, d.provider_bps) - d.posted_provider_minor as share,
+      case when p_final then 0 else cost_minor(d.minor_per_minute, d.new_granted) - d.new_posted end as new_held
+    from granted d
+  ), deltas as (
+    select x.id, sum(x.posted)::bigint as posted, sum(x.held)::bigint as held from (
+      select client_account_id as id, -charge as posted, new_held - held_minor as held from done
+      union all select provider_account_id, share, 0 from done
+      union all select platform_account_id, charge - share, 0 from done) x
+    group by x.id having sum(x.posted) <> 0 or sum(x.held) <> 0
+  ), moved as (
+    update account a set posted_minor = a.posted_minor + x.posted, held_minor = a.held_minor + x.held
+    from deltas x where a.id = x.id returning a.id, a.posted_minor, a.posted_minor - a.held_minor as available
+  ), charged as (
+    insert into session_charge (tenant_id, slot, session_id, leg, client_account_id, provider_account_id,
+                                platform_account_id, amount_minor, fee_minor, through_ms)
+    -- The clock that slots come from may step back; a session's slots never do.
+    select d.tenant_id, greatest(p_slot, d.last_slot + 1), d.session_id, p_final::int, d.client_account_id,
+      d.provider_account_id, d.platform_account_id, d.charge, d.charge - d.share, d.new_billed
+    from done d where d.charge > 0
+  ), metered as (
+    update session_meter m set
+      epoch = d.new_epoch, epoch_base_ms = d.new_base, live_ms = d.new_live, billed_through_ms = d.new_billed,
+      granted_ms = d.new_granted, posted_minor = d.new_posted, posted_provider_minor = d.new_provider,
+      held_minor = d.new_held, final_unit = d.got < d.want, lease_epoch = d.new_lease,
+      last_slot = case when d.charge > 0 then greatest(p_slot, d.last_slot + 1) else d.last_slot end,
+      client_balance_minor = case when d.charge > 0 or p_final then coalesce(c.posted_minor, d.balance)
+                                  else m.client_balance_minor end,
+      provider_balance_minor = coalesce(p.posted_minor, m.provider_balance_minor),
+      posted_at = case when d.charge > 0 then now() else m.posted_at end,
+      state = case when p_final then 'settled' else 'open' end,
+      settled_at = case when p_final then now() end
+    from done d left join moved c on c.id = d.client_account_id left join moved p on p.id = d.provider_account_id
+    where m.session_id = d.session_id
+  )
+  select s.session_id, s.status, coalesce(d.new_epoch, s.epoch), coalesce(d.new_base, s.epoch_base_ms),
+    coalesce(d.new_live, s.live_ms), coalesce(d.new_billed, s.billed_through_ms), coalesce(d.new_granted, s.granted_ms),
+    coalesce(d.new_posted, s.posted_minor), coalesce(d.new_provider, s.posted_provider_minor),
+    coalesce(d.new_held, s.held_minor), coalesce(d.got < d.want, s.final_unit), coalesce(c.posted_minor, s.balance),
+    coalesce(c.available, s.available), coalesce(d.charge, 0), coalesce(d.over_ms, 0)
+  from seen s left join done d on d.session_id = s.session_id left join moved c on c.id = s.client_account_id;
+end $$;
