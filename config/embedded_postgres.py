@@ -9,6 +9,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,9 +56,22 @@ def _tool(name: str) -> str:
     return str(_bin_dir() / name)
 
 
-async def unprivileged_identity() -> str:
-    """The identity (see ``launch``) under which PostgreSQL, which refuses root, can run."""
-    if os.geteuid() != 0:
+def _owner(directory: Path) -> int:
+    """The user id that a directory belongs to, or would when it is made."""
+    return directory.stat().st_uid if directory.exists() else os.geteuid()
+
+
+async def unprivileged_identity(directory: Path) -> str:
+    """The identity (see ``launch``) under which PostgreSQL, which refuses root, can run on a directory.
+
+    Raises ``EmbeddedServerError`` when the directory is somebody else's.
+    """
+    owner = _owner(directory)
+    if os.geteuid() == 0 and owner == pwd.getpwnam("nobody").pw_uid:
+        return "nobody"
+    if owner != os.geteuid():
+        raise EmbeddedServerError(f"{directory} belongs to the user with id {owner}; start Turnpike as that user")
+    if owner != 0:
         return "same"
     if sys.platform.startswith("linux") and await run_tool("namespace", [_tool("pg_config"), "--version"]) == 0:
         return "namespace"
@@ -90,7 +104,10 @@ class EmbeddedPostgres(EmbeddedServer):
         return self.url(OWNER_ROLE)
 
     async def prepare(self) -> None:
-        self.identity = await unprivileged_identity()
+        self.identity = await unprivileged_identity(self.directory)
+        if self.identity == "nobody":
+            data = self.directory.parent
+            data.chmod(stat.S_IMODE(data.stat().st_mode) | stat.S_IXOTH)  # passed through, not listed
         if not (self.directory / "PG_VERSION").exists():
             await self._initialise()
         if self.identity == "nobody":

@@ -23,6 +23,6 @@ async def test_name_shows_at_the_server(redis_url: str) -> None:
 
 async def test_network_urls_make_a_client_too() -> None:
     client = open_redis("redis://:secret@127.0.0.1:6399/2")
-    connection = client.connection_pool.make_connection()
-    assert connection.db == 2
+    options = client.connection_pool.connection_kwargs
+    assert (options["host"], options["port"], options["db"]) == ("127.0.0.1", 6399, 2)
     await client.aclose()

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
-from config import embedded
+from config import embedded, embedded_postgres, launch
 from config.connections import open_redis
-from config.embedded import EmbeddedServerError, socket_dir
+from config.embedded import EmbeddedServerError, run_tool, socket_dir
 from config.embedded_postgres import EmbeddedPostgres
 from config.embedded_valkey import EmbeddedValkey
 
@@ -213,3 +216,29 @@ def test_short_socket_directory_of_somebody_else_is_refused(tmp_path: Path) -> N
 def test_password_that_would_break_the_configuration_is_refused(tmp_path: Path, password: str) -> None:
     with pytest.raises(ValueError):
         EmbeddedValkey(tmp_path, password)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
+async def test_root_without_user_namespaces_runs_postgres_as_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def without_namespaces(identity: str, *rest: Any) -> int:
+        return launch.EXIT_CANNOT if identity == "namespace" else await run_tool(identity, *rest)
+
+    monkeypatch.setattr(embedded_postgres, "run_tool", without_namespaces)
+    data = Path(tempfile.mkdtemp(prefix="tp-"))
+    try:
+        async with EmbeddedPostgres(data, durable=False) as server:
+            assert server.identity == "nobody"
+            await _execute(server.owner_url, "create table kept as select 7 as n")
+        monkeypatch.undo()
+        async with EmbeddedPostgres(data, durable=False) as server:  # namespaces work again: its files are nobody's
+            assert server.identity == "nobody"
+            assert await _count(server.owner_url, 7) == 1
+    finally:
+        shutil.rmtree(data)
+
+
+async def test_data_of_another_user_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "postgres").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    with pytest.raises(EmbeddedServerError, match="belongs to the user with id"):
+        await embedded_postgres.unprivileged_identity(tmp_path / "postgres")
