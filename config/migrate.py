@@ -66,7 +66,10 @@ def files(directory: Path = DIRECTORY) -> list[MigrationFile]:
 async def migrate(owner_url: str, directory: Path = DIRECTORY) -> list[str]:
     """Apply what is pending; returns the names applied. Idempotent, and safe to run from many processes at once."""
     wanted = files(directory)
-    connection = await asyncpg.connect(owner_url, server_settings={"application_name": "turnpike-migrate"})
+    try:
+        connection = await asyncpg.connect(owner_url, server_settings={"application_name": "turnpike-migrate"})
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise MigrationError(f"cannot connect to the database as the role that migrates: {error}") from error
     try:
         async with _lock(connection):
             return await _apply(connection, wanted)

@@ -123,7 +123,10 @@ async def _serve(running: Servers, descriptor: int) -> None:
             roles=roles,
             servers=running.describe(),
         )
-        write_run_file(settings, content)
+        try:
+            write_run_file(settings, content)
+        except OSError as error:  # a full disk is no reason to stop: `info` knows less, calls go on
+            log.warning("run file cannot be written", why=str(error))
 
     specs = role_specs(settings)
     try:
@@ -222,8 +225,8 @@ async def _announce(settings: Settings, url: str) -> None:
         workers = await _workers(settings)
         sys.stdout.write(banner(url, accounts, workers, settings))
         sys.stdout.flush()
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        log.warning("control went away while it was asked", url=url, why=repr(error))
+    except Exception:  # noqa: BLE001 - the end of a task: what is supervised runs on without its banner
+        log.fault("cannot tell where the installation is", url=url)
 
 
 async def _until_ready(http: aiohttp.ClientSession, url: str) -> None:

@@ -74,6 +74,12 @@ async def test_lock_is_polled_for_and_given_up_on(
         await migrate(database_urls.owner_url)
 
 
+@pytest.mark.parametrize("url", ["postgresql://who@127.0.0.1:1/x", "postgresql://who@/x?host=/nowhere", "nonsense"])
+async def test_database_that_cannot_be_reached_is_told_without_the_url(url: str) -> None:
+    with pytest.raises(MigrationError, match="cannot connect to the database"):
+        await migrate(url)
+
+
 @pytest.mark.parametrize("name", ["1_short.sql", "9001-dash.sql", "9000_again.sql"])
 def test_misnamed_or_doubled_files_are_refused(directory: Path, name: str) -> None:
     (directory / name).write_text("select 1;")
