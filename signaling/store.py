@@ -180,6 +180,15 @@ class SessionStore:
                 return None
             return await self.create(new, now_ms)  # the same request key at the same moment: theirs is stored now
 
+    async def requested(self, tenant: TenantId, client_id: UserId, request_key: str) -> Session | None:
+        """The session that a client requested under that key."""
+        async with self._database.transaction(tenant) as sql:
+            row = await sql.fetchrow(
+                _SELECT + "where s.tenant_id = $1 and s.client_id = $2 and s.request_key = $3",
+                *(tenant, client_id, request_key),
+            )
+            return None if row is None else _session(row)
+
     async def live_of_client(self, tenant: TenantId, client_id: UserId) -> int:
         """How many live sessions a client has."""
         async with self._database.transaction(tenant) as sql:

@@ -1,0 +1,101 @@
+"""Tells the people of a session what changed: the one place where stored changes become events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from billing.terms import MeterOutcome, Receipt, Wallet
+from config.clock import Clock
+from config.identity import Role
+from config.ids import UserId
+from relay.messages import MediaEvidence, Source
+from signaling.events import Events
+from signaling.lifecycle import State
+from signaling.messages import CostEvent, MutedEvent, RenegotiateEvent, WalletEvent, WarningEvent
+from signaling.presence import Presence
+from signaling.store import Session
+from signaling.views import quality_view, session_view
+
+if TYPE_CHECKING:
+    from billing.service import Billing
+
+
+class Announcer:
+    """Whom to tell what. Nothing here changes anything; told twice is told once, by the revision."""
+
+    def __init__(self, events: Events, presence: Presence, billing: Billing, clock: Clock) -> None:
+        self._events = events
+        self._presence = presence
+        self._billing = billing
+        self._clock = clock
+
+    async def changed(self, session: Session) -> None:
+        """A session has a new revision."""
+        view = session_view(session)
+        if session.state is State.RINGING:
+            await self._events.tell(session.tenant_id, session.provider.user_id, "session.ringing", view)
+        for person in session.people:
+            await self._events.tell(session.tenant_id, person.user_id, "session.updated", view)
+        if session.state is State.RINGING or (session.over and session.settled_at_ms is None):
+            await self._presence.refresh(session.tenant_id, [session.provider.user_id])
+
+    async def cost(self, session: Session, outcome: MeterOutcome) -> None:
+        """What a tick found: the cost so far to both, and the warnings that are due."""
+        common = {
+            "session_id": session.public_id,
+            "live_ms": outcome.live_ms,
+            "at_ms": self._clock.wall_ms(),
+            "running": outcome.running,
+            "cost_minor": outcome.cost_minor,
+            "currency": outcome.currency,
+            "remaining_ms": outcome.remaining_ms,
+        }
+        client = CostEvent.model_validate({**common, "balance_minor": outcome.balance_minor})
+        provider = CostEvent.model_validate({**common, "earnings_minor": outcome.provider_minor})
+        await self._events.tell(session.tenant_id, session.client.user_id, "session.cost", client)
+        await self._events.tell(session.tenant_id, session.provider.user_id, "session.cost", provider)
+        for seconds in outcome.warnings:
+            warning = WarningEvent(session_id=session.public_id, remaining_ms=seconds * 1000)
+            for person in session.people:
+                await self._events.tell(session.tenant_id, person.user_id, "session.warning", warning)
+
+    async def settled(self, session: Session, receipt: Receipt) -> None:
+        """A session's final charge is posted."""
+        common = {
+            "session_id": session.public_id,
+            "live_ms": receipt.billed_ms,
+            "at_ms": self._clock.wall_ms(),
+            "running": False,
+            "cost_minor": receipt.charged_minor,
+            "currency": receipt.currency,
+        }
+        client = CostEvent.model_validate({**common, "balance_minor": receipt.balance_after_minor})
+        provider = CostEvent.model_validate({**common, "earnings_minor": receipt.provider_minor})
+        await self._events.tell(session.tenant_id, session.client.user_id, "session.cost", client)
+        await self._events.tell(session.tenant_id, session.provider.user_id, "session.cost", provider)
+        await self.wallets(session)
+
+    async def wallets(self, session: Session) -> None:
+        """Money of the session's people was posted or held."""
+        for person, role in ((session.client, Role.CLIENT), (session.provider, Role.PROVIDER)):
+            wallet: Wallet = await self._billing.wallet(session.tenant_id, person.user_id, role)
+            event = WalletEvent(
+                balance_minor=wallet.balance_minor, available_minor=wallet.available_minor, currency=wallet.currency
+            )
+            await self._events.tell(session.tenant_id, person.user_id, "wallet.changed", event)
+
+    async def muted(self, session: Session, by: UserId, muted: dict[Source, bool]) -> None:
+        """One side muted or unmuted: the other side is told."""
+        who, other = session.people if by == session.client.user_id else session.people[::-1]
+        event = MutedEvent(session_id=session.public_id, user_id=who.public_id, muted=muted)
+        await self._events.tell(session.tenant_id, other.user_id, "room.muted", event)
+
+    async def quality(self, session: Session, evidence: MediaEvidence) -> None:
+        """Both sides' connections; shown, not kept."""
+        ids = [person.user_id for person in session.people]
+        await self._events.show(session.tenant_id, ids, "room.quality", quality_view(session, evidence))
+
+    async def renegotiate(self, session: Session, user_id: UserId) -> None:
+        """The worker has something new for one side's connection."""
+        event = RenegotiateEvent(session_id=session.public_id)
+        await self._events.tell(session.tenant_id, user_id, "room.renegotiate", event)

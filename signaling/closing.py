@@ -1,0 +1,126 @@
+"""The end of a session, after it is over in the database: close the room, settle the money, tell both.
+
+Each step may be repeated: closing a closed room, settling a settled session. ``soon`` does it at once in the process
+that ended the session; what it could not do is done by the sweep of the shard's leaseholder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from redis.exceptions import RedisError
+
+from billing.terms import LedgerUnavailable, Receipt, UnknownMeter
+from config.clock import Clock
+from config.ids import SessionId
+from config.logs import get_log
+from config.metrics import counter
+from relay.bus import WorkerUnreachable
+from signaling.announcer import Announcer
+from signaling.rooms import Placed, Rooms
+from signaling.store import Session, SessionStore
+
+if TYPE_CHECKING:
+    from billing.service import Billing
+
+AT_ONCE_MAX: Final = 64
+"""Sessions wound up at a time; more of them wait for the sweep."""
+
+log = get_log("signaling.closing")
+_ended = counter("turnpike_sessions_over_total", "Accepted sessions settled, by how they ended", ["state", "reason"])
+
+
+class Closer:
+    """Winds sessions up."""
+
+    def __init__(self, store: SessionStore, rooms: Rooms, billing: Billing, announcer: Announcer, clock: Clock) -> None:
+        self._store = store
+        self._rooms = rooms
+        self._billing = billing
+        self._announcer = announcer
+        self._clock = clock
+        self._working: dict[SessionId, asyncio.Task[None]] = {}
+
+    def soon(self, session: Session) -> None:
+        """Wind up in the background, unless that is being done or too much is."""
+        if session.id in self._working or len(self._working) >= AT_ONCE_MAX:
+            return
+        task = asyncio.create_task(self._try(session), name=f"wind up {session.public_id}")
+        self._working[session.id] = task
+        task.add_done_callback(lambda _: self._working.pop(session.id, None))
+
+    def busy_with(self, session_id: SessionId) -> bool:
+        """Whether this process is winding that session up now."""
+        return session_id in self._working
+
+    async def finish(self) -> None:
+        """Wait for what ``soon`` began; for an orderly end of the process."""
+        await asyncio.gather(*self._working.values(), return_exceptions=True)
+
+    async def _try(self, session: Session) -> None:
+        try:
+            await self.wind_up(session)
+        except (LedgerUnavailable, RedisError, OSError) as error:
+            log.warning("not wound up, the sweep goes on", session_id=session.public_id, why=str(error))
+        except Exception:  # noqa: BLE001 - a task's boundary: logged here once, the sweep tries again
+            log.fault("winding up failed", session_id=session.public_id)
+
+    async def wind_up(self, session: Session, seen_live_ms: int | None = None) -> bool:
+        """Close the room and settle. False: the worker does not answer, and how long the call was is not known here.
+
+        ``seen_live_ms``: the newest evidence that the leaseholder has of the room's present epoch. With it, the session
+        is settled also without the worker.
+        """
+        live_ms = await self._final_live_ms(session, seen_live_ms)
+        if live_ms is None:
+            return False
+        receipt = await self._settle(session, live_ms)
+        recording = "stopped" if session.recording in ("recording", "waiting_for_consent") else session.recording
+        if session.recording_public_id is None:
+            recording = "off"
+        settled = await self._store.note(
+            session.tenant_id,
+            session.id,
+            "settled",
+            now_ms=self._clock.wall_ms(),
+            recording=recording,
+            settled_at_ms=session.settled_at_ms or self._clock.wall_ms(),
+        )
+        _ended.labels(settled.state.value, settled.end_reason).inc()
+        await self._announcer.changed(settled)
+        if receipt is not None:
+            await self._announcer.settled(settled, receipt)
+        return True
+
+    async def _final_live_ms(self, session: Session, seen_live_ms: int | None) -> int | None:
+        if session.worker_id is None:
+            return 0
+        try:
+            live_ms = await self._rooms.close(
+                session.worker_id, session.tenant_id, session.id, session.room_epoch, session.end_reason or ""
+            )
+        except WorkerUnreachable as error:
+            log.warning("room not closed by its worker", session_id=session.public_id, why=str(error))
+            live_ms = None
+        if live_ms is not None or seen_live_ms is None:
+            return live_ms
+        mark = await self._billing.latest_evidence(session.tenant_id, session.id)
+        return max(seen_live_ms, mark.live_ms if mark.epoch == session.room_epoch else 0)
+
+    async def _settle(self, session: Session, live_ms: int) -> Receipt | None:
+        try:
+            return await self._billing.settle(session.tenant_id, session.id, session.room_epoch, live_ms)
+        except UnknownMeter:  # it was over before money was held
+            return None
+
+    async def give_back(self, session: Session, placed: Placed) -> None:
+        """A room was opened for a session that was over by then: close the room, release the money."""
+        log.info("session was over before its room opened", session_id=session.public_id)
+        try:
+            await self._rooms.close(
+                placed.worker_id, session.tenant_id, session.id, placed.epoch, session.end_reason or ""
+            )
+        except WorkerUnreachable as error:
+            log.warning("stray room left to the sweep", session_id=session.public_id, why=str(error))
+        await self._settle(session, 0)

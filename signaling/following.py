@@ -1,0 +1,237 @@
+"""What happens to sessions by itself: media that flows or halts, money that runs out, deadlines, workers that die.
+
+Only the leaseholder of a session's shard follows it. The sweep, about once a second, is also what heals: whatever a
+control process left half done when it died shows in the rows that the sweep reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from billing.terms import MeterOutcome
+from config.clock import Clock
+from config.ids import SHARDS, RoomEpoch, SessionId, TenantId, UserId, WorkerId
+from config.logs import get_log
+from relay.bus import WorkerUnreachable
+from relay.messages import (
+    Event,
+    MediaEvidence,
+    MediaInterrupted,
+    MediaResumed,
+    MediaStarted,
+    NegotiationNeeded,
+    RecordingStopped,
+    RoomClosed,
+)
+from signaling.announcer import Announcer
+from signaling.closing import Closer
+from signaling.lifecycle import IN_CALL, State, Trigger
+from signaling.rooms import Rooms
+from signaling.store import Session, SessionStore
+
+if TYPE_CHECKING:
+    from billing.service import Billing
+
+KNOWN_MAX: Final = 20_000
+"""Sessions remembered between events; the one not heard of for longest goes first and is read again when needed."""
+SETTLE_GRACE_MS: Final = 2_000
+"""The process that ended a session winds it up; the sweep takes over when it has not by then."""
+WORKER_PATIENCE_MS: Final = 20_000
+"""A worker that is there but does not close the room is asked again for so long; then its evidence decides."""
+STRAY_GRACE_NS: Final = 10_000_000_000
+"""A room that no session knows may be one that is just being opened."""
+AT_ONCE: Final = 16
+QUALITY_EVERY: Final = 2
+"""Evidence comes once a second; every second one is shown."""
+
+log = get_log("signaling.following")
+
+
+class Follower:
+    """Follows the sessions of the leased shards."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        rooms: Rooms,
+        billing: Billing,
+        announcer: Announcer,
+        closer: Closer,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._rooms = rooms
+        self._billing = billing
+        self._announcer = announcer
+        self._closer = closer
+        self._clock = clock
+        self._known: OrderedDict[SessionId, Session] = OrderedDict()
+        self._seen_live_ms: OrderedDict[tuple[SessionId, RoomEpoch], int] = OrderedDict()
+        self._strays_since_ns: dict[tuple[WorkerId, SessionId, RoomEpoch], int] = {}
+        self._handlers: dict[type[Any], Callable[[Session, Any], Awaitable[None]]] = {
+            MediaStarted: self._flows,
+            MediaResumed: self._flows,
+            MediaInterrupted: self._halts,
+            MediaEvidence: self._evidence,
+            NegotiationNeeded: self._renegotiate,
+            RecordingStopped: self._recording_stopped,
+            RoomClosed: self._closed,
+        }
+
+    # --- events of workers ----------------------------------------------------------------------------------------
+
+    async def on_event(self, event: Event) -> None:
+        """One media event of a leased shard. Events of other room epochs than the session's are dropped."""
+        handler = self._handlers.get(type(event))
+        if handler is None:
+            return
+        tenant, session_id = TenantId(event.tenant_id), SessionId(event.session_id)
+        session = self._known.get(session_id)
+        if session is None or session.room_epoch != event.epoch:
+            session = await self._store.get(tenant, session_id)
+            if session is None:
+                log.warning("event of an unknown session", session_key=session_id, worker_id=event.worker_id)
+                return
+            self._remember(session)
+        if session.room_epoch == event.epoch:
+            await handler(session, event)
+
+    async def _flows(self, session: Session, _: Event) -> None:
+        await self._apply(session, Trigger.MEDIA_FLOWS)
+
+    async def _halts(self, session: Session, event: MediaInterrupted) -> None:
+        await self._apply(session, Trigger.MEDIA_HALTS, f"user {event.user_id} is gone")
+
+    async def _evidence(self, session: Session, event: MediaEvidence) -> None:
+        key = (session.id, session.room_epoch)
+        self._seen_live_ms[key] = max(event.live_ms, self._seen_live_ms.pop(key, 0))
+        while len(self._seen_live_ms) > KNOWN_MAX:
+            self._seen_live_ms.popitem(last=False)
+        if event.running and session.state in (State.CONNECTING, State.INTERRUPTED):
+            await self._apply(session, Trigger.MEDIA_FLOWS)  # in case the event that said so was lost
+        if event.seq % QUALITY_EVERY == 0 and not session.over:
+            await self._announcer.quality(session, event)
+
+    async def _renegotiate(self, session: Session, event: NegotiationNeeded) -> None:
+        await self._announcer.renegotiate(session, UserId(event.user_id))
+
+    async def _recording_stopped(self, session: Session, event: RecordingStopped) -> None:
+        if session.over or session.recording != "recording" or session.recording_public_id != event.recording_public_id:
+            return
+        stopped = await self._store.note(
+            session.tenant_id, session.id, "recording_stopped", now_ms=self._clock.wall_ms(), recording="stopped"
+        )
+        self._remember(stopped)
+        await self._announcer.changed(stopped)
+
+    async def _closed(self, session: Session, event: RoomClosed) -> None:
+        if session.over:
+            return
+        key = (session.id, session.room_epoch)
+        self._seen_live_ms[key] = max(event.live_ms, self._seen_live_ms.get(key, 0))
+        await self._apply(session, Trigger.ROOM_LOST, f"the worker closed the room: {event.reason}")
+
+    # --- outcomes of the meter -------------------------------------------------------------------------------------
+
+    async def on_outcome(self, outcome: MeterOutcome) -> None:
+        """What a tick found for one session: grant, cost, warnings, the end of the money."""
+        session = self._known.get(outcome.session_id) or await self._store.get(outcome.tenant_id, outcome.session_id)
+        if session is None or session.over:
+            return
+        self._remember(session)
+        if outcome.grant_changed and session.worker_id is not None and outcome.epoch == session.room_epoch:
+            await self._rooms.set_grant(
+                session.tenant_id, session.id, session.room_epoch, session.worker_id, outcome.granted_live_ms
+            )
+        if outcome.exhausted:
+            await self._apply(session, Trigger.MONEY_USED_UP)
+            return
+        if session.state in IN_CALL:
+            await self._announcer.cost(session, outcome)
+        if outcome.grant_changed:
+            await self._announcer.wallets(session)
+
+    # --- the sweep ---------------------------------------------------------------------------------------------------
+
+    async def sweep(self, shards: set[int]) -> None:
+        """Look at every session of these shards that is live or not settled, and do what is due."""
+        sessions = await self._store.to_sweep(shards)
+        for session in sessions:
+            self._remember(session)
+        lost = self._rooms.find_lost(sessions)
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def one(session: Session) -> None:
+            async with slots:
+                try:
+                    await self._look_at(session, session.id in lost)
+                except (WorkerUnreachable, OSError) as error:
+                    log.warning("left to the next sweep", session_id=session.public_id, why=str(error))
+
+        await asyncio.gather(*(one(session) for session in sessions))
+        await self._close_strays(shards, {session.id: session for session in sessions})
+
+    async def _look_at(self, session: Session, lost: bool) -> None:
+        now = self._clock.wall_ms()
+        if session.to_settle and session.ended_at_ms is not None:
+            if now - session.ended_at_ms >= SETTLE_GRACE_MS and not self._closer.busy_with(session.id):
+                seen = self._seen_live_ms.get((session.id, session.room_epoch), 0)
+                answers = self._rooms.tells_of(session.worker_id) and now < session.ended_at_ms + WORKER_PATIENCE_MS
+                await self._closer.wind_up(session, None if answers else seen)
+        elif lost:
+            await self._apply(session, Trigger.ROOM_LOST, "no worker tells of the room")
+        elif session.deadline_at_ms is not None and now >= session.deadline_at_ms:
+            await self._apply(session, Trigger.DEADLINE)
+
+    async def heal_meters(self, shards: set[int]) -> None:
+        """Settle meters that are open though their session is over and settled: opened by a process that then died."""
+        for tenant, session_id in await self._billing.unsettled(shards):
+            session = await self._store.get(tenant, session_id)
+            if session is not None and session.settled_at_ms is not None:
+                log.warning("meter was left open", session_id=session.public_id)
+                await self._billing.settle(tenant, session_id, 0, 0)
+
+    async def _close_strays(self, shards: set[int], live: dict[SessionId, Session]) -> None:
+        now = self._clock.monotonic_ns()
+        strays: dict[tuple[WorkerId, SessionId, RoomEpoch], int] = {}
+        for worker_id, session_id, epoch in self._rooms.strays(shards, SHARDS):
+            session = live.get(session_id)
+            known = session is not None and not session.over
+            if known and session is not None and (session.worker_id, session.room_epoch) == (worker_id, epoch):
+                continue
+            key = (worker_id, session_id, epoch)
+            strays[key] = self._strays_since_ns.get(key, now)
+        self._strays_since_ns = strays
+        for (worker_id, session_id, epoch), since in strays.items():
+            if now - since >= STRAY_GRACE_NS:
+                log.warning("closing a room that no session knows", session_key=session_id, worker_id=worker_id)
+                tenant = live[session_id].tenant_id if session_id in live else TenantId(0)
+                try:
+                    await self._rooms.close(worker_id, tenant, session_id, epoch, "stray")
+                except WorkerUnreachable as error:
+                    log.warning("stray room not closed", session_key=session_id, why=str(error))
+
+    # --- helpers -----------------------------------------------------------------------------------------------
+
+    async def _apply(self, session: Session, trigger: Trigger, why: str = "") -> None:
+        applied = await self._store.apply(session.tenant_id, session.id, trigger, now_ms=self._clock.wall_ms(), why=why)
+        self._remember(applied.session)
+        if applied.changed:
+            log.info("session changed", session_id=session.public_id, state=applied.session.state, by=trigger)
+            await self._announcer.changed(applied.session)
+            if applied.session.to_settle:
+                self._closer.soon(applied.session)
+
+    def _remember(self, session: Session) -> None:
+        self._known[session.id] = session
+        self._known.move_to_end(session.id)
+        while len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
+
+    def forget(self, shards: set[int]) -> None:
+        """Forget sessions of shards that someone else leads now."""
+        for session_id in [s for s in self._known if s % SHARDS in shards]:
+            del self._known[session_id]

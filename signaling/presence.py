@@ -1,0 +1,130 @@
+"""Who is there: heartbeats in Redis with a time to live, so that a control process that dies leaves no ghost behind.
+
+| key | what |
+|---|---|
+| ``tp:here:{tenant}:{user}`` | sorted set: a device (socket) → when it is taken for gone |
+| ``tp:here:{tenant}`` | sorted set: a user → when the last of their devices is taken for gone |
+| ``tp:shown:{tenant}`` | hash: provider → presence as last told, so that only changes are told |
+| ``tp:tenants`` | set: tenants that anybody of was here lately |
+
+A provider is *offline* without a device, *busy* in a live session, *away* with the availability switch off, else
+*online*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from config.clock import Clock
+from config.identity import Principal, Role
+from config.ids import TenantId, UserId
+from signaling.events import Events
+from signaling.messages import Presence as PresenceWord
+from signaling.messages import PresenceEvent
+from signaling.people import People, User
+from signaling.store import SessionStore
+
+TTL_MS: Final = 30_000
+"""A device that was not heard of for so long is gone."""
+RELOAD_GRACE_MS: Final = 3_000
+"""A socket that closed keeps its place so long: a page that is loaded again does not flicker."""
+DEVICES_MAX: Final = 32
+"""Devices remembered per user; the one heard of longest ago is forgotten first."""
+TENANTS_TTL_S: Final = 86_400
+
+
+def word_for(*, here: bool, available: bool, busy: bool) -> PresenceWord:
+    """The one word that others see."""
+    if not here:
+        return "offline"
+    if busy:
+        return "busy"
+    return "online" if available else "away"
+
+
+class Presence:
+    """Keeps who is there, and tells of changes."""
+
+    def __init__(self, redis: Redis, people: People, sessions: SessionStore, events: Events, clock: Clock) -> None:
+        self._redis = redis
+        self._people = people
+        self._sessions = sessions
+        self._events = events
+        self._clock = clock
+
+    async def heard(self, who: Principal, device: str) -> None:
+        """A device connected, or sent its heartbeat."""
+        await self._put(who, device, TTL_MS)
+
+    async def left(self, who: Principal, device: str) -> None:
+        """A device disconnected: it is gone unless it comes back within ``RELOAD_GRACE_MS``."""
+        await self._put(who, device, RELOAD_GRACE_MS)
+
+    async def _put(self, who: Principal, device: str, for_ms: int) -> None:
+        now = self._clock.wall_ms()
+        devices, users = _devices(who.tenant_id, who.user_id), _users(who.tenant_id)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.zadd(devices, {device: now + for_ms})
+            pipe.zremrangebyscore(devices, 0, now)
+            pipe.zremrangebyrank(devices, 0, -DEVICES_MAX - 1)
+            pipe.pexpire(devices, TTL_MS + RELOAD_GRACE_MS)
+            pipe.zrange(devices, -1, -1, withscores=True)
+            pipe.sadd("tp:tenants", str(who.tenant_id))
+            pipe.expire("tp:tenants", TENANTS_TTL_S)
+            answers: list[Any] = await pipe.execute()
+        until = int(answers[4][0][1]) if answers[4] else now
+        await self._redis.zadd(users, {str(who.user_id): until})
+        if who.role is Role.PROVIDER:
+            await self.refresh(who.tenant_id, [who.user_id])
+
+    async def here(self, tenant: TenantId, user_ids: Iterable[UserId]) -> set[UserId]:
+        """Which of the users have a device."""
+        ids = list(user_ids)
+        if not ids:
+            return set()
+        until: Any = await self._redis.zmscore(_users(tenant), [str(user_id) for user_id in ids])
+        now = self._clock.wall_ms()
+        return {user_id for user_id, score in zip(ids, until, strict=True) if score is not None and score > now}
+
+    async def of(self, tenant: TenantId, providers: list[User]) -> dict[UserId, PresenceWord]:
+        """The presence of providers."""
+        ids = [provider.id for provider in providers]
+        here, busy = await self.here(tenant, ids), await self._sessions.busy(tenant, ids)
+        return {p.id: word_for(here=p.id in here, available=p.available, busy=p.id in busy) for p in providers}
+
+    async def refresh(self, tenant: TenantId, provider_ids: Iterable[UserId] | None = None) -> None:
+        """Look at these providers, or all, and tell everybody of the tenant whose presence is not what was told."""
+        providers = await self._people.providers(tenant, provider_ids)
+        if not providers:
+            return
+        shown = f"tp:shown:{tenant}"
+        words = await self.of(tenant, providers)
+        before: Any = await self._redis.hmget(shown, [str(p.id) for p in providers])
+        for provider, old in zip(providers, before, strict=True):
+            word = words[provider.id]
+            if (old or b"offline").decode() != word:
+                await self._redis.hset(shown, str(provider.id), word)
+                await self._events.show_all(
+                    tenant, "presence.changed", PresenceEvent(user_id=provider.public_id, presence=word)
+                )
+
+    async def sweep(self) -> None:
+        """Look at everybody who was here lately: tells of those who went without a word. Every control may do it."""
+        now = self._clock.wall_ms()
+        for raw in await self._redis.smembers("tp:tenants"):
+            tenant = TenantId(int(raw))
+            gone: Any = await self._redis.zrangebyscore(_users(tenant), 0, now, start=0, num=1_000)
+            if gone:
+                await self.refresh(tenant, [UserId(int(user_id)) for user_id in gone])
+                await self._redis.zremrangebyscore(_users(tenant), 0, now)
+
+
+def _devices(tenant: TenantId, user_id: UserId) -> str:
+    return f"tp:here:{tenant}:{user_id}"
+
+
+def _users(tenant: TenantId) -> str:
+    return f"tp:here:{tenant}"

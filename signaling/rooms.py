@@ -1,0 +1,293 @@
+"""Rooms on workers, as control sees them: who is there to take one, and the commands about one.
+
+A refusal of the worker becomes the refusal that the client sees; ``WorkerUnreachable`` passes through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from config.clock import Clock
+from config.http import ApiError
+from config.identity import Principal
+from config.ids import PublicId, RoomEpoch, SessionId, TenantId, WorkerId
+from config.logs import get_log
+from relay.bus import ControlBus, WorkerUnreachable
+from relay.messages import (
+    Closed,
+    CloseRoom,
+    Command,
+    DeclareState,
+    Done,
+    Negotiate,
+    Negotiated,
+    OpenRoom,
+    ParticipantSpec,
+    Refused,
+    Reply,
+    SetGrant,
+    Source,
+    StartRecording,
+    WorkerStatus,
+)
+from signaling.lifecycle import IN_CALL
+from signaling.messages import JoinRoom, RoomAnswer, RoomTrack
+from signaling.store import Session
+
+REGISTRY_EVERY_S: Final = 0.5
+GONE_AFTER_MS: Final = 5_000
+"""A room whose worker has not told of it for so long is lost: longer than Redis needs to come back empty and hear
+from every worker again."""
+TRIES_MAX: Final = 3
+"""Workers that are asked to take a room, one after the other."""
+OPEN_TIMEOUT_MS: Final = 1_500
+MUTED_TTL_S: Final = 86_400
+
+log = get_log("signaling.rooms")
+
+_STATUS_OF: Final[dict[str, tuple[int, str]]] = {
+    "bad_sdp": (400, "The session description cannot be read, or asks for what is not offered."),
+    "unknown_room": (409, "The room is not there any more."),
+    "stale_epoch": (409, "The room has moved. Wait for the session's update and join again."),
+    "unknown_participant": (403, "You are no participant of this room."),
+    "worker_full": (503, "No room is free at the moment. Try again shortly."),
+    "worker_draining": (503, "No room is free at the moment. Try again shortly."),
+}
+"""A worker's refusals, as clients see them; any other is a fault of ours."""
+
+
+class Placed:
+    """Where a room was opened."""
+
+    __slots__ = ("epoch", "worker_id")
+
+    def __init__(self, worker_id: WorkerId, epoch: RoomEpoch) -> None:
+        self.worker_id, self.epoch = worker_id, epoch
+
+
+def candidates(workers: Iterable[WorkerStatus]) -> list[WorkerStatus]:
+    """Workers that take rooms, best first: the least loaded, then the one with the fewest rooms."""
+    free = [worker for worker in workers if not worker.draining]
+    return sorted(free, key=lambda worker: (round(worker.load, 1), len(worker.rooms), worker.worker_id))
+
+
+class Rooms:
+    """Opens, negotiates and closes rooms, and knows the workers. ``watch`` keeps the registry fresh."""
+
+    def __init__(self, bus: ControlBus, redis: Redis, clock: Clock) -> None:
+        self._bus = bus
+        self._redis = redis
+        self._clock = clock
+        self._workers: list[WorkerStatus] = []
+        self._read_at_ns: int | None = None
+        self._missing_since_ns: dict[tuple[SessionId, RoomEpoch], int] = {}
+
+    async def watch(self) -> None:
+        """Read the registry again and again; for a task of its own."""
+        while True:
+            try:
+                await self.refresh()
+            except (RedisError, OSError) as error:
+                self._read_at_ns = None
+                log.warning("worker registry unreachable", why=str(error))
+            await asyncio.sleep(REGISTRY_EVERY_S)
+
+    async def refresh(self) -> None:
+        """Read the registry now."""
+        self._workers = await self._bus.workers()
+        self._read_at_ns = self._clock.monotonic_ns()
+
+    @property
+    def workers(self) -> list[WorkerStatus]:
+        """The workers, as of the last reading."""
+        return self._workers
+
+    def find_lost(self, sessions: Iterable[Session]) -> set[SessionId]:
+        """Which of the sessions' rooms no worker has told of for ``GONE_AFTER_MS``. Call it about once a second."""
+        if self._read_at_ns is None:
+            self._missing_since_ns.clear()  # the registry cannot be read: that says nothing about rooms
+            return set()
+        held = {(worker.worker_id, *room) for worker in self._workers for room in worker.rooms}
+        now = self._clock.monotonic_ns()
+        missing: dict[tuple[SessionId, RoomEpoch], int] = {}
+        for s in sessions:
+            if s.state in IN_CALL and (s.worker_id, s.id, s.room_epoch) not in held:
+                key = (s.id, s.room_epoch)
+                missing[key] = self._missing_since_ns.get(key, now)
+        self._missing_since_ns = missing
+        return {key[0] for key, since in missing.items() if now - since >= GONE_AFTER_MS * 1_000_000}
+
+    def strays(self, shards: set[int], shard_count: int) -> list[tuple[WorkerId, SessionId, RoomEpoch]]:
+        """Every (worker, session, epoch) told of in these shards: those that no session knows are to be closed."""
+        return [
+            (WorkerId(worker.worker_id), SessionId(session_id), RoomEpoch(epoch))
+            for worker in self._workers
+            for session_id, epoch in worker.rooms
+            if session_id % shard_count in shards
+        ]
+
+    async def open(self, session: Session, granted_live_ms: int) -> Placed | None:
+        """Open the session's room on the best worker that takes it; None: none does.
+
+        A worker that does not answer may have opened it all the same, so the next one gets a higher epoch.
+        """
+        if not self._workers:
+            await self.refresh()
+        epoch = session.room_epoch
+        for worker in candidates(self._workers)[:TRIES_MAX]:
+            epoch = RoomEpoch(epoch + 1)
+            try:
+                reply = await self._bus.call(
+                    WorkerId(worker.worker_id), _open_command(session, epoch, granted_live_ms), OPEN_TIMEOUT_MS
+                )
+            except WorkerUnreachable as error:
+                log.warning("worker did not open the room", session_id=session.public_id, why=str(error))
+                continue
+            if isinstance(reply, Done):
+                return Placed(WorkerId(worker.worker_id), epoch)
+            log.warning("worker refused the room", session_id=session.public_id, worker_id=worker.worker_id, why=reply)
+        return None
+
+    async def record(
+        self, session: Session, placed: Placed, recording_public_id: PublicId, key_id: str, wrapped_key: bytes
+    ) -> bool:
+        """Have the room recorded from now on; whether its spool is open."""
+        command = StartRecording(
+            tenant_id=session.tenant_id,
+            session_id=session.id,
+            epoch=placed.epoch,
+            recording_public_id=recording_public_id,
+            key_id=key_id,
+            wrapped_key=wrapped_key,
+        )
+        try:
+            reply = await self._bus.call(placed.worker_id, command, OPEN_TIMEOUT_MS)
+        except WorkerUnreachable as error:
+            reply = Refused(code="internal", message=str(error))
+        if isinstance(reply, Done):
+            return True
+        log.error("recording did not start", session_id=session.public_id, why=reply)
+        return False
+
+    async def join(self, who: Principal, session: Session, message: JoinRoom) -> RoomAnswer:
+        """Negotiate a participant's offer. Raises ``ApiError``."""
+        worker_id = _worker_of(session)
+        command = Negotiate(
+            tenant_id=session.tenant_id,
+            session_id=session.id,
+            epoch=session.room_epoch,
+            user_id=who.user_id,
+            sdp=message.sdp,
+            sources=message.sources,
+            fresh=message.fresh,
+        )
+        reply, muted = await asyncio.gather(self._call(worker_id, command), self._muted(session))
+        if not isinstance(reply, Negotiated):
+            raise refusal(reply)
+        tracks = [RoomTrack(mid=t.mid, user_id=t.participant, source=t.source) for t in reply.tracks]
+        return RoomAnswer(sdp=reply.sdp, room_epoch=session.room_epoch, tracks=tracks, muted=muted)
+
+    async def declare(self, who: Principal, session: Session, muted: dict[Source, bool]) -> dict[Source, bool]:
+        """Tell the worker what a participant says of its own sources; returns all it has said. Raises ``ApiError``."""
+        worker_id = _worker_of(session)
+        key = _muted_key(session.id)
+        before: Any = await self._redis.hget(key, str(who.public_id))
+        declared: dict[Source, bool] = {**json.loads(before or b"{}"), **muted}
+        command = DeclareState(
+            tenant_id=session.tenant_id,
+            session_id=session.id,
+            epoch=session.room_epoch,
+            user_id=who.user_id,
+            muted=declared,
+        )
+        reply = await self._call(worker_id, command)
+        if not isinstance(reply, Done):
+            raise refusal(reply)
+        await self._redis.hset(key, str(who.public_id), json.dumps(declared))
+        await self._redis.expire(key, MUTED_TTL_S)
+        return declared
+
+    async def set_grant(
+        self, tenant: TenantId, session_id: SessionId, epoch: RoomEpoch, worker_id: WorkerId, granted_live_ms: int
+    ) -> bool:
+        """Tell the worker what is paid for; whether it heard."""
+        command = SetGrant(tenant_id=tenant, session_id=session_id, epoch=epoch, granted_live_ms=granted_live_ms)
+        try:
+            reply = await self._bus.call(worker_id, command, OPEN_TIMEOUT_MS)
+        except WorkerUnreachable as error:
+            log.warning("grant not heard", session_key=session_id, why=str(error))
+            return False
+        return isinstance(reply, Done)
+
+    async def close(
+        self, worker_id: WorkerId, tenant: TenantId, session_id: SessionId, epoch: RoomEpoch, reason: str
+    ) -> int | None:
+        """Close a room: its final live time; None: the worker does not know it. Raises ``WorkerUnreachable``."""
+        command = CloseRoom(tenant_id=tenant, session_id=session_id, epoch=epoch, reason=reason)
+        reply = await self._bus.call(worker_id, command, OPEN_TIMEOUT_MS)
+        await self._redis.expire(_muted_key(session_id), 60)
+        return reply.live_ms if isinstance(reply, Closed) else None
+
+    def tells_of(self, worker_id: WorkerId | None) -> bool:
+        """Whether that worker is in the registry."""
+        return any(worker.worker_id == worker_id for worker in self._workers)
+
+    async def _call(self, worker_id: WorkerId, command: Command) -> Reply:
+        try:
+            return await self._bus.call(worker_id, command)
+        except WorkerUnreachable:
+            raise ApiError(503, "worker_unreachable", "The media server does not answer. Try again.") from None
+
+    async def _muted(self, session: Session) -> dict[str, dict[Source, bool]]:
+        raw: Any = await self._redis.hgetall(_muted_key(session.id))
+        return {user.decode(): json.loads(said) for user, said in raw.items()}
+
+
+def _open_command(session: Session, epoch: RoomEpoch, granted_live_ms: int) -> OpenRoom:
+    people = tuple(
+        ParticipantSpec(
+            user_id=person.user_id,
+            public_id=person.public_id,
+            name=person.name,
+            role="client" if person is session.client else "provider",
+        )
+        for person in session.people
+    )
+    return OpenRoom(
+        tenant_id=session.tenant_id,
+        session_id=session.id,
+        epoch=epoch,
+        session_public_id=session.public_id,
+        kind=session.kind,
+        participants=people,
+        granted_live_ms=granted_live_ms,
+    )
+
+
+def _worker_of(session: Session) -> WorkerId:
+    if session.over:
+        raise ApiError(409, "session_over", "The session is over.")
+    if session.worker_id is None or session.state not in IN_CALL:
+        raise ApiError(409, "room_not_open", "The room is not open yet. Wait for the session's update.")
+    return session.worker_id
+
+
+def _muted_key(session_id: SessionId) -> str:
+    return f"tp:muted:{session_id}"
+
+
+def refusal(reply: Reply) -> ApiError:
+    """A worker's refusal as the client sees it."""
+    code = reply.code if isinstance(reply, Refused) else "internal"
+    if code not in _STATUS_OF:
+        log.error("worker refused", why=reply)
+        return ApiError(502, "media_failed", "The media server met a fault. It has been logged.")
+    status, message = _STATUS_OF[code]
+    detail = {"why": reply.message} if isinstance(reply, Refused) and code == "bad_sdp" else {}
+    return ApiError(status, code, message, **detail)

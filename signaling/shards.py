@@ -1,0 +1,164 @@
+"""Driving the meter: this process's share of the evidence shards, held by leases, read from the bus, ticked.
+
+Four loops, each of which outlives PostgreSQL or Redis being away: *leases* are renewed; *events* of the leased shards
+go to the meter and the follower; *ticks* come every ``tick_ms``, and at once when a grant is used up; the *sweep* looks
+at what is due. An event is acknowledged once it was taken in: evidence is cumulative, so a lost one costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from redis.exceptions import RedisError
+
+from billing.leases import RENEW_EVERY_MS, Leases
+from billing.terms import BillingError, MeterOutcome
+from config.clock import Clock
+from config.ids import SessionId
+from config.logs import get_log
+from config.metrics import counter, gauge, histogram
+from relay.bus import MediaLog
+from relay.messages import Event, GrantUsedUp, MediaEvidence, RoomClosed
+from signaling.following import Follower
+
+SWEEP_EVERY_S: Final = 1.0
+HEAL_METERS_EVERY: Final = 10
+"""Every so many sweeps, meters that a dead process left open are looked for."""
+READ_BLOCK_MS: Final = 500
+URGENT_MAX: Final = 10_000
+LOG_EVERY_S: Final = 5.0
+"""A loop that fails again and again says so this often."""
+
+log = get_log("signaling.shards")
+_events = counter("turnpike_media_events_total", "Media events taken from the bus", ["event"])
+_held = gauge("turnpike_shards_held", "Evidence shards leased by this process")
+_tick_s = histogram("turnpike_tick_seconds", "One tick of the meter with its consequences")
+
+
+class Metering(Protocol):
+    """What this module needs of billing's meter."""
+
+    def take(self, event: Event) -> None: ...
+    async def tick(
+        self, leases: dict[int, int], now_ns: int, urgent: set[SessionId] | None = None
+    ) -> list[MeterOutcome]: ...
+
+
+class ShardRunner:
+    """Runs this process's shards. ``run`` until cancelled; leases are released at the end."""
+
+    def __init__(
+        self, leases: Leases, media: MediaLog, meter: Metering, follower: Follower, clock: Clock, tick_ms: int
+    ) -> None:
+        self._leases = leases
+        self._media = media
+        self._meter = meter
+        self._follower = follower
+        self._clock = clock
+        self._tick_ms = tick_ms
+        self._urgent: set[SessionId] = set()
+        self._hurry = asyncio.Event()
+        self._had: set[int] = set()
+        self._sweeps = 0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._again("leases", self._renew, RENEW_EVERY_MS / 1000))
+                group.create_task(self._again("events", self._read, 0.0))
+                group.create_task(self._again("tick", self._tick, 0.0))
+                group.create_task(self._again("sweep", self._sweep, SWEEP_EVERY_S))
+        finally:
+            await self._leases.release()
+
+    async def _again(self, name: str, work: Callable[[], Awaitable[None]], every_s: float) -> None:
+        quiet_until = 0.0
+        while True:
+            pause_s = every_s
+            try:
+                await work()
+            except (RedisError, BillingError, OSError) as error:
+                pause_s = max(every_s, 0.25)
+                if time.monotonic() >= quiet_until:
+                    quiet_until = time.monotonic() + LOG_EVERY_S
+                    log.warning("trying again", loop=name, why=str(error)[:300])
+            except Exception:  # noqa: BLE001 - a loop's boundary: logged at a rate; the other sessions must go on
+                pause_s = max(every_s, 0.5)
+                if time.monotonic() >= quiet_until:
+                    quiet_until = time.monotonic() + LOG_EVERY_S
+                    log.fault("loop failed, trying again", loop=name)
+            await asyncio.sleep(pause_s)
+
+    async def _renew(self) -> None:
+        held = set(await self._leases.refresh())
+        lost = self._had - held
+        if lost:
+            self._media.release(lost)
+            self._follower.forget(lost)
+        self._had = held
+        _held.set(len(held))
+
+    async def _read(self) -> None:
+        shards = set(self._leases.held)
+        if not shards:
+            await asyncio.sleep(0.05)
+            return
+        entries = await self._media.read(shards, READ_BLOCK_MS)
+        for _, _, event in entries:
+            _events.labels(type(event).__name__).inc()
+            self._meter.take(event)
+            if _is_urgent(event) and len(self._urgent) < URGENT_MAX:
+                self._urgent.add(SessionId(event.session_id))
+                self._hurry.set()
+        for _, _, event in entries:
+            await self._tell_follower(event)
+        if entries:
+            await self._media.acknowledge([(shard, entry_id) for shard, entry_id, _ in entries])
+
+    async def _tell_follower(self, event: Event) -> None:
+        try:
+            await self._follower.on_event(event)
+        except (RedisError, OSError):
+            raise
+        except Exception:  # noqa: BLE001 - one session's event must not hold up the shard; it is logged once
+            log.fault("event failed", event_name=type(event).__name__, session_key=event.session_id)
+
+    async def _tick(self) -> None:
+        started = time.monotonic()
+        urgent, self._urgent = self._urgent, set()
+        self._hurry.clear()
+        try:
+            outcomes = await self._meter.tick(self._leases.held, self._clock.monotonic_ns(), urgent)
+        except BaseException:
+            self._urgent |= urgent
+            raise
+        # Who has run out of money ends first: nobody else waits for it.
+        for outcome in sorted(outcomes, key=lambda outcome: not outcome.exhausted):
+            try:
+                await self._follower.on_outcome(outcome)
+            except (RedisError, OSError) as error:
+                log.warning("outcome not told", session_key=outcome.session_id, why=str(error))
+        _tick_s.observe(time.monotonic() - started)
+        try:
+            async with asyncio.timeout(max(0.0, self._tick_ms / 1000 - (time.monotonic() - started))):
+                await self._hurry.wait()
+        except TimeoutError:
+            pass
+
+    async def _sweep(self) -> None:
+        shards = set(self._leases.held)
+        if not shards:
+            return
+        await self._follower.sweep(shards)
+        self._sweeps += 1
+        if self._sweeps % HEAL_METERS_EVERY == 0:
+            await self._follower.heal_meters(shards)
+
+
+def _is_urgent(event: Event) -> bool:
+    """Events after which the meter must not wait for its next turn."""
+    return isinstance(event, GrantUsedUp | RoomClosed) or (isinstance(event, MediaEvidence) and event.final)
