@@ -1,0 +1,190 @@
+"""One user in a room: their transport, the tracks they publish, the tracks they are sent.
+
+State and the arithmetic on it; who is connected with whom is ``room``'s affair.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from relay.messages import ParticipantEvidence, ParticipantSpec, Source
+from relay.negotiation import FORWARDED_EXTENSIONS, MID, TRANSPORT_CC, Agreement, MediaAgreement
+from relay.plane import Plane, RouteHandle, RouteSpec, StreamHandle, StreamSpec
+from relay.quality import Measured, QualityScore
+from relay.reports import Delivery, KeyFrameRequests, Reception, SenderClock
+from relay.spool import SpoolStream
+from relay.transport import Transport, TransportState
+
+STREAMS_GONE_MAX: Final = 64
+"""Streams a participant may replace per room; a page that changes its SSRCs more often is heard no more."""
+
+
+class PublishedTrack:
+    """A source that a participant sends: one stream (later one per layer)."""
+
+    def __init__(self, media: MediaAgreement) -> None:
+        self.media = media
+        self.stream: StreamHandle | None = None
+        self.ssrc = 0
+        self.rtx_ssrc: int | None = None
+        self.started = False
+        """Whether a packet has arrived."""
+        self.reception = Reception(media.codecs[0].clock_rate)
+        self.key_frames = KeyFrameRequests()
+        self.spool: SpoolStream | None = None
+
+    @property
+    def is_video(self) -> bool:
+        return self.media.kind == "video"
+
+    def stream_spec(self) -> StreamSpec:
+        """The plane's view of the stream."""
+        media = self.media
+        return StreamSpec(
+            ssrc=self.ssrc,
+            kind=media.kind,
+            codecs={codec.payload_type: codec.name for codec in media.codecs},
+            clock_rate=media.codecs[0].clock_rate,
+            rtx_ssrc=self.rtx_ssrc,
+            rtx_payload_types={rtx: payload_type for payload_type, rtx in media.rtx.items()},
+            nack=any("nack" in codec.feedback for codec in media.codecs) and self.is_video,
+            transport_cc_id=media.extensions.get(TRANSPORT_CC),
+        )
+
+
+class SubscribedTrack:
+    """A source of another participant, as it goes down to this one."""
+
+    def __init__(self, media: MediaAgreement) -> None:
+        self.media = media
+        self.route: RouteHandle | None = None
+        self.stream: StreamHandle | None = None
+        """What feeds the route."""
+        self.delivery = Delivery(media.codecs[0].clock_rate)
+
+
+def route_spec(published: MediaAgreement, subscribed: MediaAgreement) -> RouteSpec:
+    """How packets of one m-line become packets of another: payload types by codec, extension ids by URI."""
+    by_name = {codec.name.lower(): codec.payload_type for codec in subscribed.codecs}
+    payload_types = {
+        codec.payload_type: by_name[codec.name.lower()] for codec in published.codecs if codec.name.lower() in by_name
+    }
+    both = [uri for uri in FORWARDED_EXTENSIONS if uri in published.extensions and uri in subscribed.extensions]
+    mid_id = subscribed.extensions.get(MID)
+    return RouteSpec(
+        ssrc=subscribed.send_ssrc,
+        rtx_ssrc=subscribed.send_rtx_ssrc if subscribed.rtx else None,
+        payload_types=payload_types,
+        rtx_payload_types=dict(subscribed.rtx),
+        extension_ids={published.extensions[uri]: subscribed.extensions[uri] for uri in both},
+        set_extensions={mid_id: subscribed.mid.encode()} if mid_id is not None else {},
+        wait_for_key_frame=subscribed.kind == "video",
+    )
+
+
+class Participant:
+    """See the module's docstring."""
+
+    def __init__(self, spec: ParticipantSpec) -> None:
+        self.spec = spec
+        self.transport: Transport | None = None
+        self.agreement: Agreement | None = None
+        self.published: dict[Source, PublishedTrack] = {}
+        self.subscribed: dict[Source, SubscribedTrack] = {}
+        self.muted: dict[Source, bool] = {}
+        self.connected = False
+        """What control was last told: connected and heard from within the liveness window."""
+        self.asked_to_negotiate = False
+        self.local_ssrc = secrets.randbelow(2**32 - 1) + 1
+        """Our own SSRC in feedback to this participant."""
+        self.sender_clock = SenderClock()
+        self.measured = Measured()
+        self.score = 5
+        self._quality = QualityScore()
+        self._forwarded: dict[StreamHandle, int] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether media can go both ways now."""
+        return self.transport is not None and self.transport.state is TransportState.CONNECTED
+
+    @property
+    def forwarded(self) -> int:
+        """Packets from this participant forwarded to others, in total."""
+        return sum(self._forwarded.values())
+
+    @property
+    def any_muted(self) -> bool:
+        return any(self.muted.values())
+
+    def note_forwarded(self, counters: dict[StreamHandle, int]) -> None:
+        """Take in a gate's counters; those of streams that are gone stay as they were."""
+        for track in self.published.values():
+            if track.stream is not None and (track.stream in self._forwarded or not self.streams_used_up):
+                before = self._forwarded.get(track.stream, 0)
+                self._forwarded[track.stream] = max(before, counters.get(track.stream, 0))
+
+    @property
+    def streams_used_up(self) -> bool:
+        return len(self._forwarded) >= STREAMS_GONE_MAX
+
+    def published_by_stream(self, stream: int) -> PublishedTrack | None:
+        return next((track for track in self.published.values() if track.stream == stream), None)
+
+    def published_by_ssrc(self, ssrc: int) -> PublishedTrack | None:
+        return next((track for track in self.published.values() if track.ssrc == ssrc), None)
+
+    def subscribed_by_ssrc(self, ssrc: int) -> SubscribedTrack | None:
+        return next((track for track in self.subscribed.values() if track.media.send_ssrc == ssrc), None)
+
+    def last_alive_ns(self) -> int:
+        """The newest sign of life; 0: none."""
+        return self.transport.last_alive_ns() if self.ready and self.transport is not None else 0
+
+    def last_media_ns(self, plane: Plane) -> int:
+        """Arrival of the newest RTP packet; 0: none."""
+        arrivals = [
+            plane.stream_counters(track.stream).last_arrival_ns
+            for track in self.published.values()
+            if track.stream is not None
+        ]
+        return max(arrivals, default=0)
+
+    def measure(self, plane: Plane, now_ns: int) -> None:
+        """Once a second: take the last interval's figures."""
+        for published in self.published.values():
+            if published.stream is not None:
+                published.reception.measure(plane.stream_counters(published.stream), now_ns)
+        for subscribed in self.subscribed.values():
+            if subscribed.route is not None:
+                subscribed.delivery.measure(plane.route_counters(subscribed.route), now_ns)
+        deliveries = [track.delivery for track in self.subscribed.values()]
+        receptions = [track.reception for track in self.published.values()]
+        round_trips = [delivery.rtt_ms for delivery in deliveries if delivery.rtt_ms is not None]
+        self.measured = Measured(
+            rtt_ms=min(round_trips, default=None),
+            loss_up=max((reception.loss for reception in receptions), default=0.0),
+            loss_down=max((delivery.loss for delivery in deliveries), default=0.0),
+            jitter_ms=max((reception.jitter_ms for reception in receptions), default=0.0),
+        )
+        self.score = self._quality.update(self.measured if self.connected else None)
+
+    def evidence(self, plane: Plane, now_ns: int) -> ParticipantEvidence:
+        """This side of a room's evidence."""
+        media_ns = self.last_media_ns(plane)
+        measured = self.measured
+        return ParticipantEvidence(
+            user_id=self.spec.user_id,
+            connected=self.connected,
+            last_rtp_ms=max(0, (now_ns - media_ns) // 1_000_000) if media_ns else None,
+            muted=dict(self.muted),
+            forwarded_packets=self.forwarded,
+            rtt_ms=None if measured.rtt_ms is None else round(measured.rtt_ms, 1),
+            loss_up=round(measured.loss_up, 4),
+            loss_down=round(measured.loss_down, 4),
+            jitter_ms=round(measured.jitter_ms, 1),
+            bitrate_up_bps=sum(track.reception.bitrate_bps for track in self.published.values()),
+            bitrate_down_bps=sum(track.delivery.bitrate_bps for track in self.subscribed.values()),
+            score=self.score,
+        )

@@ -1,0 +1,101 @@
+"""One recording of a room: which published track goes into which spool file.
+
+The spool's own thread writes; nothing here waits for the disk, and no trouble of the disk reaches the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from relay.messages import ParticipantSpec, Source
+from relay.participant import Participant, PublishedTrack
+from relay.plane import Plane
+from relay.rtcp import SenderReport
+from relay.spool import PartHeader, PartParticipant, SpoolPart, SpoolTrack
+
+
+def part_header(
+    *,
+    tenant_id: int,
+    session_id: int,
+    session_public_id: str,
+    epoch: int,
+    recording_public_id: str,
+    worker_id: str,
+    key_id: str,
+    wrapped_key: bytes,
+    participants: Iterable[ParticipantSpec],
+    wall_ms: int,
+    now_ns: int,
+) -> PartHeader:
+    """What a part says of itself before its first media."""
+    return PartHeader(
+        tenant_id=tenant_id,
+        session_id=session_id,
+        session_public_id=session_public_id,
+        recording_public_id=recording_public_id,
+        epoch=epoch,
+        worker_id=worker_id,
+        key_id=key_id,
+        wrapped_key=wrapped_key,
+        started_wall_ms=wall_ms,
+        started_monotonic_ns=now_ns,
+        participants=tuple(
+            PartParticipant(user_id=spec.user_id, public_id=spec.public_id, name=spec.name, role=spec.role)
+            for spec in participants
+        ),
+    )
+
+
+class RoomRecording:
+    """A part being written, and the plane's streams that feed it."""
+
+    def __init__(self, part: SpoolPart, plane: Plane) -> None:
+        self.part = part
+        self._plane = plane
+
+    @property
+    def recording_public_id(self) -> str:
+        return self.part.header.recording_public_id
+
+    def add(self, participant: Participant, track: PublishedTrack, now_ns: int) -> None:
+        """Record a track from now on, if it has a stream and is not recorded yet."""
+        if track.stream is None or track.spool is not None:
+            return
+        spec = track.stream_spec()
+        track.spool = self.part.add_stream(
+            SpoolTrack(
+                user_id=participant.spec.user_id,
+                source=track.media.source,
+                ssrc=spec.ssrc,
+                kind=spec.kind,
+                clock_rate=spec.clock_rate,
+                codecs=spec.codecs,
+            ),
+            now_ns,
+        )
+        if participant.muted.get(track.media.source):
+            track.spool.event(now_ns, "muted", {"muted": True})
+        self._plane.set_spool(track.stream, track.spool.sink)
+
+    def remove(self, track: PublishedTrack, now_ns: int) -> None:
+        """The track's stream ends, or changes its codecs: its file is complete."""
+        if track.spool is None:
+            return
+        if track.stream is not None:
+            self._plane.set_spool(track.stream, None)
+        track.spool.end(now_ns)
+        track.spool = None
+
+    @staticmethod
+    def sender_report(track: PublishedTrack, report: SenderReport, arrival_ns: int) -> None:
+        """Keep the publisher's clocks: they, not arrival times, keep lips and voice together."""
+        if track.spool is not None:
+            track.spool.sender_report(arrival_ns, report.ssrc, report.ntp64, report.rtp_timestamp)
+
+    @staticmethod
+    def muted(participant: Participant, source: Source, muted: bool, now_ns: int) -> None:
+        """A side said that a source of theirs is off, or on again."""
+        track = participant.published.get(source)
+        if track is not None and track.spool is not None:
+            track.spool.event(now_ns, "muted", {"muted": muted})

@@ -1,0 +1,149 @@
+"""A room's RTCP: what publishers and subscribers report, ask for and are told.
+
+Reports are translated, never passed through: each transport is an RTCP session of its own, with our SSRC in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from relay.participant import Participant, PublishedTrack, SubscribedTrack
+from relay.plane import Plane
+from relay.recording import RoomRecording
+from relay.reports import TimeBase, sender_report
+from relay.rtcp import (
+    FullIntraRequest,
+    Nack,
+    PictureLoss,
+    ReceiverReport,
+    ReportBlock,
+    SenderReport,
+    pack_picture_loss,
+    pack_receiver_report,
+    parse_compound,
+)
+from relay.wiring import Wiring
+
+
+class RoomRtcp:
+    """See the module's docstring."""
+
+    def __init__(self, plane: Plane, time_base: TimeBase, participants: dict[int, Participant]) -> None:
+        self.malformed = 0
+        self.wiring: Wiring
+        """Set by the room right after both exist."""
+        self._plane = plane
+        self._time = time_base
+        self._participants = participants
+
+    def received(self, participant: Participant, compound: bytes, now_ns: int) -> None:
+        """One decrypted compound packet from a participant's transport."""
+        items = parse_compound(compound)
+        if items is None:
+            self.malformed += 1
+            return
+        for item in items:
+            handler = self._HANDLERS.get(type(item))
+            if handler is not None:
+                handler(self, participant, item, now_ns)
+
+    def want_key_frame(self, participant: Participant, track: PublishedTrack, now_ns: int) -> None:
+        """Somebody needs a key frame of a participant's track: ask now, or as soon as that is not too often."""
+        if track.is_video and track.key_frames.want(now_ns):
+            self._ask_for_key_frame(participant, track)
+
+    def send_due(self, now_ns: int) -> None:
+        """Key-frame requests that had to wait."""
+        for participant in self._participants.values():
+            for track in participant.published.values():
+                if track.is_video and track.key_frames.due(now_ns):
+                    self._ask_for_key_frame(participant, track)
+
+    def send_reports(self, now_ns: int) -> None:
+        """Once a second: receiver reports to all who send, sender reports to all who are sent something."""
+        our_ntp64 = self._time.ntp64(now_ns)
+        for participant in self._participants.values():
+            if not participant.ready or participant.transport is None:
+                continue
+            blocks = [
+                track.reception.block(track.ssrc, counters, now_ns)
+                for track in participant.published.values()
+                if track.stream is not None and (counters := self._plane.stream_counters(track.stream)).packets
+            ]
+            if blocks:
+                report = pack_receiver_report(participant.local_ssrc, blocks)
+                self._plane.send_rtcp(participant.transport.handle, report)
+            for track in participant.published.values():
+                self._report_to_subscribers(participant, track, our_ntp64)
+
+    def _report_to_subscribers(self, publisher: Participant, track: PublishedTrack, our_ntp64: int) -> None:
+        timestamp = track.reception.timestamp_at(our_ntp64)
+        if timestamp is None:
+            return
+        for subscriber, subscribed in self.wiring.subscribers(track):
+            if subscribed.route is None or not subscriber.ready or subscriber.transport is None:
+                continue
+            counters = self._plane.route_counters(subscribed.route)
+            if counters.packets:
+                theirs = self._plane.map_timestamp(subscribed.route, timestamp)
+                ssrc = subscribed.media.send_ssrc
+                report = sender_report(ssrc, publisher.spec.public_id, our_ntp64, theirs, counters)
+                self._plane.send_rtcp(subscriber.transport.handle, report)
+
+    def _ask_for_key_frame(self, participant: Participant, track: PublishedTrack) -> None:
+        if participant.ready and participant.transport is not None and track.stream is not None:
+            request = pack_picture_loss(participant.local_ssrc, track.ssrc)
+            self._plane.send_rtcp(participant.transport.handle, request)
+
+    def _sender_report(self, participant: Participant, report: SenderReport, now_ns: int) -> None:
+        self._blocks(participant, report.reports, now_ns)
+        track = participant.published_by_ssrc(report.ssrc)
+        if track is None:
+            return
+        our_ntp64 = self._time.ntp64(now_ns)
+        first = track.reception.sender_report(report, participant.sender_clock.to_ours(report.ntp64, our_ntp64), now_ns)
+        RoomRecording.sender_report(track, report, now_ns)
+        if first:  # do not let lips and voice drift apart for a whole second
+            self._report_to_subscribers(participant, track, our_ntp64)
+
+    def _receiver_report(self, participant: Participant, report: ReceiverReport, now_ns: int) -> None:
+        self._blocks(participant, report.reports, now_ns)
+
+    def _blocks(self, participant: Participant, blocks: tuple[ReportBlock, ...], now_ns: int) -> None:
+        for block in blocks:
+            subscribed = participant.subscribed_by_ssrc(block.ssrc)
+            if subscribed is not None:
+                subscribed.delivery.report_block(block, self._time.ntp64(now_ns))
+
+    def _nack(self, participant: Participant, nack: Nack, now_ns: int) -> None:
+        subscribed = participant.subscribed_by_ssrc(nack.media_ssrc)
+        if subscribed is None or subscribed.route is None:
+            return
+        gone = self._plane.resend(subscribed.route, nack.sequences, now_ns)
+        if gone:
+            self._key_frame_for(participant, subscribed, now_ns)
+
+    def _picture_loss(self, participant: Participant, request: PictureLoss, now_ns: int) -> None:
+        subscribed = participant.subscribed_by_ssrc(request.media_ssrc)
+        if subscribed is not None:
+            self._key_frame_for(participant, subscribed, now_ns)
+
+    def _full_intra(self, participant: Participant, request: FullIntraRequest, now_ns: int) -> None:
+        for ssrc, _ in request.requests:
+            subscribed = participant.subscribed_by_ssrc(ssrc)
+            if subscribed is not None:
+                self._key_frame_for(participant, subscribed, now_ns)
+
+    def _key_frame_for(self, participant: Participant, subscribed: SubscribedTrack, now_ns: int) -> None:
+        feed = self.wiring.feed_of(participant, subscribed)
+        if feed is not None:
+            self.want_key_frame(*feed, now_ns)
+
+    _HANDLERS: Final[dict[type, Callable[[RoomRtcp, Participant, Any, int], None]]] = {
+        SenderReport: _sender_report,
+        ReceiverReport: _receiver_report,
+        Nack: _nack,
+        PictureLoss: _picture_loss,
+        FullIntraRequest: _full_intra,
+    }
