@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Final
 
@@ -110,8 +110,10 @@ class SpoolPartReader:
             os.close(fd)
         return False
 
-    def poll(self) -> list[tuple[int, Record]]:
+    def poll(self, skip: Container[int] = ()) -> list[tuple[int, Record]]:
         """What was written since the last call, as (file number, record), each file in its own order.
+
+        Files whose numbers are in ``skip`` are left for a later call.
 
         Returns nothing when it has caught up. A block that is not whole yet is left for later: if the writer is dead it
         stays the torn tail, at most what the last second wrote. Raises ``SpoolCorrupt`` once for a file with a damaged
@@ -121,6 +123,8 @@ class SpoolPartReader:
         closed = self.closed
         records: list[tuple[int, Record]] = []
         for file in list(self._files.values()):
+            if file.number in skip:
+                continue
             try:
                 self._read(file, records, closed)
             except SpoolCorrupt as error:
