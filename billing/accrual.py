@@ -1,0 +1,353 @@
+"""The meter's core: how long each session has been live, what that has cost, what to post now, and when to warn.
+
+Pure: media events and stored rows come in, due postings and outcomes go out. Evidence is cumulative, so events may be
+lost, repeated or reordered; the stored row is the authority on money, and on time that was known before this process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final
+
+from billing.money import affordable_ms, cost, split
+from billing.terms import Mark, MeterOutcome, MeterRow, TickInput, TickResult
+from config.ids import SessionId, shard_of
+from relay.messages import (
+    Event,
+    GrantUsedUp,
+    MediaEvent,
+    MediaEvidence,
+    MediaInterrupted,
+    MediaResumed,
+    MediaStarted,
+    RoomClosed,
+)
+
+WARNINGS_S: Final = (60, 30, 10)
+"""Seconds of paid time left at which both sides are warned, once each."""
+SESSIONS_MAX: Final = 50_000
+"""Sessions tracked. More are left alone: their media runs on what is held for them, and no further."""
+_SPREAD: Final = 2_654_435_761
+"""Spreads neighbouring session ids over the interval between postings (Knuth's multiplicative hash)."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Tracked:
+    """One session: what its worker says, what is stored, and what has been told of it."""
+
+    epoch: int = 0
+    base_ms: int = 0
+    """Live time of earlier epochs."""
+    epoch_live_ms: int = 0
+    seq: int = -1
+    running: bool = False
+    worker_grant_ms: int = 0
+    """The grant that the worker is known to have, within ``epoch``."""
+    row: MeterRow | None = None
+    """The stored meter; None: not looked up yet."""
+    next_post_ms: int = 0
+    posted_ns: int = 0
+    post_now: bool = False
+    asked: bool = False
+    """Whether the ledger has been asked since the grant was used up."""
+    over_ms: int = 0
+    warned: set[int] = dataclasses.field(default_factory=set)
+    told: tuple[object, ...] = ()
+    """What the last outcome said, to tell a change."""
+
+    @property
+    def live_ms(self) -> int:
+        return self.base_ms + self.epoch_live_ms
+
+    def enter(self, epoch: int) -> bool:
+        """Take in that an event is of ``epoch``; False when that one is over."""
+        if epoch > self.epoch:
+            self.post_now = self.post_now or self.epoch > 0
+            self.base_ms = self.live_ms
+            self.epoch, self.epoch_live_ms, self.seq = epoch, 0, -1
+            self.worker_grant_ms, self.running = 0, False
+        return epoch == self.epoch
+
+    def adopt(self, epoch: int, base_ms: int, live_ms: int) -> None:
+        """Take in what is stored: it may know of time that this process has not seen."""
+        if epoch > self.epoch:
+            self.epoch, self.epoch_live_ms, self.seq = epoch, live_ms - base_ms, -1
+            self.base_ms, self.worker_grant_ms, self.running = base_ms, 0, False
+        elif epoch == self.epoch:
+            self.base_ms = base_ms
+            self.epoch_live_ms = max(self.epoch_live_ms, live_ms - base_ms)
+        else:
+            self.base_ms = max(self.base_ms, live_ms)
+
+
+class Accrual:
+    """All sessions of the shards that this process leases."""
+
+    def __init__(self, grant_ms: int, post_every_ms: int) -> None:
+        self._post_every_ms = post_every_ms
+        self._low_water_ms = grant_ms // 3
+        self._sessions: dict[SessionId, _Tracked] = {}
+        self._accounts: dict[int, tuple[int, int]] = {}
+        """Client account → balance and what of it is available, as last read."""
+        self._loaded: dict[int, int] = {}
+        """Shard → lease epoch under which all of its open meters were loaded."""
+        self._urgent: set[SessionId] = set()
+        self.turned_away = 0
+        """Events of sessions beyond ``SESSIONS_MAX``."""
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def urgent(self) -> frozenset[SessionId]:
+        """Sessions that should not wait for the next regular tick: a grant used up, a warning due, a room moved."""
+        return frozenset(self._urgent)
+
+    # --- evidence in
+
+    def take(self, event: Event) -> None:
+        """Take in one media event; any order, any number of times."""
+        if not isinstance(event, _METERED):
+            return
+        session_id = SessionId(event.session_id)
+        one = self._sessions.get(session_id)
+        if one is None:
+            if len(self._sessions) >= SESSIONS_MAX:
+                self.turned_away += 1
+                return
+            one = self._sessions[session_id] = _Tracked()
+        moved = one.epoch > 0
+        if not one.enter(event.epoch):
+            return
+        if moved and one.post_now:
+            self._urgent.add(session_id)
+        _apply(one, event)
+        if one.row is not None and (self._used_up(one, one.row) or _crossing(one, one.row)):
+            self._urgent.add(session_id)
+
+    # --- what is stored
+
+    def keep(self, leases: dict[int, int]) -> None:
+        """Forget the sessions of shards that are not leased any more; a lease had anew is loaded anew."""
+        gone = {shard for shard, epoch in self._loaded.items() if leases.get(shard) != epoch}
+        for shard in gone:
+            del self._loaded[shard]
+        for session_id in [s for s in self._sessions if shard_of(s) not in leases or shard_of(s) in gone]:
+            self.forget(session_id)
+
+    def unloaded(self, leases: dict[int, int]) -> dict[int, int]:
+        """The leases whose open meters have to be loaded."""
+        return {shard: epoch for shard, epoch in leases.items() if shard not in self._loaded}
+
+    def strangers(self) -> list[SessionId]:
+        """Sessions that events speak of but whose meters are not loaded."""
+        return [session_id for session_id, one in self._sessions.items() if one.row is None]
+
+    def room_left(self) -> int:
+        """How many more sessions may be loaded."""
+        return max(0, SESSIONS_MAX - len(self._sessions))
+
+    def loaded(self, rows: Iterable[MeterRow], now_ns: int, shards: dict[int, int] | None = None) -> None:
+        """Take in stored meters; with ``shards``, they are all the open ones of those leases."""
+        for row in rows:
+            one = self._sessions.setdefault(row.session_id, _Tracked())
+            one.row = row
+            one.adopt(row.epoch, row.base_ms, row.live_ms)
+            half_ms = max(1, self._post_every_ms // 2)
+            one.next_post_ms = row.live_ms + half_ms + row.session_id * _SPREAD % half_ms
+            one.posted_ns = now_ns
+            one.post_now = one.post_now or shards is not None
+        if shards is not None:
+            self._loaded.update(shards)
+
+    def disown(self, session_ids: Iterable[SessionId]) -> None:
+        """Forget the sessions that proved to have no open meter."""
+        for session_id in session_ids:
+            one = self._sessions.get(session_id)
+            if one is not None and one.row is None:
+                self.forget(session_id)
+
+    def forget(self, session_id: SessionId) -> None:
+        """Track a session no longer."""
+        self._sessions.pop(session_id, None)
+        self._urgent.discard(session_id)
+
+    def states(self, read: dict[SessionId, tuple[bool, int, int]]) -> None:
+        """Take in whether meters are open, and balances; the sessions of closed ones are forgotten."""
+        for session_id, (still_open, balance_minor, available_minor) in read.items():
+            one = self._sessions.get(session_id)
+            if one is None or one.row is None:
+                continue
+            if not still_open:
+                self.forget(session_id)
+                continue
+            self._accounts[one.row.client_account_id] = (balance_minor, available_minor)
+
+    def metered(self, only: Collection[SessionId] | None = None) -> list[SessionId]:
+        """Sessions with a meter, all or of the named ones."""
+        ids = self._sessions if only is None else [s for s in only if s in self._sessions]
+        return [session_id for session_id in ids if self._sessions[session_id].row is not None]
+
+    # --- the tick out and in
+
+    def due(
+        self, leases: dict[int, int], now_ns: int, only: Collection[SessionId] | None = None
+    ) -> Iterator[TickInput]:
+        """What to post now."""
+        for session_id in self.metered(only):
+            one = self._sessions[session_id]
+            lease_epoch = leases.get(shard_of(session_id))
+            if one.row is not None and lease_epoch is not None and self._is_due(one, one.row, now_ns):
+                yield TickInput(session_id, one.epoch, one.base_ms, one.epoch_live_ms, lease_epoch)
+
+    def _is_due(self, one: _Tracked, row: MeterRow, now_ns: int) -> bool:
+        if one.post_now:
+            return True
+        unposted = cost(row.tariff, one.live_ms) > row.posted_minor
+        if row.final_unit:
+            # Money that came in since extends the last grant; without any, the ledger has the last word once it is used.
+            available_minor = self._accounts.get(row.client_account_id, (0, 0))[1]
+            return available_minor > 0 or self._used_up(one, row)
+        return (
+            one.live_ms >= one.next_post_ms
+            or row.granted_ms - one.live_ms <= self._low_water_ms
+            or (unposted and now_ns - one.posted_ns >= self._post_every_ms * 1_000_000)
+        )
+
+    def posted(self, results: Iterable[TickResult], now_ns: int) -> int:
+        """Take in what the tick made of the due ones; returns how much over-granted time (ms) it shows anew."""
+        over_ms = 0
+        for result in results:
+            one = self._sessions.get(result.session_id)
+            if one is None or one.row is None:
+                continue
+            if result.status != "ok":
+                self.forget(result.session_id)
+                continue
+            one.adopt(result.epoch, result.base_ms, result.live_ms)
+            one.row = dataclasses.replace(
+                one.row,
+                epoch=result.epoch,
+                base_ms=result.base_ms,
+                live_ms=result.live_ms,
+                granted_ms=result.granted_ms,
+                posted_minor=result.posted_minor,
+                held_minor=result.held_minor,
+                final_unit=result.final_unit,
+            )
+            one.next_post_ms = result.live_ms + self._post_every_ms
+            one.posted_ns, one.post_now, one.asked = now_ns, False, True
+            over_ms += max(0, result.over_ms - one.over_ms)
+            one.over_ms = max(one.over_ms, result.over_ms)
+            self._accounts[one.row.client_account_id] = (result.balance_minor, result.available_minor)
+            if not result.final_unit:
+                one.warned.clear()
+            one.warned = {s for s in one.warned if s * 1000 >= result.granted_ms - one.live_ms}
+        return over_ms
+
+    # --- outcomes
+
+    def mark(self, session_id: SessionId) -> Mark | None:
+        """The newest epoch seen and its live time; None: not tracked, or no room yet."""
+        one = self._sessions.get(session_id)
+        return None if one is None or one.epoch == 0 else Mark(one.epoch, one.epoch_live_ms)
+
+    def currency(self, session_id: SessionId) -> str:
+        """The currency of a session with a meter; empty when it is not tracked."""
+        one = self._sessions.get(session_id)
+        return "" if one is None or one.row is None else one.row.currency
+
+    def outcomes(self, only: Collection[SessionId] | None = None) -> list[MeterOutcome]:
+        """What to tell of each session that runs or has changed since it was told of."""
+        unposted: dict[int, int] = {}
+        for one in self._sessions.values():
+            if one.row is not None:
+                account = one.row.client_account_id
+                unposted[account] = unposted.get(account, 0) + _cost_so_far(one, one.row) - one.row.posted_minor
+        outcomes = []
+        for session_id in self.metered(only):
+            one = self._sessions[session_id]
+            self._urgent.discard(session_id)
+            if one.row is None or one.epoch == 0:
+                continue
+            outcome = self._outcome(one, one.row, unposted[one.row.client_account_id])
+            told = (
+                outcome.live_ms,
+                outcome.granted_live_ms,
+                outcome.exhausted,
+                outcome.grant_changed,
+                outcome.warnings,
+            )
+            if one.running or told != one.told:
+                outcomes.append(outcome)
+            one.told = told
+            one.asked = False
+        # Accounts of sessions that are gone are forgotten with them.
+        self._accounts = {account: read for account, read in self._accounts.items() if account in unposted}
+        return outcomes
+
+    def _outcome(self, one: _Tracked, row: MeterRow, unposted_minor: int) -> MeterOutcome:
+        cost_minor = _cost_so_far(one, row)
+        balance_minor, available_minor = self._accounts.get(row.client_account_id, (0, 0))
+        granted_ms = max(0, row.granted_ms - one.base_ms)
+        warnings = tuple(_crossing(one, row)[-1:])
+        one.warned.update(_crossing(one, row))
+        return MeterOutcome(
+            tenant_id=row.tenant_id,
+            session_id=row.session_id,
+            epoch=one.epoch,
+            live_ms=one.live_ms,
+            running=one.running,
+            cost_minor=cost_minor,
+            provider_minor=split(row.tariff, cost_minor).provider_minor,
+            balance_minor=balance_minor - unposted_minor,
+            currency=row.currency,
+            granted_live_ms=granted_ms,
+            grant_changed=granted_ms > one.worker_grant_ms,
+            final_unit=row.final_unit,
+            remaining_ms=max(
+                0, affordable_ms(row.tariff, row.posted_minor + row.held_minor + available_minor) - one.live_ms
+            ),
+            warnings=warnings,
+            exhausted=one.asked and row.final_unit and self._used_up(one, row),
+        )
+
+    def _used_up(self, one: _Tracked, row: MeterRow) -> bool:
+        return one.epoch > 0 and one.live_ms >= row.granted_ms
+
+
+_METERED: Final = (MediaEvidence, MediaStarted, MediaInterrupted, MediaResumed, GrantUsedUp, RoomClosed)
+
+
+def _apply(one: _Tracked, event: MediaEvent) -> None:
+    """Take in an event of the current epoch. ``live_ms`` never falls; what is true at a moment comes with the newest."""
+    match event:
+        case MediaEvidence():
+            one.epoch_live_ms = max(one.epoch_live_ms, event.live_ms)
+            if event.seq > one.seq:
+                one.seq = event.seq
+                one.running = event.running and not event.final
+                one.worker_grant_ms = event.granted_live_ms
+        case GrantUsedUp():
+            one.epoch_live_ms = max(one.epoch_live_ms, event.live_ms)
+        case RoomClosed():
+            one.epoch_live_ms = max(one.epoch_live_ms, event.live_ms)
+            one.running = False
+        case MediaStarted() | MediaResumed():
+            one.running = True
+        case MediaInterrupted():
+            one.running = False
+
+
+def _cost_so_far(one: _Tracked, row: MeterRow) -> int:
+    """The cost of what has been live, as far as it is granted: no more than that is ever charged."""
+    return max(row.posted_minor, cost(row.tariff, min(one.live_ms, row.granted_ms)))
+
+
+def _crossing(one: _Tracked, row: MeterRow) -> list[int]:
+    """The warnings that are due and were not given: only when there is no money beyond this grant."""
+    if not row.final_unit or one.epoch == 0 or not one.running:
+        return []
+    left_ms = row.granted_ms - one.live_ms
+    return [seconds for seconds in WARNINGS_S if left_ms <= seconds * 1000 and seconds not in one.warned]

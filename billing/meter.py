@@ -1,0 +1,131 @@
+"""The meter's shell: loads what it has to know, calls the ledger's tick in chunks, and tells what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Final
+
+from billing import meter_store, metrics
+from billing.accrual import Accrual
+from billing.meter_store import CHUNK_MAX, SLOT_MS, lane_of
+from billing.store import LANES
+from billing.terms import LedgerUnavailable, Mark, MeterOutcome, TickInput, TickResult
+from config.clock import Clock
+from config.database import Database
+from config.ids import SessionId
+from config.logs import get_log
+from config.settings import Settings
+from relay.messages import Event
+
+log = get_log("billing.meter")
+
+_COMPLAIN_EVERY_NS: Final = 30_000_000_000
+
+
+class Meter:
+    """Meters the sessions of the shards that one process leases.
+
+    The caller feeds it the shards' media events (``take``) and calls ``tick`` with its leases every ``tick_ms``, and at
+    once for the sessions in ``urgent``.
+    """
+
+    def __init__(self, database: Database, clock: Clock, settings: Settings) -> None:
+        self._database = database
+        self._clock = clock
+        self._grant_ms = settings.grant_ms
+        self._core = Accrual(settings.grant_ms, settings.post_every_ms)
+        self._one_at_a_time = asyncio.Lock()
+        self._complained_ns: int | None = None
+
+    def take(self, event: Event) -> None:
+        """Take in one media event of a leased shard; any order, any number of times."""
+        self._core.take(event)
+
+    @property
+    def urgent(self) -> frozenset[SessionId]:
+        """Sessions for which ``tick(…, only=urgent)`` should be called now."""
+        return self._core.urgent
+
+    def mark(self, session_id: SessionId) -> Mark | None:
+        """How far a session has come by the events taken, for settling one whose worker is gone; None: not tracked."""
+        return self._core.mark(session_id)
+
+    def forget(self, session_id: SessionId) -> None:
+        """A session was settled: stop metering it. (The next tick would notice by itself.)"""
+        self._core.forget(session_id)
+
+    async def tick(
+        self, leases: dict[int, int], now_ns: int, only: Collection[SessionId] | None = None
+    ) -> list[MeterOutcome]:
+        """Post what is due, extend grants, and tell of each session that runs or has changed.
+
+        ``leases`` is shard → lease epoch. With PostgreSQL away nothing is posted or granted, and the cost shown goes
+        on from what is known; the next tick that gets through makes up for it, from totals.
+        """
+        async with self._one_at_a_time:
+            self._core.keep(leases)
+            with metrics.TICK_SECONDS.time():
+                try:
+                    await self._load(leases, now_ns)
+                    ids = self._core.metered(only)
+                    if ids:
+                        self._core.states(await meter_store.read_states(self._database, ids))
+                        await self._post(list(self._core.due(leases, now_ns, only)), now_ns)
+                except LedgerUnavailable as error:
+                    metrics.UNAVAILABLE.inc()
+                    self._complain(now_ns, error)
+            metrics.SESSIONS.set(len(self._core))
+            return self._core.outcomes(only)
+
+    async def _load(self, leases: dict[int, int], now_ns: int) -> None:
+        unloaded = self._core.unloaded(leases)
+        if unloaded:
+            room = self._core.room_left()
+            self._core.loaded(await meter_store.load_meters(self._database, unloaded, None, room), now_ns, unloaded)
+        strangers = self._core.strangers()
+        if strangers:
+            rows = await meter_store.load_meters(self._database, leases, strangers, len(strangers))
+            self._core.loaded(rows, now_ns)
+            self._core.disown(strangers)
+
+    async def _post(self, due: list[TickInput], now_ns: int) -> None:
+        """Tick the due sessions: lanes side by side, each in chunks. Raises ``LedgerUnavailable`` after taking in
+        whatever did get through."""
+        slot = self._clock.wall_ms() // SLOT_MS
+        lanes: list[list[TickInput]] = [[] for _ in range(LANES)]
+        for one in due:
+            lanes[lane_of(one.session_id)].append(one)
+        failures = [
+            failure
+            for failure in await asyncio.gather(
+                *(self._post_lane(lane, slot, now_ns) for lane in lanes if lane), return_exceptions=True
+            )
+            if failure is not None
+        ]
+        if failures:
+            raise failures[0]
+
+    async def _post_lane(self, lane: list[TickInput], slot: int, now_ns: int) -> None:
+        for start in range(0, len(lane), CHUNK_MAX):
+            chunk = lane[start : start + CHUNK_MAX]
+            results = await meter_store.tick(self._database, chunk, slot, self._grant_ms)
+            _count(results, self._core)
+            over_ms = self._core.posted(results, now_ns)
+            if over_ms:
+                metrics.OVER_GRANT.inc(over_ms / 1000)
+                late = [(r.session_id, r.over_ms) for r in results if r.over_ms][:10]
+                log.warning("evidence beyond the grant", over_ms=over_ms, sessions=late)
+
+    def _complain(self, now_ns: int, error: LedgerUnavailable) -> None:
+        if self._complained_ns is None or now_ns - self._complained_ns >= _COMPLAIN_EVERY_NS:
+            self._complained_ns = now_ns
+            log.error("ledger unavailable, media runs on what is held", why=str(error), sessions=len(self._core))
+
+
+def _count(results: list[TickResult], core: Accrual) -> None:
+    for result in results:
+        if result.charged_minor:
+            metrics.POSTED.labels(core.currency(result.session_id)).inc(result.charged_minor)
+        if result.status == "fenced":
+            metrics.FENCED.inc()
