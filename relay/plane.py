@@ -144,6 +144,7 @@ class StreamCounters:
     """What a stream has received, in totals; the base of receiver reports (RFC 3550 §6.4.1) and of quality."""
 
     packets: int = 0
+    """Without those that came as RTX: expected − packets is what the network lost."""
     bytes: int = 0
     highest_sequence: int = 0
     """Extended: cycles in the upper 16 bits."""
@@ -176,11 +177,17 @@ class RouteCounters:
 
 SpoolSink = Callable[[StreamHandle, int, bytes], None]
 """(stream, arrival_ns, RTP packet): a packet accepted for forwarding, RTX unwrapped, in arrival order, unencrypted
-and unpadded. Must not block."""
+and unpadded, with its sender's numbers; probes of padding only as headers without payload, so that no number seems
+lost. Must not block."""
 
 
 class Plane(Protocol):
-    """See the module's docstring. Handles are positive and never used again within a plane's life."""
+    """See the module's docstring. Handles are positive and never used again within a plane's life.
+
+    Removing what is gone already does nothing; any other use of a handle that is gone raises ``KeyError``. A transport
+    takes its streams and the routes towards it along; a stream's routes stay, silent, until ``switch_route`` gives them
+    another stream or they are removed.
+    """
 
     name: str
     """``python`` or ``native``."""
@@ -203,7 +210,8 @@ class Plane(Protocol):
         ...
 
     def next_timer_ns(self) -> int | None:
-        """When ``run_timers`` wants to be called next: NACKs, feedback, paced sends. None: no need."""
+        """When ``run_timers`` wants to be called next: NACKs, feedback, paced sends, upcalls that wait because a
+        route or gate changed. None: no need. Ask after every call that changed something."""
         ...
 
     def run_timers(self, now_ns: int) -> list[Upcall]:
@@ -232,6 +240,10 @@ class Plane(Protocol):
 
     def last_heard_ns(self, transport: TransportHandle) -> int:
         """Arrival of the newest authenticated RTP or RTCP packet; 0: none."""
+        ...
+
+    def set_round_trip(self, transport: TransportHandle, round_trip_ns: int) -> None:
+        """The measured round-trip time: spaces repeated NACKs to the transport and packets sent again to it."""
         ...
 
     def send_rtcp(self, transport: TransportHandle, compound: bytes) -> None:

@@ -21,7 +21,8 @@ EXTENSIONS_MAX: Final = 32
 _ONE_BYTE: Final = 0xBEDE
 _TWO_BYTE: Final = 0x1000
 _HEAD: Final = struct.Struct("!BBHII")
-_pack_head_into = _HEAD.pack_into
+pack_head_into = _HEAD.pack_into
+"""(buffer, offset, first byte, second byte, sequence, timestamp, ssrc): write the fixed 12 bytes."""
 _unpack_head_from = _HEAD.unpack_from
 
 
@@ -126,13 +127,6 @@ def pack_extensions(elements: Sequence[tuple[int, Buffer]]) -> bytes:
             body += value
     body += bytes(-len(body) % 4)
     return struct.pack("!HH", profile, len(body) // 4) + body
-
-
-def write_head(
-    packet: bytearray, marker_and_type: int, sequence: int, timestamp: int, ssrc: int, *, extended: bool
-) -> None:
-    """Write the fixed 12 bytes: version 2, no padding, no CSRCs. ``marker_and_type`` is the second byte as sent."""
-    _pack_head_into(packet, 0, 0x90 if extended else 0x80, marker_and_type, sequence, timestamp, ssrc)
 
 
 def unwrap_rtx(packet: Buffer, header: RtpHeader, payload_type: int, ssrc: int) -> bytes | None:
