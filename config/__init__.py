@@ -12,6 +12,8 @@ Read in this order:
 - ``objects``: the object store (a directory, or S3).
 - ``http``: routes with checked bodies, roles and one error shape; ``openapi`` describes them.
 - ``metrics``: one registry a process, served at ``/metrics``.
-- ``embedded``: real PostgreSQL and Valkey servers as children, where none is configured.
+- ``connections``: Redis, as every process opens it.
+- ``embedded``, ``embedded_postgres``, ``embedded_valkey``: real servers as children, where none is configured.
+- ``launch``: what stands between this process and such a child, so that it dies with its parent.
 - ``process``: living and dying together with the supervisor.
 """

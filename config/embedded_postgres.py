@@ -22,7 +22,7 @@ VERSION = 18
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "max_connections": "100",
+    "max_connections": "200",
     "shared_buffers": "64MB",
     "max_wal_size": "512MB",
     "jit": "off",

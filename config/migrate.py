@@ -135,7 +135,8 @@ async def prepare_server(admin_url: str) -> None:
                 await connection.execute(f"create role {role} login")
         if not await connection.fetchval("select 1 from pg_database where datname = $1", DATABASE):
             await connection.execute(f"create database {DATABASE} owner {OWNER_ROLE}")
-            await connection.execute(f"revoke all on database {DATABASE} from public")
-            await connection.execute(f"grant connect on database {DATABASE} to {APP_ROLE}")
+        # Said again each time: an earlier start may have been killed right after it had made the database.
+        await connection.execute(f"revoke all on database {DATABASE} from public")
+        await connection.execute(f"grant connect on database {DATABASE} to {APP_ROLE}")
     finally:
         await connection.close()

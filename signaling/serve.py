@@ -79,6 +79,8 @@ async def main(settings: Settings) -> int:
                 await _serve(running, descriptor)
         except (EmbeddedServerError, MigrationError, CannotServe) as error:
             return _refuse(str(error), EXIT_FAULT)
+        finally:
+            log.info("everything stopped")
     return 0
 
 
