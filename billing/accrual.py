@@ -85,6 +85,7 @@ class Accrual:
     """All sessions of the shards that this process leases."""
 
     def __init__(self, grant_ms: int, post_every_ms: int) -> None:
+        self._grant_ms = grant_ms
         self._post_every_ms = post_every_ms
         self._low_water_ms = grant_ms // 3
         self._sessions: dict[SessionId, _Tracked] = {}
@@ -123,7 +124,7 @@ class Accrual:
         if moved and one.post_now:
             self._urgent.add(session_id)
         _apply(one, event)
-        if one.row is not None and (self._used_up(one, one.row) or _crossing(one, one.row)):
+        if one.row is not None and (isinstance(event, GrantUsedUp) or _crossing(one, one.row)):
             self._urgent.add(session_id)
 
     # --- what is stored
@@ -206,12 +207,12 @@ class Accrual:
             return True
         unposted = cost(row.tariff, one.live_ms) > row.posted_minor
         if row.final_unit:
-            # Money that came in since extends the last grant; without any, the ledger has the last word once it is used.
-            available_minor = self._accounts.get(row.client_account_id, (0, 0))[1]
-            return available_minor > 0 or self._used_up(one, row)
+            # Money that came in since extends the last grant; without any, the ledger has the last word at its end.
+            return self._available(row) > 0 or _used_up(one, row)
         return (
             one.live_ms >= one.next_post_ms
             or row.granted_ms - one.live_ms <= self._low_water_ms
+            or self._remaining_ms(one, row) < self._grant_ms
             or (unposted and now_ns - one.posted_ns >= self._post_every_ms * 1_000_000)
         )
 
@@ -272,14 +273,8 @@ class Accrual:
             if one.row is None or one.epoch == 0:
                 continue
             outcome = self._outcome(one, one.row, unposted[one.row.client_account_id])
-            told = (
-                outcome.live_ms,
-                outcome.granted_live_ms,
-                outcome.exhausted,
-                outcome.grant_changed,
-                outcome.warnings,
-            )
-            if one.running or told != one.told:
+            told = (outcome.live_ms, outcome.granted_live_ms, outcome.running, outcome.balance_minor)
+            if one.running or outcome.grant_changed or outcome.exhausted or told != one.told:
                 outcomes.append(outcome)
             one.told = told
             one.asked = False
@@ -289,7 +284,7 @@ class Accrual:
 
     def _outcome(self, one: _Tracked, row: MeterRow, unposted_minor: int) -> MeterOutcome:
         cost_minor = _cost_so_far(one, row)
-        balance_minor, available_minor = self._accounts.get(row.client_account_id, (0, 0))
+        balance_minor = self._accounts.get(row.client_account_id, (0, 0))[0]
         granted_ms = max(0, row.granted_ms - one.base_ms)
         warnings = tuple(_crossing(one, row)[-1:])
         one.warned.update(_crossing(one, row))
@@ -306,22 +301,25 @@ class Accrual:
             granted_live_ms=granted_ms,
             grant_changed=granted_ms > one.worker_grant_ms,
             final_unit=row.final_unit,
-            remaining_ms=max(
-                0, affordable_ms(row.tariff, row.posted_minor + row.held_minor + available_minor) - one.live_ms
-            ),
+            remaining_ms=self._remaining_ms(one, row),
             warnings=warnings,
-            exhausted=one.asked and row.final_unit and self._used_up(one, row),
+            exhausted=one.asked and row.final_unit and _used_up(one, row),
         )
 
-    def _used_up(self, one: _Tracked, row: MeterRow) -> bool:
-        return one.epoch > 0 and one.live_ms >= row.granted_ms
+    def _available(self, row: MeterRow) -> int:
+        return self._accounts.get(row.client_account_id, (0, 0))[1]
+
+    def _remaining_ms(self, one: _Tracked, row: MeterRow) -> int:
+        """How much longer the wallet pays, with what is held for this session and what nobody holds."""
+        paid_ms = affordable_ms(row.tariff, row.posted_minor + row.held_minor + self._available(row))
+        return max(0, paid_ms - one.live_ms)
 
 
 _METERED: Final = (MediaEvidence, MediaStarted, MediaInterrupted, MediaResumed, GrantUsedUp, RoomClosed)
 
 
 def _apply(one: _Tracked, event: MediaEvent) -> None:
-    """Take in an event of the current epoch. ``live_ms`` never falls; what is true at a moment comes with the newest."""
+    """Take in an event of the current epoch. ``live_ms`` never falls; what holds at a moment comes with the newest."""
     match event:
         case MediaEvidence():
             one.epoch_live_ms = max(one.epoch_live_ms, event.live_ms)
@@ -338,6 +336,10 @@ def _apply(one: _Tracked, event: MediaEvent) -> None:
             one.running = True
         case MediaInterrupted():
             one.running = False
+
+
+def _used_up(one: _Tracked, row: MeterRow) -> bool:
+    return one.epoch > 0 and one.live_ms >= row.granted_ms
 
 
 def _cost_so_far(one: _Tracked, row: MeterRow) -> int:

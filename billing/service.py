@@ -13,6 +13,8 @@ from billing.terms import (
     PROVIDER_BPS,
     BillingError,
     BillingRefusal,
+    Entry,
+    EntryCursor,
     Mark,
     Opened,
     Quote,
@@ -98,6 +100,12 @@ class Billing:
         if isinstance(wallet, Wallet):
             metrics.TOPPED_UP.labels(wallet.currency).inc(amount_minor)
         return _noted(wallet)
+
+    async def entries(
+        self, tenant: TenantId, user_id: UserId, role: str, after: EntryCursor | None, limit: int
+    ) -> list[Entry]:
+        """A wallet's history, newest first: transfers, and one line for each session that was charged."""
+        return await store.read_entries(self.database, tenant, user_id, WALLET_KINDS[role], after, limit)
 
     async def quote(
         self, tenant: TenantId, client_id: UserId, provider_id: UserId, kind: SessionKind

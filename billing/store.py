@@ -116,6 +116,50 @@ async def top_up(
     return _wallet(after)
 
 
+async def read_entries(
+    database: Database, tenant: TenantId, user_id: UserId, kind: str, after: EntryCursor | None, limit: int
+) -> list[Entry]:
+    """A wallet's history, newest first, from the place ``after`` on."""
+    async with ledger(database, tenant) as connection:
+        rows = await connection.fetch(_ENTRIES, tenant, user_id, kind, *(after or (None, None, None)), limit)
+    return [
+        Entry(
+            EntryCursor(row["at_us"], row["part"], row["number"]),
+            row["public_id"],
+            row["kind"],
+            row["amount_minor"],
+            row["currency"],
+            row["balance_minor"],
+            row["memo"],
+        )
+        for row in rows
+    ]
+
+
+_ENTRIES: Final = """
+with mine as (
+  select id, currency from account where tenant_id = $1 and user_id = $2 and kind = $3 order by id limit 1
+), line as (
+  select t.created_at as at, 't' as part, t.id as number, t.public_id, t.kind, t.currency, t.memo,
+    case when t.credit_account_id = mine.id then t.amount_minor else -t.amount_minor end as amount_minor,
+    case when t.credit_account_id = mine.id then t.credit_balance_minor else t.debit_balance_minor end as balance_minor
+  from transfer t join mine on mine.id in (t.credit_account_id, t.debit_account_id) where t.tenant_id = $1
+  union all
+  select coalesce(m.settled_at, m.posted_at), 's', m.session_id, m.session_public_id, 'session', m.currency,
+    initcap(m.kind) || ' call',
+    case when m.client_account_id = mine.id then -m.posted_minor else m.posted_provider_minor end,
+    case when m.client_account_id = mine.id then m.client_balance_minor else m.provider_balance_minor end
+  from session_meter m join mine on mine.id in (m.client_account_id, m.provider_account_id)
+  where m.tenant_id = $1 and m.posted_minor > 0
+), placed as (
+  select l.*, (extract(epoch from l.at) * 1000000)::bigint as at_us from line l where l.amount_minor <> 0
+)
+select * from placed
+where $4::bigint is null or (at_us, part, number) < ($4::bigint, $5::text, $6::bigint)
+order by at_us desc, part desc, number desc limit $7
+"""
+
+
 async def find_account(connection: Any, tenant: TenantId, user_id: UserId, kind: str) -> Any:
     """A user's account row, or None."""
     return await connection.fetchrow(

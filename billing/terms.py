@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from billing.money import Tariff
 from config.ids import PublicId, SessionId, TenantId, UserId
@@ -73,6 +73,30 @@ class Wallet:
     """What is not held for a session that runs."""
     held_minor: int
     currency: str
+
+
+class EntryCursor(NamedTuple):
+    """A place in a wallet's history: when (Unix microseconds), then what, then its number."""
+
+    at_us: int
+    part: str
+    """``s``: a session, ``t``: a transfer."""
+    number: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a wallet's history."""
+
+    cursor: EntryCursor
+    public_id: str
+    kind: str
+    """``session``, or the kind of the transfer."""
+    amount_minor: int
+    """Negative: money that left."""
+    currency: str
+    balance_after_minor: int
+    memo: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
