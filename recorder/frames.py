@@ -134,12 +134,13 @@ AUDIO: Final = frozenset({"opus"})
 class VideoAssembler:
     """Frames of one video track and codec."""
 
-    def __init__(self, codec: str) -> None:
+    def __init__(self, codec: str, unwrap: Unwrapper) -> None:
+        """``unwrap`` is the track's, for RTP timestamps."""
         self.dropped = 0
         """Frames that were incomplete, malformed, or could not be decoded for want of an earlier one."""
         self._codec = codec
         self._format: VideoFormat = VIDEO[codec]()
-        self._unwrap = Unwrapper(32)
+        self._unwrap = unwrap
         self._parts: list[bytes] = []
         self._timestamp = 0
         self._arrival_ns = 0
@@ -195,10 +196,10 @@ class VideoAssembler:
 class OpusAssembler:
     """Opus packets are frames (RFC 7587 §4.2)."""
 
-    def __init__(self, codec: str) -> None:
+    def __init__(self, codec: str, unwrap: Unwrapper) -> None:
         self.dropped = 0
         self._codec = codec
-        self._unwrap = Unwrapper(32)
+        self._unwrap = unwrap
 
     def push(self, ordered: Ordered) -> Frame | None:
         """The packet as a frame; None for padding and malformed ones."""
@@ -235,8 +236,8 @@ def opus_samples(payload: bytes) -> int | None:
 Assembler = VideoAssembler | OpusAssembler
 
 
-def assembler(codec: str) -> Assembler | None:
+def assembler(codec: str, unwrap: Unwrapper) -> Assembler | None:
     """A fresh assembler for a codec's lower-case SDP name; None for those that are not recorded (rtx, red, …)."""
     if codec in AUDIO:
-        return OpusAssembler(codec)
-    return VideoAssembler(codec) if codec in VIDEO else None
+        return OpusAssembler(codec, unwrap)
+    return VideoAssembler(codec, unwrap) if codec in VIDEO else None

@@ -114,7 +114,7 @@ class ClusterInfo(NamedTuple):
 
 
 def read_cluster(cluster: bytes, track: int) -> ClusterInfo:
-    """The cluster's time and ``track``'s first key frame in it. Raises ``MatroskaError``."""
+    """The cluster's time and ``track``'s first key frame in it (track 0: only the time). Raises ``MatroskaError``."""
     outer = read_element(cluster, 0)
     if outer is None or outer.id != CLUSTER:
         raise MatroskaError("not a cluster")
@@ -125,6 +125,8 @@ def read_cluster(cluster: bytes, track: int) -> ClusterInfo:
             raise MatroskaError("a cluster is cut")
         if element.id == _TIMESTAMP:
             time_ms = int.from_bytes(cluster[element.start : element.end], "big")
+            if not track:
+                break
         elif element.id == _SIMPLE_BLOCK and cluster[element.start] == 0x80 | track:
             relative, flags = struct.unpack_from("!hB", cluster, element.start + 1)
             if flags & 0x80:

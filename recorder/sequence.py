@@ -9,6 +9,8 @@ import heapq
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from relay.rtp import read_header
+
 REORDER_WAIT_NS: Final = 1_000_000_000
 """How long a missing packet is waited for: retransmissions come within a few round trips."""
 START_WAIT_NS: Final = 100_000_000
@@ -33,23 +35,15 @@ class RtpPacket(NamedTuple):
 
 def parse_rtp(packet: bytes, arrival_ns: int) -> RtpPacket | None:
     """Read a packet; None when it is not RTP or is cut short."""
-    if len(packet) < 12 or packet[0] >> 6 != 2:
-        return None
-    start, end = 12 + 4 * (packet[0] & 15), len(packet)
-    if packet[0] & 0x10:
-        if end < start + 4:
-            return None
-        start += 4 + 4 * int.from_bytes(packet[start + 2 : start + 4], "big")
-    if packet[0] & 0x20:
-        end -= packet[-1]
-    if start > len(packet) or end < start:
+    header = read_header(packet, len(packet))
+    if header is None:
         return None
     return RtpPacket(
-        int.from_bytes(packet[2:4], "big"),
-        int.from_bytes(packet[4:8], "big"),
-        packet[1] >= 0x80,
-        packet[1] & 0x7F,
-        packet[start:end],
+        header.sequence,
+        header.timestamp,
+        header.marker,
+        header.payload_type,
+        packet[header.payload_start : header.payload_end],
         arrival_ns,
     )
 

@@ -1,0 +1,179 @@
+"""One part of a recording (one room epoch) as a core without I/O: spool records in, what is to be muxed out.
+
+Everything is decided from the records and their arrival times, so a recorder that was killed and starts over
+makes exactly the same files.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final
+
+from recorder.lane import Action, Gap, Lane, RunCounter
+from recorder.timeline import SenderClock
+from recorder.track import Track
+from relay.spool import PartHeader, Record, RtpRecord, SenderReportRecord, TrackEventRecord
+
+MERGE_HOLD_NS: Final = 1_500_000_000
+"""Records are held this long for earlier ones of other files, which the writer may not have flushed yet."""
+AHEAD_MAX_NS: Final = 10_000_000_000
+"""A file that was read this far ahead of the others is left alone for a while."""
+PROBLEMS_MAX: Final = 100
+
+
+class Merge:
+    """The records of all files of a part in order of arrival."""
+
+    def __init__(self) -> None:
+        self.late = 0
+        """Records that came after later ones had been passed on: the disk stalled for longer than is waited."""
+        self.released_ns = 0
+        self._files: dict[int, deque[tuple[int, Record]]] = {}
+        self._last_ns: dict[int, int] = {}
+        self._newest_ns = 0
+        self._heads: list[tuple[int, int]] = []
+
+    def push(
+        self, found: list[tuple[int, Record]], skipped: frozenset[int] = frozenset()
+    ) -> list[tuple[int, Record]]:
+        """Take in what one poll of the spool returned; what may be passed on, in order. ``skipped``: not read."""
+        grown = set(skipped)
+        for number, record in found:
+            time_ns = max(record.arrival_ns, self._last_ns.get(number, 0))
+            self._last_ns[number] = time_ns
+            self._newest_ns = max(self._newest_ns, time_ns)
+            self.late += time_ns < self.released_ns
+            waiting = self._files.setdefault(number, deque())
+            if not waiting:
+                heapq.heappush(self._heads, (time_ns, number))
+            waiting.append((time_ns, record))
+            grown.add(number)
+        # A file that gave nothing is read to its end; of the others there may be more that is not read yet.
+        until = min([self._newest_ns - MERGE_HOLD_NS, *(self._last_ns[number] for number in grown)])
+        return self._release(until)
+
+    def finish(self) -> list[tuple[int, Record]]:
+        """All that is left: the files are complete."""
+        return self._release(self._newest_ns)
+
+    def ahead(self) -> frozenset[int]:
+        """Files that need not be read for now."""
+        far = self.released_ns + AHEAD_MAX_NS
+        return frozenset(number for number, waiting in self._files.items() if waiting and self._last_ns[number] > far)
+
+    def _release(self, until_ns: int) -> list[tuple[int, Record]]:
+        out: list[tuple[int, Record]] = []
+        while self._heads and self._heads[0][0] <= until_ns:
+            _, number = heapq.heappop(self._heads)
+            waiting = self._files[number]
+            out.append((number, waiting.popleft()[1]))
+            if waiting:
+                heapq.heappush(self._heads, (waiting[0][0], number))
+        self.released_ns = max(self.released_ns, until_ns)
+        return out
+
+
+class PartCore:
+    """Turns a part's records, in order of arrival, into runs."""
+
+    def __init__(self, header: PartHeader) -> None:
+        self.header = header
+        self.tracks: dict[int, Track] = {}
+        self.problems: list[str] = []
+        """What is wrong with the part itself, for the manifest."""
+        self.now_ns = header.started_monotonic_ns
+        self._senders: dict[int, SenderClock] = {}
+        self._counter = RunCounter()
+        self._lanes: dict[tuple[int, str], Lane] = {}
+        self._active: list[Track] = []
+
+    def push(self, number: int, record: Record) -> Iterator[Action]:
+        """Take in one record; what is to be written now."""
+        self.now_ns = max(self.now_ns, record.arrival_ns)
+        track = self.tracks.get(number)
+        match record:
+            case TrackEventRecord(event="track") if track is None:
+                self._declare(number, record)
+            case _ if track is None:
+                self.problem(f"file {number} does not begin with its track")
+            case RtpRecord(arrival_ns, packet):
+                track.rtp(arrival_ns, packet)
+            case SenderReportRecord():
+                track.sender_report(record)
+            case TrackEventRecord():
+                track.event(record)
+        for each in self._active:
+            if each.reorder.waiting:
+                each.drain(self.now_ns)
+        if track is not None and track.ended:
+            self._active = [each for each in self._active if not each.ended]
+        for lane in self._lanes.values():
+            yield from lane.advance(self.now_ns)
+
+    def finish(self) -> Iterator[Action]:
+        """No more records will come."""
+        for track in self._active:
+            track.drain(self.now_ns, final=True)
+            track.ended = True
+        for lane in self._lanes.values():
+            yield from lane.advance(self.now_ns, final=True)
+
+    def problem(self, text: str) -> None:
+        """Note what is wrong, once."""
+        if text not in self.problems and len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(text)
+
+    def wall_ms(self, time_ns: int) -> int:
+        """Wall time of a time in the spool."""
+        return self.header.started_wall_ms + (time_ns - self.header.started_monotonic_ns) // 1_000_000
+
+    def _declare(self, number: int, record: TrackEventRecord) -> None:
+        try:
+            track = Track(number, record, self._senders)
+        except ValueError as error:
+            self.problem(str(error))
+            return
+        self.tracks[number] = track
+        self._active.append(track)
+        key = (track.user_id, "screen" if track.source == "screen" else "main")
+        lane = self._lanes.setdefault(key, Lane(track.user_id, self._counter))
+        lane.add(track)
+
+    def described(self) -> dict[str, Any]:
+        """Tracks, clocks, gaps and mutes for the manifest."""
+        users = {participant.user_id: participant.public_id for participant in self.header.participants}
+        gaps: dict[int, list[Gap]] = {}
+        for lane in self._lanes.values():
+            for gap in lane.gaps:
+                gaps.setdefault(gap.track, []).append(gap)
+        tracks = []
+        for track in self.tracks.values():
+            tracks.append(
+                {
+                    **track.described(),
+                    "participant": users.get(track.user_id, ""),
+                    "declared_at_ms": self.wall_ms(track.declared_ns),
+                    "mutes": [{"at_ms": self.wall_ms(at), "muted": muted} for at, muted in track.mutes],
+                    "gaps": [
+                        {"from_ms": self.wall_ms(gap.from_ns), "to_ms": self.wall_ms(gap.to_ns)}
+                        for gap in gaps.get(track.number, [])
+                    ],
+                    "anchors": [
+                        {
+                            "at_ms": self.wall_ms(anchor.arrival_ns),
+                            "arrival_ns": anchor.arrival_ns,
+                            "ntp64": anchor.ntp64,
+                            "rtp_timestamp": anchor.rtp_timestamp,
+                            "used": anchor.believed,
+                        }
+                        for anchor in track.anchors
+                    ],
+                }
+            )
+        return {
+            "tracks": tracks,
+            "frames_without_key": sum(lane.unplayable for lane in self._lanes.values()),
+            "problems": list(self.problems),
+        }
