@@ -57,6 +57,10 @@ _GROUP: Final = "control"
 _CONSUMER: Final = "leaseholder"
 
 
+BUS_ERRORS: Final = (RedisError, OSError)
+"""What methods that reach for Redis raise when it is away."""
+
+
 class WorkerUnreachable(Exception):
     """A worker did not answer in time; whether it carried the command out is not known."""
 

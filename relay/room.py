@@ -79,6 +79,11 @@ class Room:
         """Of the newest evidence told."""
         return self._events.seq
 
+    @property
+    def forwarded(self) -> int:
+        """Media packets forwarded in this room."""
+        return sum(participant.forwarded for participant in self.participants.values())
+
     # commands
 
     def negotiate(self, command: Negotiate, now_ns: int) -> Negotiated | Refused:

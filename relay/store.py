@@ -6,6 +6,8 @@ import datetime
 from collections.abc import Iterable
 from typing import Final
 
+import asyncpg
+
 from config.database import ALL_TENANTS, Database
 from relay.journal import JournalEntry, minute_of
 
@@ -23,17 +25,37 @@ where excluded.seq > media_evidence.seq
 """
 
 
-class EvidenceStore:
-    """Rows of ``media_evidence``."""
+class StoreUnavailable(Exception):
+    """PostgreSQL is away, or will not have it now: try again later."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+
+class EvidenceStore:
+    """Rows of ``media_evidence``. Connects at first use, so that a worker starts without the database."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._database: Database | None = None
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        database, self._database = self._database, None
+        if database is not None:
+            await database.close()
 
     async def ship(self, entries: Iterable[JournalEntry]) -> int:
         """Store the newest entry of each session, epoch and minute; returns how many rows were offered.
 
-        Shipping anything twice, or in any order, ends in the same rows. Raises what asyncpg raises.
+        Shipping anything twice, or in any order, ends in the same rows. Raises ``StoreUnavailable``.
         """
+        try:
+            if self._database is None:
+                self._database = await Database.open(self._url, name=self._name, min_size=0, max_size=1)
+            return await self._ship(self._database, entries)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            raise StoreUnavailable(str(error) or type(error).__name__) from error
+
+    async def _ship(self, database: Database, entries: Iterable[JournalEntry]) -> int:
         newest: dict[tuple[int, int, int, int], JournalEntry] = {}
         for entry in entries:
             key = (entry.tenant_id, entry.session_id, entry.epoch, minute_of(entry.at_ms))
@@ -42,7 +64,7 @@ class EvidenceStore:
         rows = [(key, newest[key]) for key in sorted(newest)]  # one order for all shippers: no deadlock
         for start in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
             chunk = rows[start : start + ROWS_PER_STATEMENT_MAX]
-            async with self._database.transaction(ALL_TENANTS) as connection:
+            async with database.transaction(ALL_TENANTS) as connection:
                 await connection.execute(
                     _UPSERT,
                     *([key[column] for key, _ in chunk] for column in range(4)),

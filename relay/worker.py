@@ -1,0 +1,342 @@
+"""The worker: one process, one plane, one event loop; the shell around ``rooms``.
+
+Four things go round: the sockets' readiness drives the plane; timers drive rooms, DTLS and the plane's own; events go
+out over the bus and commands come in; once a second the journal is synced and the worker tells that it lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import secrets
+import socket
+import time
+from collections import deque
+from importlib.metadata import version
+from typing import Final, Literal
+
+from redis.asyncio import Redis
+
+from config.clock import Clock, SystemClock
+from config.connections import open_redis
+from config.ids import WorkerId
+from config.keys import KeyRing
+from config.logs import get_log
+from config.metrics import OpsServer
+from config.settings import Settings
+from relay.bus import BUS_ERRORS, WorkerBus
+from relay.dtls import DtlsCertificate
+from relay.journal import Journal, JournalEntry, closed_files, read_file
+from relay.messages import Event, WorkerStatus
+from relay.metrics import CONNECT_SECONDS, RelayCollector
+from relay.outbox import Outbox
+from relay.plane import Plane
+from relay.plane_python import PythonPlane
+from relay.port import MediaPort, advertised_addresses
+from relay.room import Room
+from relay.rooms import Rooms
+from relay.spool import SpoolWriter
+from relay.store import EvidenceStore, StoreUnavailable
+
+STATUS_INTERVAL_S: Final = 1.0
+JOURNAL_INTERVAL_S: Final = 1.0
+SHIP_INTERVAL_S: Final = 10.0
+RETRY_S: Final = 0.25
+FAREWELL_MAX_S: Final = 4.0
+"""How long a stopping worker tries to get its last events onto the bus."""
+JOURNAL_WAITING_MAX: Final = 8_192
+"""Entries waiting for the disk; the oldest are dropped beyond it, the next say the same and more."""
+
+log = get_log("relay.worker")
+
+
+def new_worker_id() -> WorkerId:
+    """An id that no other worker has, and that tells a person where it runs."""
+    host = "".join(c if c.isalnum() else "-" for c in socket.gethostname().lower())[:24]
+    return WorkerId(f"{host}-{os.getpid()}-{secrets.token_hex(3)}")
+
+
+def choose_plane() -> tuple[Plane, str]:
+    """The plane to run on, and why it is this one."""
+    return PythonPlane(), "no native plane is built"
+
+
+class Worker:
+    """See the module's docstring. ``async with Worker(…) as worker: await worker.run()``."""
+
+    def __init__(self, settings: Settings, redis: Redis, store: EvidenceStore | None, clock: Clock) -> None:
+        self.worker_id = new_worker_id()
+        self.plane, self.plane_reason = choose_plane()
+        self.port = MediaPort(self.plane, DtlsCertificate())
+        self.outbox = Outbox()
+        self.ops_url = ""
+        self._settings = settings
+        self._redis = redis
+        self._store = store
+        self._clock = clock
+        self._spool = SpoolWriter()
+        self._journal = Journal(settings.journal_dir, self.worker_id)
+        self._journal_waiting: deque[JournalEntry] = deque(maxlen=JOURNAL_WAITING_MAX)
+        self._outbox_filled = asyncio.Event()
+        self._port_timer: asyncio.TimerHandle | None = None
+        self._port_due_ns = 0
+        self._room_timers: dict[Room, asyncio.TimerHandle] = {}
+        self._faulty: set[asyncio.Task[None]] = set()
+        self._bus_reached = False
+        self._started_ms = clock.wall_ms()
+        self._cpu = _CpuShare()
+        self.rooms = Rooms(
+            self.port,
+            self.worker_id,
+            clock,
+            self,
+            self._spool,
+            settings.spool_dir,
+            KeyRing.from_settings(settings),
+            self._arm_room,
+        )
+
+    async def __aenter__(self) -> Worker:
+        """Bind the media port and start to forward. Raises OSError where the port is taken."""
+        self.port.bind(advertised_addresses(self._settings.media_addresses), self._settings.media_port)
+        self._spool.__enter__()
+        loop = asyncio.get_running_loop()
+        for handle in self.port.sockets:
+            loop.add_reader(self.plane.fileno(handle), self._readable)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        await self.rooms.close_all("worker_stopped")
+        for handle in self.port.sockets:
+            loop.remove_reader(self.plane.fileno(handle))
+        if self._port_timer is not None:
+            self._port_timer.cancel()
+        await asyncio.to_thread(self._write_journal)
+        await asyncio.to_thread(self._journal.close)
+        await asyncio.to_thread(self._spool.close)
+        self.plane.close()
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        async with contextlib.AsyncExitStack() as stack:
+            ops = OpsServer(self._settings.ops_host, self._settings.ops_port, {"bus": lambda: self._bus_reached})
+            self.ops_url = (await stack.enter_async_context(ops)).url
+            stack.enter_context(RelayCollector(self.port, self.rooms, self.outbox))
+            bus = await stack.enter_async_context(WorkerBus(self._redis, self.worker_id, self.rooms.carry_out))
+            stack.push_async_callback(self._say_farewell, bus)
+            log.info("worker up", worker_id=self.worker_id, addresses=self.port.candidates, plane=self.plane.name)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._tell_events(bus), name="tell events")
+                tasks.create_task(self._tell_status(bus), name="tell status")
+                tasks.create_task(self._keep_journal(), name="journal")
+                tasks.create_task(self._ship_journals(), name="ship journals")
+
+    # RoomListener
+
+    def tell(self, event: Event) -> None:
+        """An event for control."""
+        self.outbox.put(event)
+        self._outbox_filled.set()
+
+    def journal(self, entry: JournalEntry) -> None:
+        """An entry for the next sync of the journal."""
+        self._journal_waiting.append(entry)
+
+    def connected_after(self, connect_ns: int) -> None:
+        """A page has connected."""
+        CONNECT_SECONDS.observe(connect_ns / 1e9)
+
+    # sockets and timers
+
+    def _readable(self) -> None:
+        self.port.drain(self._clock.monotonic_ns())
+        self._arm_port()
+
+    def _arm_port(self) -> None:
+        now_ns = self._clock.monotonic_ns()
+        due_ns = self.port.next_timer_ns(now_ns)
+        if due_ns is None or (self._port_timer is not None and self._port_due_ns <= due_ns):
+            return
+        if self._port_timer is not None:
+            self._port_timer.cancel()
+        self._port_due_ns = due_ns
+        self._port_timer = asyncio.get_running_loop().call_later(_delay_s(due_ns, now_ns), self._run_port_timers)
+
+    def _run_port_timers(self) -> None:
+        self._port_timer = None
+        self.port.run_timers(self._clock.monotonic_ns())
+        self._arm_port()
+
+    def _arm_room(self, room: Room) -> None:
+        timer = self._room_timers.pop(room, None)
+        if timer is not None:
+            timer.cancel()
+        self._arm_port()
+        if not room.closed:
+            delay_s = _delay_s(room.next_timer_ns(), self._clock.monotonic_ns())
+            self._room_timers[room] = asyncio.get_running_loop().call_later(delay_s, self._tick, room)
+
+    def _tick(self, room: Room) -> None:
+        try:
+            room.tick(self._clock.monotonic_ns())
+        except Exception:  # noqa: BLE001 - one room's fault ends that room, not the worker; its gate must not stay open
+            log.fault("room failed", session_id=room.command.session_id, room_epoch=room.epoch)
+            task = asyncio.create_task(self.rooms.close_faulty(room), name="close faulty room")
+            self._faulty.add(task)
+            task.add_done_callback(self._faulty.discard)
+            return
+        self._arm_room(room)
+
+    # bus
+
+    async def _tell_events(self, bus: WorkerBus) -> None:
+        while True:
+            await self._outbox_filled.wait()
+            self._outbox_filled.clear()
+            while len(self.outbox):
+                if not await self._send_batch(bus):
+                    await asyncio.sleep(RETRY_S)
+
+    async def _send_batch(self, bus: WorkerBus) -> bool:
+        events = self.outbox.take()
+        try:
+            await bus.tell_events(events)
+        except BUS_ERRORS as error:
+            self._note_bus(False, error)
+            return False
+        self.outbox.settle(events)
+        return True
+
+    async def _say_farewell(self, bus: WorkerBus) -> None:
+        """Final evidence of every room, while the bus is still there."""
+        await self.rooms.close_all("worker_stopped")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_MAX_S):
+                while len(self.outbox):
+                    if not await self._send_batch(bus):
+                        await asyncio.sleep(RETRY_S)
+
+    async def _tell_status(self, bus: WorkerBus) -> None:
+        while True:
+            try:
+                await bus.tell_status(self.status())
+                self._note_bus(True, None)
+            except BUS_ERRORS as error:
+                self._note_bus(False, error)
+            await asyncio.sleep(STATUS_INTERVAL_S)
+
+    def _note_bus(self, reached: bool, error: BaseException | None) -> None:
+        if self._bus_reached and not reached:
+            log.warning("bus unreachable, calls go on", why=str(error))
+        self._bus_reached = reached
+
+    def status(self) -> WorkerStatus:
+        """What control places rooms by."""
+        plane: Literal["python", "native"] = "native" if self.plane.name == "native" else "python"
+        return WorkerStatus(
+            worker_id=self.worker_id,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            addresses=tuple(address for address, _ in self.port.candidates),
+            port=self.port.candidates[0][1],
+            plane=plane,
+            plane_reason=self.plane_reason,
+            ops_url=self.ops_url,
+            rooms=tuple((room.command.session_id, room.epoch) for room in self.rooms),
+            load=self._cpu.share(),
+            draining=self.rooms.draining,
+            started_at_ms=self._started_ms,
+            at_ms=self._clock.wall_ms(),
+            version=version("turnpike"),
+        )
+
+    # journal
+
+    async def _keep_journal(self) -> None:
+        failing = False
+        while True:
+            await asyncio.sleep(JOURNAL_INTERVAL_S)
+            try:
+                await asyncio.to_thread(self._write_journal)
+                failing = False
+            except OSError as error:
+                if not failing:
+                    log.error("journal cannot be written, calls go on", why=str(error))
+                failing = True
+
+    def _write_journal(self) -> None:
+        entries: list[JournalEntry] = []
+        while self._journal_waiting:
+            entries.append(self._journal_waiting.popleft())
+        self._journal.append(entries, self._clock.monotonic_ns())
+
+    async def _ship_journals(self) -> None:
+        waiting = False
+        while True:
+            try:
+                await self.ship_journals()
+                waiting = False
+            except (StoreUnavailable, OSError) as error:
+                if not waiting:
+                    log.warning("journals wait for the database", why=str(error))
+                waiting = True
+            await asyncio.sleep(SHIP_INTERVAL_S)
+
+    async def ship_journals(self) -> None:
+        """Ship every closed journal file of this host, dead workers' included, then delete it.
+
+        Raises ``StoreUnavailable`` or OSError; what was not shipped stays for the next time.
+        """
+        if self._store is None:
+            return
+        for path in await asyncio.to_thread(closed_files, self._settings.journal_dir):
+            try:
+                content = await asyncio.to_thread(read_file, path)
+            except FileNotFoundError:
+                continue  # another worker of this host was quicker
+            if content.damaged:
+                log.info("journal has a torn tail", file=path.name, lines=content.damaged)
+            await self._store.ship(content.entries)
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+class _CpuShare:
+    """Share of one core that this process has used since the last question."""
+
+    def __init__(self) -> None:
+        self._cpu_s = time.process_time()
+        self._at_s = time.monotonic()
+
+    def share(self) -> float:
+        cpu_s, at_s = time.process_time(), time.monotonic()
+        used = (cpu_s - self._cpu_s) / max(at_s - self._at_s, 1e-3)
+        self._cpu_s, self._at_s = cpu_s, at_s
+        return round(min(1.0, used), 3)
+
+
+def _delay_s(due_ns: int, now_ns: int) -> float:
+    """Seconds until then, rounded up to the event loop's milliseconds so that the timer is not early."""
+    return max(0, math.ceil((due_ns - now_ns) / 1e6)) / 1000
+
+
+async def main(settings: Settings) -> int:
+    """Run a worker until it is cancelled; then its rooms are closed in order, with final evidence."""
+    if settings.redis_url is None:
+        log.error("a worker needs REDIS_URL: it is told what to do over the bus")
+        return 2
+    redis = open_redis(settings.redis_url, name="worker")
+    store = EvidenceStore(settings.database_url, "worker") if settings.database_url else None
+    try:
+        async with Worker(settings, redis, store, SystemClock()) as worker:
+            await worker.run()
+    except (OSError, ValueError) as error:
+        log.error("worker cannot start", why=str(error))
+        return 1
+    finally:
+        if store is not None:
+            await store.close()
+        await redis.aclose()
+    return 0
