@@ -14,6 +14,8 @@ import asyncpg
 
 from billing.terms import (
     BillingRefusal,
+    Entry,
+    EntryCursor,
     LedgerUnavailable,
     Rate,
     Wallet,
