@@ -198,7 +198,9 @@ class PythonPlane:
         return handle
 
     def update_route(self, route: RouteHandle, spec: RouteSpec) -> None:
-        self._routes[route].set_spec(spec)
+        updated = self._routes[route]
+        if spec != updated.spec:  # the same again must not cost what could still be sent again
+            updated.set_spec(spec)
 
     def switch_route(self, route: RouteHandle, stream: StreamHandle) -> None:
         switched, new = self._routes[route], self._streams[stream]

@@ -17,6 +17,7 @@ SOCKET_BUFFER_BYTES: Final = 4 * 1024 * 1024
 """Asked of the kernel each way, which may grant less: about half a second of a busy worker."""
 _SO_TIMESTAMPNS: Final = 35  # asm-generic/socket.h; Python has no name for it
 _TIMESPEC: Final = struct.Struct("@qq")
+_TRUNCATED: Final = int(socket.MSG_TRUNC)
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_TIMESPEC.size)
 _AGE_MAX_NS: Final = 1_000_000_000
 """A kernel timestamp older than this means that the wall clock was set, not that the packet waited."""
@@ -84,7 +85,7 @@ class MediaSocket:
                     arrival_ns = kernel_ns
             if self._ipv6:
                 address = (address[0].partition("%")[0], address[1])
-            received.append(Received(buffer, -1 if flags & socket.MSG_TRUNC else length, address, arrival_ns))
+            received.append(Received(buffer, -1 if flags & _TRUNCATED else length, address, arrival_ns))
         return received
 
     def send(self, data: bytes | memoryview, address: Address) -> bool:
