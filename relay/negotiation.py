@@ -267,10 +267,14 @@ def _rtx(section: MediaSection, codecs: Iterable[Codec]) -> dict[int, int]:
 
 
 def _check_one_space(media: Iterable[MediaAgreement]) -> None:
-    """A bundle has one space of payload types and one of extension ids (RFC 9143 §7.1, §7.2)."""
+    """A bundle has one space each of payload types, extension ids (RFC 9143 §7.1, §7.2) and SSRCs."""
     codecs: dict[int, tuple[str, str]] = {}
     extensions: dict[int, str] = {}
+    ssrcs: set[int] = set()
     for item in media:
+        if not ssrcs.isdisjoint(item.receive_ssrcs):
+            raise BadSdp("two m-lines announce the same SSRC")
+        ssrcs.update(item.receive_ssrcs)
         for codec in item.codecs:
             what = (item.kind, codec.name.lower())
             if codecs.setdefault(codec.payload_type, what) != what:

@@ -102,6 +102,7 @@ class Participant:
         self.measured = Measured()
         self.score = 5
         self._quality = QualityScore()
+        self._seen = False
         self._forwarded: dict[StreamHandle, int] = {}
 
     @property
@@ -168,7 +169,9 @@ class Participant:
             loss_down=max((delivery.loss for delivery in deliveries), default=0.0),
             jitter_ms=max((reception.jitter_ms for reception in receptions), default=0.0),
         )
-        self.score = self._quality.update(self.measured if self.connected else None)
+        self._seen = self._seen or self.connected
+        if self._seen:
+            self.score = self._quality.update(self.measured if self.connected else None)
 
     def evidence(self, plane: Plane, now_ns: int) -> ParticipantEvidence:
         """This side of a room's evidence."""

@@ -49,8 +49,13 @@ class RoomRtcp:
                 handler(self, participant, item, now_ns)
 
     def want_key_frame(self, participant: Participant, track: PublishedTrack, now_ns: int) -> None:
-        """Somebody needs a key frame of a participant's track: ask now, or as soon as that is not too often."""
-        if track.is_video and track.key_frames.want(now_ns):
+        """Somebody needs a key frame of a participant's track: ask now, or as soon as that is not too often.
+
+        A track that has sent nothing yet begins with one unasked.
+        """
+        if not track.is_video or track.stream is None or not self._plane.stream_counters(track.stream).packets:
+            return
+        if track.key_frames.want(now_ns):
             self._ask_for_key_frame(participant, track)
 
     def send_due(self, now_ns: int) -> None:
@@ -115,6 +120,9 @@ class RoomRtcp:
             subscribed = participant.subscribed_by_ssrc(block.ssrc)
             if subscribed is not None:
                 subscribed.delivery.report_block(block, self._time.ntp64(now_ns))
+                if subscribed.delivery.rtt_ms is not None and participant.transport is not None:
+                    round_trip_ns = int(subscribed.delivery.rtt_ms * 1_000_000)
+                    self._plane.set_round_trip(participant.transport.handle, round_trip_ns)
 
     def _nack(self, participant: Participant, nack: Nack, now_ns: int) -> None:
         subscribed = participant.subscribed_by_ssrc(nack.media_ssrc)

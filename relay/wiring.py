@@ -183,6 +183,10 @@ class Wiring:
     ) -> None:
         if participant.transport is None or participant.streams_used_up:
             return
+        taken = participant.published_by_ssrc(ssrc)
+        if taken is not None and taken is not track:  # an SSRC names one stream of a transport: the newest claim holds
+            self._close_stream(taken, now_ns)
+            taken.ssrc = 0
         old = track.stream
         fed = [subscribed for _, subscribed in self.subscribers(track)]
         if old is not None and self.recording is not None:
