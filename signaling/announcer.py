@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from billing.service import Billing
 from billing.terms import MeterOutcome, Receipt, Wallet
 from config.clock import Clock
 from config.identity import Role
@@ -15,9 +14,6 @@ from signaling.messages import CostEvent, MutedEvent, RenegotiateEvent, WalletEv
 from signaling.presence import Presence
 from signaling.store import Session
 from signaling.views import quality_view, session_view
-
-if TYPE_CHECKING:
-    from billing.service import Billing
 
 
 class Announcer:

@@ -7,10 +7,11 @@ that ended the session; what it could not do is done by the sweep of the shard's
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from redis.exceptions import RedisError
 
+from billing.service import Billing
 from billing.terms import LedgerUnavailable, Receipt, UnknownMeter
 from config.clock import Clock
 from config.ids import SessionId
@@ -20,9 +21,6 @@ from relay.bus import WorkerUnreachable
 from signaling.announcer import Announcer
 from signaling.rooms import Placed, Rooms
 from signaling.store import Session, SessionStore
-
-if TYPE_CHECKING:
-    from billing.service import Billing
 
 AT_ONCE_MAX: Final = 64
 """Sessions wound up at a time; more of them wait for the sweep."""

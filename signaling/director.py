@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from billing.service import Billing
 from billing.terms import BillingRefusal, Rate, SessionRef
 from config.clock import Clock
 from config.http import ApiError, not_found
@@ -28,7 +29,6 @@ from signaling.store import Applied, NewSession, Session, SessionStore
 if TYPE_CHECKING:
     from recorder.catalogue import NewRecording, Recordings
 
-    from billing.service import Billing
 
 LIVE_PER_CLIENT_MAX: Final = 3
 """Sessions that one client may request or have at a time: nobody rings all providers at once."""

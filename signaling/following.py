@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from billing.meter import Meter
+from billing.service import Billing
 from billing.terms import MeterOutcome
 from config.clock import Clock
 from config.ids import SHARDS, RoomEpoch, SessionId, TenantId, UserId, WorkerId
@@ -31,9 +33,6 @@ from signaling.closing import Closer
 from signaling.lifecycle import IN_CALL, State, Trigger
 from signaling.rooms import Rooms
 from signaling.store import Session, SessionStore
-
-if TYPE_CHECKING:
-    from billing.service import Billing
 
 KNOWN_MAX: Final = 20_000
 """Sessions remembered between events; the one not heard of for longest goes first and is read again when needed."""
@@ -58,6 +57,7 @@ class Follower:
         store: SessionStore,
         rooms: Rooms,
         billing: Billing,
+        meter: Meter,
         announcer: Announcer,
         closer: Closer,
         clock: Clock,
@@ -65,11 +65,11 @@ class Follower:
         self._store = store
         self._rooms = rooms
         self._billing = billing
+        self._meter = meter
         self._announcer = announcer
         self._closer = closer
         self._clock = clock
         self._known: OrderedDict[SessionId, Session] = OrderedDict()
-        self._seen_live_ms: OrderedDict[tuple[SessionId, RoomEpoch], int] = OrderedDict()
         self._strays_since_ns: dict[tuple[WorkerId, SessionId, RoomEpoch], int] = {}
         self._handlers: dict[type[Any], Callable[[Session, Any], Awaitable[None]]] = {
             MediaStarted: self._flows,
@@ -106,10 +106,6 @@ class Follower:
         await self._apply(session, Trigger.MEDIA_HALTS, f"user {event.user_id} is gone")
 
     async def _evidence(self, session: Session, event: MediaEvidence) -> None:
-        key = (session.id, session.room_epoch)
-        self._seen_live_ms[key] = max(event.live_ms, self._seen_live_ms.pop(key, 0))
-        while len(self._seen_live_ms) > KNOWN_MAX:
-            self._seen_live_ms.popitem(last=False)
         if event.running and session.state in (State.CONNECTING, State.INTERRUPTED):
             await self._apply(session, Trigger.MEDIA_FLOWS)  # in case the event that said so was lost
         if event.seq % QUALITY_EVERY == 0 and not session.over:
@@ -128,11 +124,8 @@ class Follower:
         await self._announcer.changed(stopped)
 
     async def _closed(self, session: Session, event: RoomClosed) -> None:
-        if session.over:
-            return
-        key = (session.id, session.room_epoch)
-        self._seen_live_ms[key] = max(event.live_ms, self._seen_live_ms.get(key, 0))
-        await self._apply(session, Trigger.ROOM_LOST, f"the worker closed the room: {event.reason}")
+        if not session.over:
+            await self._apply(session, Trigger.ROOM_LOST, f"the worker closed the room: {event.reason}")
 
     # --- outcomes of the meter -------------------------------------------------------------------------------------
 
@@ -178,7 +171,8 @@ class Follower:
         now = self._clock.wall_ms()
         if session.to_settle and session.ended_at_ms is not None:
             if now - session.ended_at_ms >= SETTLE_GRACE_MS and not self._closer.busy_with(session.id):
-                seen = self._seen_live_ms.get((session.id, session.room_epoch), 0)
+                mark = self._meter.mark(session.id)
+                seen = mark.live_ms if mark is not None and mark.epoch == session.room_epoch else 0
                 answers = self._rooms.tells_of(session.worker_id) and now < session.ended_at_ms + WORKER_PATIENCE_MS
                 await self._closer.wind_up(session, None if answers else seen)
         elif lost:

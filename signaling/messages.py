@@ -226,6 +226,29 @@ class ReceiptView(View):
     recording_id: str | None = None
 
 
+# --- REST: operations ---------------------------------------------------------------------------------------------
+
+
+class WorkerView(View):
+    """A media worker, as it told in the last seconds."""
+
+    worker_id: str
+    host: str
+    plane: Literal["python", "native"]
+    rooms: int
+    load: float
+    """Share of one core in use, 0–1."""
+    draining: bool
+    uptime_s: int
+    version: str
+
+
+class Workers(View):
+    """GET /api/v1/workers"""
+
+    workers: list[WorkerView]
+
+
 # --- REST: chat, wallet -------------------------------------------------------------------------------------------
 
 

@@ -123,11 +123,20 @@ class People:
                 *(tenant, user_id, available, now_ms),
             )
 
-    async def count(self, tenant: TenantId) -> int:
-        """How many users the tenant has."""
+    async def by_email(self, tenant: TenantId, email: str) -> User | None:
+        """The user with that e-mail address."""
         async with self._database.transaction(tenant) as sql:
-            number: int = await sql.fetchval("select count(*) from app_user where tenant_id = $1", tenant)
-            return number
+            row = await sql.fetchrow(_SELECT + "and lower(u.email) = lower($2)", tenant, email)
+            return None if row is None else _user(row)
+
+    async def others(self, tenant: TenantId, emails: list[str]) -> bool:
+        """Whether the tenant has users other than those with these addresses."""
+        async with self._database.transaction(tenant) as sql:
+            found: bool = await sql.fetchval(
+                "select exists (select from app_user where tenant_id = $1 and not lower(email) = any($2))",
+                *(tenant, [email.lower() for email in emails]),
+            )
+            return found
 
     async def create(self, tenant: TenantId, new: NewUser) -> User:
         """Store a user; one with the same e-mail stays as it is and is returned."""

@@ -8,27 +8,28 @@ at what is due. An event is acknowledged once it was taken in: evidence is cumul
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final
 
 from redis.exceptions import RedisError
 
 from billing.leases import RENEW_EVERY_MS, Leases
+from billing.meter import Meter
 from billing.terms import BillingError, MeterOutcome
 from config.clock import Clock
-from config.ids import SessionId
 from config.logs import get_log
 from config.metrics import counter, gauge, histogram
 from relay.bus import MediaLog
-from relay.messages import Event, GrantUsedUp, MediaEvidence, RoomClosed
+from relay.messages import Event
 from signaling.following import Follower
 
 SWEEP_EVERY_S: Final = 1.0
 HEAL_METERS_EVERY: Final = 10
 """Every so many sweeps, meters that a dead process left open are looked for."""
 READ_BLOCK_MS: Final = 500
-URGENT_MAX: Final = 10_000
+OUTCOMES_AT_ONCE: Final = 32
 LOG_EVERY_S: Final = 5.0
 """A loop that fails again and again says so this often."""
 
@@ -38,20 +39,11 @@ _held = gauge("turnpike_shards_held", "Evidence shards leased by this process")
 _tick_s = histogram("turnpike_tick_seconds", "One tick of the meter with its consequences")
 
 
-class Metering(Protocol):
-    """What this module needs of billing's meter."""
-
-    def take(self, event: Event) -> None: ...
-    async def tick(
-        self, leases: dict[int, int], now_ns: int, urgent: set[SessionId] | None = None
-    ) -> list[MeterOutcome]: ...
-
-
 class ShardRunner:
     """Runs this process's shards. ``run`` until cancelled; leases are released at the end."""
 
     def __init__(
-        self, leases: Leases, media: MediaLog, meter: Metering, follower: Follower, clock: Clock, tick_ms: int
+        self, leases: Leases, media: MediaLog, meter: Meter, follower: Follower, clock: Clock, tick_ms: int
     ) -> None:
         self._leases = leases
         self._media = media
@@ -59,7 +51,7 @@ class ShardRunner:
         self._follower = follower
         self._clock = clock
         self._tick_ms = tick_ms
-        self._urgent: set[SessionId] = set()
+        self._next_tick_s = 0.0
         self._hurry = asyncio.Event()
         self._had: set[int] = set()
         self._sweeps = 0
@@ -111,9 +103,8 @@ class ShardRunner:
         for _, _, event in entries:
             _events.labels(type(event).__name__).inc()
             self._meter.take(event)
-            if _is_urgent(event) and len(self._urgent) < URGENT_MAX:
-                self._urgent.add(SessionId(event.session_id))
-                self._hurry.set()
+        if self._meter.urgent:
+            self._hurry.set()
         for _, _, event in entries:
             await self._tell_follower(event)
         if entries:
@@ -128,26 +119,28 @@ class ShardRunner:
             log.fault("event failed", event_name=type(event).__name__, session_key=event.session_id)
 
     async def _tick(self) -> None:
+        """All sessions every ``tick_ms``; in between those that cannot wait: a grant used up, a warning due."""
         started = time.monotonic()
-        urgent, self._urgent = self._urgent, set()
+        regular = started >= self._next_tick_s
+        if regular:
+            self._next_tick_s = started + self._tick_ms / 1000
         self._hurry.clear()
-        try:
-            outcomes = await self._meter.tick(self._leases.held, self._clock.monotonic_ns(), urgent)
-        except BaseException:
-            self._urgent |= urgent
-            raise
+        only = None if regular else self._meter.urgent
+        outcomes = await self._meter.tick(self._leases.held, self._clock.monotonic_ns(), only)
         # Who has run out of money ends first: nobody else waits for it.
-        for outcome in sorted(outcomes, key=lambda outcome: not outcome.exhausted):
+        slots = asyncio.Semaphore(OUTCOMES_AT_ONCE)
+        await asyncio.gather(*(self._follow(o, slots) for o in sorted(outcomes, key=lambda o: not o.exhausted)))
+        _tick_s.observe(time.monotonic() - started)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._next_tick_s - time.monotonic())):
+                await self._hurry.wait()
+
+    async def _follow(self, outcome: MeterOutcome, slots: asyncio.Semaphore) -> None:
+        async with slots:
             try:
                 await self._follower.on_outcome(outcome)
-            except (RedisError, OSError) as error:
-                log.warning("outcome not told", session_key=outcome.session_id, why=str(error))
-        _tick_s.observe(time.monotonic() - started)
-        try:
-            async with asyncio.timeout(max(0.0, self._tick_ms / 1000 - (time.monotonic() - started))):
-                await self._hurry.wait()
-        except TimeoutError:
-            pass
+            except Exception as error:  # noqa: BLE001 - one session's outcome must not hold up the others; next tick tells
+                log.warning("outcome not told", session_key=outcome.session_id, why=repr(error))
 
     async def _sweep(self) -> None:
         shards = set(self._leases.held)
@@ -157,8 +150,3 @@ class ShardRunner:
         self._sweeps += 1
         if self._sweeps % HEAL_METERS_EVERY == 0:
             await self._follower.heal_meters(shards)
-
-
-def _is_urgent(event: Event) -> bool:
-    """Events after which the meter must not wait for its next turn."""
-    return isinstance(event, GrantUsedUp | RoomClosed) or (isinstance(event, MediaEvidence) and event.final)

@@ -1,0 +1,140 @@
+"""The composition root: which parts there are, and which part needs which. Nothing is opened or started here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from recorder.catalogue import CONSENT_TEXT, Recordings
+from redis.asyncio import Redis
+
+from billing import api as billing_api
+from billing.leases import Leases
+from billing.meter import Meter
+from billing.service import Billing
+from config.clock import Clock
+from config.database import Database
+from config.http import Endpoint
+from config.identity import Tokens
+from config.settings import Settings
+from relay.bus import ControlBus, MediaLog
+from signaling.announcer import Announcer
+from signaling.api import Api
+from signaling.chat import Chat
+from signaling.closing import Closer
+from signaling.director import Director
+from signaling.events import Events
+from signaling.following import Follower
+from signaling.lifecycle import Limits
+from signaling.limits import SignInLimits
+from signaling.messages import ConsentText
+from signaling.people import People
+from signaling.presence import Presence
+from signaling.rooms import Rooms
+from signaling.shards import ShardRunner
+from signaling.sockets import Sockets, make_server
+from signaling.store import SessionStore
+
+TOKEN_SECRET = "token-key"  # noqa: S105 - the name of a secret, not one
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What a control process is connected to."""
+
+    database: Database
+    meter_database: Database
+    """Connections of the meter's own, so that neither waits for the other."""
+    redis: Redis
+    redis_url: str
+    bus: ControlBus
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """All parts of one control process."""
+
+    tokens: Tokens
+    sio: Any
+    people: People
+    sessions: SessionStore
+    events: Events
+    presence: Presence
+    rooms: Rooms
+    billing: Billing
+    meter: Meter
+    leases: Leases
+    recordings: Recordings
+    closer: Closer
+    director: Director
+    follower: Follower
+    shards: ShardRunner
+    chat: Chat
+    sockets: Sockets
+    endpoints: list[Endpoint]
+
+
+def assemble(
+    settings: Settings,
+    clock: Clock,
+    servers: Servers,
+    recordings: Recordings,
+    recorder_endpoints: Iterable[Endpoint],
+    *,
+    billing: Billing | None = None,
+) -> Control:
+    """Put the parts together."""
+    tokens = Tokens(settings.secret(TOKEN_SECRET), settings.token_ttl_s)
+    sio = make_server(servers.redis_url, settings.body_max_bytes)
+    limits = Limits(settings.ring_timeout_ms, settings.connect_timeout_ms, settings.return_timeout_ms)
+    billing = billing or Billing(servers.database, clock, settings)
+    meter = Meter(servers.meter_database, clock, settings)
+    leases = Leases(servers.meter_database, clock, servers.bus.control_id)
+    people, sessions = People(servers.database), SessionStore(servers.database, limits)
+    events = Events(servers.redis, sio, clock)
+    presence = Presence(servers.redis, people, sessions, events, clock)
+    rooms = Rooms(servers.bus, servers.redis, clock)
+    announcer = Announcer(events, presence, billing, clock)
+    closer = Closer(sessions, rooms, billing, announcer, clock)
+    director = Director(
+        sessions, people, presence, rooms, billing, recordings, announcer, closer, clock, CONSENT_TEXT.version
+    )
+    follower = Follower(sessions, rooms, billing, meter, announcer, closer, clock)
+    shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, clock, settings.tick_ms)
+    chat = Chat(servers.database, events, clock)
+    sockets = Sockets(sio, tokens, director, chat, presence, events, clock)
+    api = Api(
+        settings=settings,
+        tokens=tokens,
+        people=people,
+        presence=presence,
+        director=director,
+        sessions=sessions,
+        chat=chat,
+        rooms=rooms,
+        billing=billing,
+        sign_ins=SignInLimits(servers.redis),
+        clock=clock,
+        consent_text=ConsentText(version=CONSENT_TEXT.version, text=CONSENT_TEXT.text),
+    )
+    return Control(
+        tokens=tokens,
+        sio=sio,
+        people=people,
+        sessions=sessions,
+        events=events,
+        presence=presence,
+        rooms=rooms,
+        billing=billing,
+        meter=meter,
+        leases=leases,
+        recordings=recordings,
+        closer=closer,
+        director=director,
+        follower=follower,
+        shards=shards,
+        chat=chat,
+        sockets=sockets,
+        endpoints=[*api.endpoints(), *billing_api.endpoints(billing), *recorder_endpoints],
+    )

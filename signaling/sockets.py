@@ -1,0 +1,249 @@
+"""Socket.IO: the table of client messages → handlers, acknowledged with ok or error, at a bounded rate.
+
+Websocket only, so that no stickiness is needed; python-socketio's Redis manager carries events between processes.
+``{"ok": true, "data": …}`` or ``{"ok": false, "error": {code, message, details, request_id}}``; never a traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pydantic
+import socketio
+from redis.exceptions import RedisError
+
+from config.clock import Clock
+from config.http import ApiError, Body, parse
+from config.identity import InvalidToken, Principal, Tokens
+from config.ids import new_public_id
+from config.logs import get_log
+from config.metrics import counter, gauge, histogram
+from signaling.chat import Chat
+from signaling.director import Director
+from signaling.events import Events, tenant_room, user_room
+from signaling.limits import TokenBucket
+from signaling.messages import CLIENT_MESSAGES, AcceptMessage, EventsSince, SendChat, SendMessage
+from signaling.presence import Presence
+from signaling.views import session_view
+
+CHANNEL: Final = "tp:socketio"
+RATE_PER_S: Final = 20.0
+BURST: Final = 60
+SOCKETS_PER_USER_MAX: Final = 16
+"""Sockets of one user on this process; a further one is refused."""
+WORKING_MAX: Final = 16
+"""Messages of one socket worked on at a time; a further one is refused."""
+
+log = get_log("signaling.sockets")
+_open = gauge("turnpike_sockets_open", "Socket.IO connections")
+_messages = counter("turnpike_socket_messages_total", "Messages from clients", ["message", "outcome"])
+_seconds = histogram("turnpike_socket_message_seconds", "From a client's message to its acknowledgement", ["message"])
+
+Handle = Callable[[Principal, str, Any], Awaitable[Any]]
+
+
+@dataclass(slots=True)
+class _Socket:
+    who: Principal
+    token: str
+    bucket: TokenBucket
+    working: int = 0
+
+
+def make_server(redis_url: str, max_bytes: int) -> Any:
+    """The Socket.IO server of one control process."""
+    return socketio.AsyncServer(
+        async_mode="aiohttp",
+        client_manager=socketio.AsyncRedisManager(redis_url, channel=CHANNEL),
+        transports=["websocket"],
+        max_http_buffer_size=max_bytes,
+        ping_interval=10,
+        ping_timeout=10,
+        logger=False,
+        engineio_logger=False,
+    )
+
+
+class Sockets:
+    """Connections and messages of clients."""
+
+    def __init__(
+        self,
+        server: Any,
+        tokens: Tokens,
+        director: Director,
+        chat: Chat,
+        presence: Presence,
+        events: Events,
+        clock: Clock,
+    ) -> None:
+        self._server = server
+        self._tokens = tokens
+        self._director = director
+        self._chat = chat
+        self._presence = presence
+        self._events = events
+        self._clock = clock
+        self._sockets: dict[str, _Socket] = {}
+        self._handlers: dict[str, Handle] = {
+            "session.request": self._request,
+            "session.accept": self._accept,
+            "session.decline": self._decline,
+            "session.cancel": self._cancel,
+            "session.end": self._end,
+            "room.join": self._join,
+            "room.mute": self._mute,
+            "chat.send": self._send,
+            "presence.heartbeat": self._heartbeat,
+            "events.since": self._since,
+        }
+        if self._handlers.keys() != CLIENT_MESSAGES.keys():
+            raise ValueError("every client message has a handler, and every handler a message")
+        server.on("connect", self._connect)
+        server.on("disconnect", self._disconnect)
+        server.on("*", self._message)
+
+    async def close(self) -> None:
+        """Disconnect everybody of this process: their pages connect to another."""
+        for sid in list(self._sockets):
+            await self._server.disconnect(sid)
+
+    # --- connections ------------------------------------------------------------------------------------------------
+
+    async def _connect(self, sid: str, _environ: Any, auth: Any = None) -> None:
+        token = auth.get("token") if isinstance(auth, dict) else None
+        try:
+            who = self._tokens.check(token if isinstance(token, str) else "")
+        except InvalidToken:
+            raise _connection_refused(
+                "invalid_token", "Your sign-in has expired or is not valid. Sign in again."
+            ) from None
+        mine = sum(1 for other in self._sockets.values() if other.who.user_id == who.user_id)
+        if mine >= SOCKETS_PER_USER_MAX:
+            raise _connection_refused("too_many_sockets", "Too many connections are open. Close some pages.")
+        bucket = TokenBucket(RATE_PER_S, BURST, self._clock.monotonic_ns())
+        self._sockets[sid] = _Socket(who, str(token), bucket)
+        _open.set(len(self._sockets))
+        await self._server.enter_room(sid, user_room(who.tenant_id, who.user_id))
+        await self._server.enter_room(sid, tenant_room(who.tenant_id))
+        await self._note_presence(self._presence.heard, who, sid)
+
+    async def _disconnect(self, sid: str, *_: Any) -> None:
+        socket = self._sockets.pop(sid, None)
+        _open.set(len(self._sockets))
+        if socket is not None:
+            await self._note_presence(self._presence.left, socket.who, sid)
+
+    async def _note_presence(self, note: Callable[[Principal, str], Awaitable[None]], who: Principal, sid: str) -> None:
+        try:
+            await note(who, sid)
+        except (RedisError, OSError) as error:
+            log.warning("presence not noted, the heartbeat repeats it", user_id=who.user_id, why=str(error))
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    async def _message(self, event: str, sid: str, *args: Any) -> dict[str, Any]:
+        socket = self._sockets.get(sid)
+        known = event if event in self._handlers else "unknown"
+        if socket is None:
+            return _refused(ApiError(401, "unauthenticated", "Sign in first."))
+        if not socket.bucket.take(self._clock.monotonic_ns()) or socket.working >= WORKING_MAX:
+            _messages.labels(known, "limited").inc()
+            return _refused(ApiError(429, "too_many_messages", "Too many messages at once. Slow down."))
+        started = time.monotonic()
+        socket.working += 1
+        try:
+            answer = {"ok": True, "data": await self._handle(event, socket, sid, args)}
+        except ApiError as refusal:
+            answer = _refused(refusal)
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - the boundary of one client message: logged once, told without a traceback
+            answer = _refused(ApiError(500, "internal", "Something went wrong on our side. It has been logged."))
+            log.fault("message failed", message=known, user_id=socket.who.user_id, **_id_of(answer))
+        finally:
+            socket.working -= 1
+        _messages.labels(known, "ok" if answer["ok"] else "refused").inc()
+        _seconds.labels(known).observe(time.monotonic() - started)
+        return answer
+
+    async def _handle(self, event: str, socket: _Socket, sid: str, args: tuple[Any, ...]) -> Any:
+        handler = self._handlers.get(event)
+        if handler is None:
+            raise ApiError(400, "unknown_message", "There is no such message.")
+        raw = args[0] if args and args[0] is not None else {}
+        if len(args) > 1 or not isinstance(raw, dict):
+            raise ApiError(400, "bad_request", "A message carries one object.")
+        answer = await handler(socket.who, sid, parse(CLIENT_MESSAGES[event], raw))
+        return answer.model_dump(mode="json") if isinstance(answer, pydantic.BaseModel) else answer
+
+    async def _request(self, who: Principal, _: str, body: Any) -> Body | Any:
+        return session_view(await self._director.request(who, body))
+
+    async def _accept(self, who: Principal, _: str, body: AcceptMessage) -> Any:
+        return session_view(await self._director.accept(who, body.session_id, body.consent))
+
+    async def _decline(self, who: Principal, _: str, body: Any) -> Any:
+        return session_view(await self._director.decline(who, body.session_id))
+
+    async def _cancel(self, who: Principal, _: str, body: Any) -> Any:
+        return session_view(await self._director.cancel(who, body.session_id))
+
+    async def _end(self, who: Principal, _: str, body: Any) -> Any:
+        return session_view(await self._director.end(who, body.session_id))
+
+    async def _join(self, who: Principal, _: str, body: Any) -> Any:
+        return await self._director.join(who, body)
+
+    async def _mute(self, who: Principal, _: str, body: Any) -> Any:
+        await self._director.mute(who, body)
+
+    async def _send(self, who: Principal, _: str, body: SendChat) -> Any:
+        session = await self._director.find(who, body.session_id)
+        message = SendMessage(client_message_id=body.client_message_id, text=body.text)
+        return await self._chat.send(who, session, message)
+
+    async def _heartbeat(self, who: Principal, sid: str, _: Any) -> Any:
+        socket = self._sockets.get(sid)
+        if socket is not None:
+            try:
+                self._tokens.check(socket.token)
+            except InvalidToken:
+                await self._server.disconnect(sid)
+                raise ApiError(401, "invalid_token", "Your sign-in has expired. Sign in again.") from None
+        await self._presence.heard(who, sid)
+        return {"newest": await self._events.newest(who.tenant_id, who.user_id)}
+
+    async def _since(self, who: Principal, _: str, body: EventsSince) -> Any:
+        missed = await self._events.since(who.tenant_id, who.user_id, body.seq)
+        return {"events": missed.events, "complete": missed.complete, "newest": missed.newest}
+
+
+def _connection_refused(code: str, message: str) -> Exception:
+    """What the client sees as ``connect_error``, with code and message in its ``data``."""
+    error: Exception = socketio.exceptions.ConnectionRefusedError(message, {"code": code, "message": message})
+    return error
+
+
+def _refused(error: ApiError) -> dict[str, Any]:
+    return {"ok": False, **error.body(new_public_id("req"))}
+
+
+def _id_of(answer: dict[str, Any]) -> dict[str, str]:
+    return {"request_id": answer["error"]["request_id"]}
+
+
+async def close_server(server: Any) -> None:
+    """Stop python-socketio's background tasks and close its connections to Redis."""
+    await server.shutdown()
+    listener = getattr(server.manager, "thread", None)
+    if listener is not None:
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
+    if server.manager.redis is not None:
+        await server.manager.pubsub.aclose()
+        await server.manager.redis.aclose()
