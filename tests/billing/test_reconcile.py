@@ -1,0 +1,103 @@
+"""The proof of the books: silent when they are right, and loud about each kind of damage."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from billing import reconcile
+from billing.checks import CHECKS
+from config.settings import Settings
+from tests.billing.conftest import TENANT, Town
+
+DAMAGE = {
+    "sums": "update account set posted_minor = posted_minor + 1 where kind = 'platform_revenue' and posted_minor > 0",
+    "balances": "update account set posted_minor = posted_minor + 5 where kind in ('client_wallet')",
+    "solvency": "update account set posted_minor = -1, held_minor = 0 where kind = 'client_wallet'",
+    "currencies": "update account set currency = 'EUR' where kind = 'provider_earnings'",
+    "holds": "update account set held_minor = held_minor + 1 where kind = 'client_wallet'",
+    "grants": "update session_meter set granted_ms = granted_ms + 60000 where state = 'open'",
+    "charges": "update session_meter set billed_through_ms = billed_through_ms + 1000, granted_ms = 90000"
+    " where state = 'settled'",
+    "postings": "update session_charge set amount_minor = amount_minor + 1",
+    "splits": "update session_meter set posted_provider_minor = posted_provider_minor - 1 where posted_minor > 0",
+    "rates": "update session_meter set minor_per_minute = 200, provider_bps = 7001",
+    "evidence": "update media_evidence set live_ms = live_ms - 1; update session_meter set settled_at ="
+    " settled_at - interval '1 hour' where state = 'settled'",
+}
+"""What an owner with a free hand might do, by the check that has to find it."""
+
+
+async def _worked_town(town: Town) -> None:
+    client, provider = await town.client(5_000), await town.provider()
+    ref = await town.open(client, provider)
+    await town.evidence(ref, 75_500)
+    await town.billing.settle(TENANT, ref.session_id, 1, 75_500)
+    await town.open(client, provider)
+
+
+async def test_right_books_pass_and_say_what_was_proved(
+    town: Town, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await _worked_town(town)
+    assert await reconcile.main(settings) == 0
+    shown = capsys.readouterr().out
+    assert shown.endswith("the books are right\n")
+    assert all(f"ok    {check.name}" in shown for check in CHECKS)
+    findings = {finding.name: finding for finding in await reconcile.examine(town.database)}
+    assert (findings["balances"].examined, findings["evidence"].examined, findings["holds"].examined) == (5, 1, 1)
+
+
+async def test_an_empty_installation_is_right(database: Any, settings: Settings) -> None:
+    assert await reconcile.main(settings) == 0
+
+
+@pytest.mark.parametrize("name", [check.name for check in CHECKS])
+async def test_damage_is_found_and_its_rows_are_named(
+    name: str, town: Town, owner: Any, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await _worked_town(town)
+    for constraint in ("account_never_negative",):
+        await owner.execute(f"alter table account drop constraint {constraint}")
+    for table in ("session_charge", "session_meter", "transfer"):
+        await owner.execute(f"alter table {table} disable trigger user")
+    await owner.execute(DAMAGE[name])
+    assert await reconcile.main(settings, as_json=True) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert not report["balanced"]
+    found = {check["name"]: check for check in report["checks"] if check["disagreeing"]}
+    assert name in found
+    assert len(found[name]["rows"]) == found[name]["disagreeing"] > 0
+
+
+async def test_a_session_settled_just_now_waits_for_its_evidence(
+    town: Town, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ref = await town.open(await town.client(), await town.provider())
+    await town.billing.settle(TENANT, ref.session_id, 1, 30_000)
+    assert await reconcile.main(settings) == 0
+    assert "1 sessions were settled within 10 min" in capsys.readouterr().out
+
+
+async def test_a_session_billed_for_less_than_its_evidence_is_found(town: Town, settings: Settings) -> None:
+    ref = await town.open(await town.client(), await town.provider())
+    await town.evidence(ref, 60_000)
+    await town.billing.settle(TENANT, ref.session_id, 1, 30_000)
+    assert await reconcile.main(settings) == 1
+
+
+async def test_many_rows_are_counted_and_some_are_shown(
+    town: Town, owner: Any, settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "ROWS_MAX", 2)
+    for _ in range(4):
+        await town.client(1_000)
+    await owner.execute("update account set posted_minor = posted_minor + 1 where kind = 'client_wallet'")
+    assert await reconcile.main(settings) == 1
+    assert "… and 2 more" in capsys.readouterr().out
+
+
+async def test_without_a_database_it_says_so(settings: Settings) -> None:
+    assert await reconcile.main(settings.model_copy(update={"database_url": None})) == 2
