@@ -5,9 +5,9 @@ the tracks that it promises. Nothing is opened or changed here. The page always 
 bundle, one m-line per source; the m-line that carries a source up carries the other side's same source down.
 
 Kept across renegotiations of one transport, as RFC 8829 and RFC 9143 demand: the session id (its version rises),
-payload types, header extension ids, our SSRCs. Codecs: the tenant's, in its order, that the offer has and that every
-other participant who has already negotiated can take too. Where that leaves an earlier joiner sending what a later
-one cannot read, ``Agreement.video_codecs`` tells the room, and the room asks the earlier one to offer again.
+payload types, header extension ids, our SSRCs while in use. Codecs: the tenant's, in its order, that the offer has and
+that every other participant who has already negotiated can take too. Where that leaves an earlier joiner sending what a
+later one cannot read, ``Agreement.video_codecs`` tells the room, and the room asks the earlier one to offer again.
 
 The *relayed* mode, between two peer-to-peer pages, will be another core over the same ``Agreement``.
 """
@@ -229,8 +229,8 @@ def _agree(
         extensions={uri: section.extensions[uri] for uri in EXTENSIONS[section.kind] if uri in section.extensions},
         receive_ssrcs=_primary_ssrcs(section),
         receive_rtx_ssrcs=section.rtx_ssrcs,
-        send_ssrc=kept.send_ssrc if kept else _new_ssrc(),
-        send_rtx_ssrc=kept.send_rtx_ssrc if kept else _new_ssrc(),
+        send_ssrc=kept.send_ssrc if kept and kept.sends else _new_ssrc(),
+        send_rtx_ssrc=kept.send_rtx_ssrc if kept and kept.sends else _new_ssrc(),
     )
 
 

@@ -69,20 +69,11 @@ class Wiring:
                 continue
             for source, subscribed in subscriber.subscribed.items():
                 found = self._publisher(subscriber, source)
-                if subscribed.route is not None or found is None:
+                if subscribed.stream is not None or found is None or found[1].stream is None:
                     continue
                 publisher, published = found
-                if published.stream is None:
-                    continue
-                subscribed.stream = published.stream
-                subscribed.route = self._plane.add_route(
-                    published.stream,
-                    subscriber.transport.handle,
-                    self._gate,
-                    route_spec(published.media, subscribed.media),
-                )
-                if published.is_video:
-                    self._want_key_frame(publisher, published, now_ns)
+                self._feed(subscriber.transport, subscribed, published)
+                self._want_key_frame(publisher, published, now_ns)
 
     def learn(self, participant: Participant, packet: bytes, now_ns: int) -> None:
         """RTP of an SSRC that nobody announced: find out whose it is; the packet itself is gone."""
@@ -188,47 +179,57 @@ class Wiring:
             self._close_stream(taken, now_ns)
             taken.ssrc = 0
         old = track.stream
-        fed = [subscribed for _, subscribed in self.subscribers(track)]
+        fed = list(self.subscribers(track))
         if old is not None and self.recording is not None:
             self.recording.remove(track, now_ns)
         track.ssrc, track.rtx_ssrc, track.started = ssrc, rtx_ssrc, False
         track.stream = self._plane.add_stream(participant.transport.handle, track.stream_spec())
-        for subscribed in fed:
-            self._switch(subscribed, track)
+        for subscriber, subscribed in fed:
+            if subscriber.transport is not None:
+                self._feed(subscriber.transport, subscribed, track)
         if old is not None:
             self._plane.remove_stream(old)
         if self.recording is not None:
             self.recording.add(participant, track, now_ns)
-        if track.is_video and fed:
+        if fed:
             self._want_key_frame(participant, track, now_ns)
 
     def _hand_over(
         self, participant: Participant, old: PublishedTrack, new: PublishedTrack | None, now_ns: int
     ) -> None:
         """Subscribers of a track of the old transport go on with the one of the new."""
-        for _, subscribed in list(self.subscribers(old)):
-            if new is not None and new.stream is not None:
-                self._switch(subscribed, new)
-            else:
-                self._remove_route(subscribed)
+        for subscriber, subscribed in list(self.subscribers(old)):
+            if new is not None and subscriber.transport is not None:
+                self._feed(subscriber.transport, subscribed, new)
         self._close_stream(old, now_ns)
-        if new is not None and new.is_video:
+        if new is not None:
             self._want_key_frame(participant, new, now_ns)
 
-    def _switch(self, subscribed: SubscribedTrack, track: PublishedTrack) -> None:
-        if subscribed.route is not None and track.stream is not None:
-            self._plane.update_route(subscribed.route, route_spec(track.media, subscribed.media))
-            self._plane.switch_route(subscribed.route, track.stream)
-            subscribed.stream = track.stream
+    def _feed(self, transport: Transport, subscribed: SubscribedTrack, published: PublishedTrack) -> None:
+        """Let a published track feed a subscribed one.
+
+        A route once made stays for as long as the subscription: its SSRC is one SRTP stream, whose numbers must run on
+        (libsrtp takes a random jump backwards for a replay), so that what feeds it is switched instead.
+        """
+        if published.stream is None:
+            return
+        spec = route_spec(published.media, subscribed.media)
+        if subscribed.route is None:
+            subscribed.route = self._plane.add_route(published.stream, transport.handle, self._gate, spec)
+        else:
+            self._plane.update_route(subscribed.route, spec)
+            self._plane.switch_route(subscribed.route, published.stream)
+        subscribed.stream = published.stream
 
     def _close_stream(self, track: PublishedTrack, now_ns: int) -> None:
         if self.recording is not None:
             self.recording.remove(track, now_ns)
+        if track.stream is None:
+            return
         for _, subscribed in list(self.subscribers(track)):
-            self._remove_route(subscribed)
-        if track.stream is not None:
-            stream, track.stream = track.stream, None
-            self._plane.remove_stream(stream)
+            subscribed.stream = None
+        stream, track.stream = track.stream, None
+        self._plane.remove_stream(stream)
 
     def _remove_route(self, subscribed: SubscribedTrack) -> None:
         if subscribed.route is not None:
