@@ -167,7 +167,7 @@ class Api:
     async def consent(self, _: Call) -> ConsentText:
         return self.consent_text
 
-    # --- sessions -----------------------------------------------------------------------------------------------------
+    # --- sessions ------------------------------------------------------------------------------------------------
 
     async def request(self, call: Call) -> SessionView:
         return session_view(await self.director.request(call.principal, call.body))
@@ -230,7 +230,7 @@ class Api:
     async def _readable(self, call: Call) -> Session:
         return await self.director.find_to_read(call.principal, call.id("id"))
 
-    # --- operations ----------------------------------------------------------------------------------------------------
+    # --- operations ----------------------------------------------------------------------------------------------
 
     async def list_workers(self, _: Call) -> Workers:
         await self.rooms.refresh()

@@ -105,7 +105,12 @@ class Director:
             raise not_found("provider")
         session = await self._store.requested(who.tenant_id, who.user_id, wish.request_key)
         if session is None:
-            session = await self._create(who, provider, wish)
+            try:
+                session = await self._create(who, provider, wish)
+            except ApiError:  # perhaps because the same request, sent twice at once, was stored in the meantime
+                session = await self._store.requested(who.tenant_id, who.user_id, wish.request_key)
+                if session is None:
+                    raise
         if session.provider.user_id != provider.id or session.kind != wish.kind:
             raise ApiError(409, "request_key_used", "Another call was requested under this key.")
         if session.state is not State.REQUESTED:
