@@ -32,7 +32,7 @@ BURST = 48
 class Flow:
     """One publisher: its socket, its encryption and its place in the stream."""
 
-    socket: socket.socket
+    sock: socket.socket
     context: SrtpContext
     ssrc: int
     sequence: int
@@ -103,7 +103,7 @@ def measure(
     while received < packets:
         for sender in senders:
             for datagram in sender.burst(max(1, BURST // flows), payload):
-                sender.socket.send(datagram)
+                sender.sock.send(datagram)
                 received += 1
         began = time.thread_time_ns()
         plane.drain(time.monotonic_ns())
