@@ -123,6 +123,7 @@ class World:
     def __post_init__(self) -> None:
         self.socket: SocketHandle
         self.socket, self.address = self.plane.bind(("127.0.0.1", 0))
+        self.run()  # tells the plane the time
 
     def peer(self, profile: SrtpProfile = SrtpProfile.AEAD_AES_128_GCM) -> Peer:
         peer = Peer(self, profile)

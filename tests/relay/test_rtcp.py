@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 from aiortc import rtp as independent
@@ -109,7 +110,8 @@ def test_an_independent_parser_agrees() -> None:
         + pack_nack(1, 2, [10, 11, 40])
         + pack_picture_loss(1, 2)
     )
-    sender_report, sdes, nack, pli = independent.RtcpPacket.parse(compound)
+    parsed: list[Any] = list(independent.RtcpPacket.parse(compound))
+    sender_report, sdes, nack, pli = parsed
     assert sender_report.sender_info.ntp_timestamp == 2**40
     assert sender_report.reports[0].packets_lost == -5
     assert sdes.chunks[0].items == [(1, b"ab")]
