@@ -18,6 +18,7 @@ import {
   type SessionPage,
   type SessionView,
   type SignedIn,
+  type WorkerView,
 } from "./wire";
 
 export type ClientState = "signed_out" | "connecting" | "online" | "reconnecting";
@@ -158,8 +159,9 @@ export class TurnpikeClient extends Emitter<ClientEvents> implements SessionHost
     return this.#sessions.get(id) ?? this.#learn(await this.rest.get<SessionView>(`/sessions/${encodeURIComponent(id)}`));
   }
 
-  async workers(): Promise<Record<string, unknown>[]> {
-    return (await this.rest.get<{ workers: Record<string, unknown>[] }>("/workers")).workers;
+  /** Administrator: the media workers that run. */
+  async workers(): Promise<WorkerView[]> {
+    return (await this.rest.get<{ workers: WorkerView[] }>("/workers")).workers;
   }
 
   link(): Link {

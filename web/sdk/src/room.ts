@@ -101,6 +101,12 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
     if (this.#pc === null) this.#makeConnection();
   }
 
+  /** Lets go of the devices again: the call was not taken after all. */
+  release(): void {
+    this.#devices = null;
+    for (const track of Object.values(this.local)) track.release();
+  }
+
   /** The room is open (again) in this epoch: joins it. A lower or equal epoch changes nothing. */
   enter(epoch: number): void {
     if (this.#state === "closed" || epoch <= this.#epoch) return;

@@ -104,17 +104,29 @@ export class Session extends Emitter<SessionEvents> {
     return this.#cost.read(performance.now());
   }
 
-  /** Opens the devices and makes the offer, and joins the room as soon as it is open. This page takes part from now on. */
+  /**
+   * Opens the devices and makes the offer, and joins the room as soon as it is open: this page takes part from now on.
+   * A provider's page does so with `accept`, never while it only rings.
+   */
   enter(): void {
     if (this.role === "observer" || !this.live) return;
+    if (this.role === "provider" && (this.#view.state === "ringing" || this.#view.state === "requested")) return;
     this.#entered = true;
     this.room.prepare();
     if (this.#view.room_epoch > 0) this.room.enter(this.#view.room_epoch);
   }
 
-  /** Provider: takes the call. */
-  accept(consent: Consent): Promise<SessionView> {
-    return this.#change("session.accept", { consent });
+  /** Provider: takes the call. The devices are opened meanwhile, and let go when it fails. */
+  async accept(consent: Consent): Promise<SessionView> {
+    this.#entered = true;
+    this.room.prepare();
+    try {
+      return await this.#change("session.accept", { consent });
+    } catch (thrown) {
+      this.#entered = false;
+      this.room.release();
+      throw thrown;
+    }
   }
 
   decline(): Promise<SessionView> {

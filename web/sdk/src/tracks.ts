@@ -84,11 +84,16 @@ export class LocalTrack extends Emitter<{ changed: null }> {
     void sender.replaceTrack(this.#track).catch(() => undefined); // its connection was closed meanwhile
   }
 
+  /** Lets go of the device without switching anything off: the call was not taken after all. */
+  release(): void {
+    this.#drop();
+    this.emit("changed", null);
+  }
+
   close(): void {
     this.#closed = true;
     this.#sender = null;
-    this.#drop();
-    this.emit("changed", null);
+    this.release();
   }
 
   #serially(work: () => Promise<void>): Promise<void> {

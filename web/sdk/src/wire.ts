@@ -229,6 +229,18 @@ export interface AccessView {
   reason?: string | null;
 }
 
+export interface WorkerView {
+  worker_id: string;
+  host: string;
+  plane: string;
+  rooms: number;
+  /** 0–1: the share of its core in use. */
+  load: number;
+  draining: boolean;
+  uptime_s: number;
+  version: string;
+}
+
 export interface RoomTrack {
   mid: string;
   user_id: string;

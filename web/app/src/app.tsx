@@ -1,0 +1,75 @@
+import { useTurnpike } from "@turnpike/react";
+import type { Role } from "@turnpike/sdk";
+import { lazy, Suspense, useEffect, type ComponentType } from "react";
+
+import { t } from "./locale";
+import { Desk } from "./pages/desk";
+import { Providers } from "./pages/providers";
+import { SessionPage } from "./pages/session";
+import { SignIn } from "./pages/sign-in";
+import { PastSessions } from "./pages/sessions";
+import { WalletPage } from "./pages/wallet";
+import { go, usePath } from "./router";
+import { Button } from "./ui/button";
+import { Empty, Skeleton } from "./ui/feedback";
+import { Shell } from "./ui/shell";
+
+const RecordingsPage = lazy(async () => ({ default: (await import("./pages/recordings")).RecordingsPage }));
+const RecordingPage = lazy(async () => ({ default: (await import("./pages/recording")).RecordingPage }));
+const AdminPage = lazy(async () => ({ default: (await import("./pages/admin")).AdminPage }));
+
+interface Route {
+  pattern: RegExp;
+  page: ComponentType<{ id: string }>;
+  roles: readonly Role[];
+}
+
+const EVERYBODY: readonly Role[] = ["client", "provider", "compliance", "finance", "admin"];
+
+/** Which page a path shows, and to whom. */
+const ROUTES: readonly Route[] = [
+  { pattern: /^\/providers$/, page: Providers, roles: ["client"] },
+  { pattern: /^\/desk$/, page: Desk, roles: ["provider"] },
+  { pattern: /^\/session\/([^/]+)$/, page: SessionPage, roles: EVERYBODY },
+  { pattern: /^\/sessions$/, page: PastSessions, roles: EVERYBODY },
+  { pattern: /^\/wallet$/, page: WalletPage, roles: ["client", "provider"] },
+  { pattern: /^\/recordings$/, page: RecordingsPage, roles: ["compliance", "admin"] },
+  { pattern: /^\/recordings\/([^/]+)$/, page: RecordingPage, roles: ["compliance", "admin"] },
+  { pattern: /^\/operations$/, page: AdminPage, roles: ["admin"] },
+];
+
+const HOME: Record<Role, string> = {
+  client: "/providers",
+  provider: "/desk",
+  compliance: "/recordings",
+  finance: "/sessions",
+  admin: "/operations",
+};
+
+export function App() {
+  const client = useTurnpike();
+  const path = usePath();
+  const role = client.me?.user.role;
+
+  useEffect(() => {
+    if (role !== undefined && (path === "/" || path === "/sign-in")) go(HOME[role], true);
+  }, [role, path]);
+
+  if (role === undefined) return <SignIn />;
+  const route = ROUTES.find((r) => r.pattern.test(path) && r.roles.includes(role));
+  const id = decodeURIComponent(route?.pattern.exec(path)?.[1] ?? "");
+  const Page = route?.page;
+  return (
+    <Shell path={path} role={role}>
+      <Suspense fallback={<Skeleton />}>
+        {Page !== undefined ? (
+          <Page key={id} id={id} />
+        ) : path === "/" || path === "/sign-in" ? null : (
+          <Empty icon="alert" title={t.common.unknownPage} action={<Button onClick={() => go("/")}>{t.common.home}</Button>}>
+            {t.common.unknownPageHint}
+          </Empty>
+        )}
+      </Suspense>
+    </Shell>
+  );
+}

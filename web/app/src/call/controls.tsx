@@ -1,0 +1,86 @@
+import type { Call } from "@turnpike/react";
+import type { Session } from "@turnpike/sdk";
+
+import { t } from "../locale";
+import { Icon, type IconName } from "../ui/icons";
+
+interface Props {
+  session: Session;
+  actions: Call["actions"];
+  unread: number;
+  chatOpen: boolean;
+  onChat: () => void;
+  onDevices: () => void;
+  onHangUp: () => void;
+}
+
+export function Controls({ session, actions, unread, chatOpen, onChat, onDevices, onHangUp }: Props) {
+  const { microphone, camera, screen } = session.room.local;
+  const video = session.view.kind === "video";
+  const canShare = video && navigator.mediaDevices?.getDisplayMedia !== undefined;
+  return (
+    <div className="controls" role="toolbar" aria-label={t.call.shortcuts}>
+      <Control
+        icon={microphone.enabled ? "microphone" : "microphoneOff"}
+        label={microphone.enabled ? t.call.mute : t.call.unmute}
+        shortcut="M"
+        off={!microphone.enabled}
+        onClick={() => void actions.toggleMicrophone()}
+        testId="mute"
+      />
+      {video ? (
+        <Control
+          icon={camera.enabled ? "camera" : "cameraOff"}
+          label={camera.enabled ? t.call.cameraOff : t.call.cameraOn}
+          shortcut="V"
+          off={!camera.enabled}
+          onClick={() => void actions.toggleCamera()}
+          testId="camera"
+        />
+      ) : null}
+      {canShare ? (
+        <Control
+          icon="screen"
+          label={screen.enabled ? t.call.unshare : t.call.share}
+          shortcut="S"
+          lit={screen.enabled}
+          onClick={() => void actions.toggleScreen()}
+          testId="screen"
+        />
+      ) : null}
+      <Control icon="chat" label={t.call.chat} shortcut="C" lit={chatOpen} onClick={onChat} testId="chat" badge={unread} />
+      <Control icon="settings" label={t.call.devices} onClick={onDevices} testId="devices" />
+      <Control icon="hangUp" label={t.call.hangUp} shortcut="E" danger onClick={onHangUp} testId="hangup" />
+    </div>
+  );
+}
+
+interface ControlProps {
+  icon: IconName;
+  label: string;
+  testId: string;
+  onClick: () => void;
+  shortcut?: string;
+  off?: boolean;
+  lit?: boolean;
+  danger?: boolean;
+  badge?: number;
+}
+
+function Control({ icon, label, testId, onClick, shortcut, off = false, lit = false, danger = false, badge = 0 }: ControlProps) {
+  const look = danger ? "control-danger" : off ? "control-off" : lit ? "control-lit" : "";
+  return (
+    <button type="button" className={`control ${look}`} onClick={onClick} data-testid={testId} aria-keyshortcuts={shortcut} title={shortcut === undefined ? label : `${label} (${shortcut})`}>
+      <span className="control-icon">
+        <Icon name={icon} size={22} />
+        {badge > 0 ? (
+          <span className="badge">
+            {badge > 99 ? "99+" : badge}
+            <span className="visually-hidden"> {t.chat.unread(badge)}</span>
+          </span>
+        ) : null}
+      </span>
+      <span className="control-label">{label}</span>
+    </button>
+  );
+}

@@ -1,0 +1,100 @@
+import { useChanges, useTurnpike } from "@turnpike/react";
+import { asTurnpikeError, type Session, type TurnpikeError } from "@turnpike/sdk";
+import { useEffect, useState } from "react";
+
+import { money } from "../format";
+import { t } from "../locale";
+import { startRinging } from "../ring";
+import { go } from "../router";
+import { Avatar } from "../ui/avatar";
+import { Button } from "../ui/button";
+import { CountdownRing, useCountdown } from "../ui/countdown";
+import { Failure } from "../ui/feedback";
+import { useLoad } from "../ui/load";
+
+const RING_MS = 30_000;
+
+/** A call for this provider: who, what it pays, the agreement, and half a minute to decide. */
+export function Incoming({ session }: { session: Session }) {
+  const client = useTurnpike();
+  useChanges(session);
+  const { view } = session;
+  const consent = useLoad(() => client.consent(), [client]);
+  const { seconds, share } = useCountdown(view.ring_until_ms, RING_MS);
+  const [busy, setBusy] = useState<"accept" | "without" | "decline" | null>(null);
+  const [error, setError] = useState<TurnpikeError | null>(null);
+
+  useEffect(() => startRinging(), []);
+  useEffect(() => {
+    const title = document.title;
+    document.title = `☎ ${view.client.name}`;
+    return () => {
+      document.title = title;
+    };
+  }, [view.client.name]);
+
+  const accept = async (accepted: boolean) => {
+    if (consent.data === null) return;
+    setBusy(accepted ? "accept" : "without");
+    setError(null);
+    try {
+      const answer = session.accept({ version: consent.data.version, accepted });
+      await answer;
+      go(`/session/${session.id}`);
+    } catch (thrown) {
+      setError(asTurnpikeError(thrown));
+      setBusy(null);
+    }
+  };
+  const decline = async () => {
+    setBusy("decline");
+    try {
+      await session.decline();
+    } catch (thrown) {
+      setError(asTurnpikeError(thrown));
+      setBusy(null);
+    }
+  };
+
+  return (
+    <section className="incoming" role="alertdialog" aria-labelledby="incoming-title" aria-describedby="incoming-rate" data-testid="incoming">
+      <p className="incoming-kind">{t.incoming.title(view.kind)}</p>
+      <CountdownRing share={share} size={112}>
+        <Avatar user={view.client} size={92} />
+      </CountdownRing>
+      <h2 id="incoming-title">{view.client.name}</h2>
+      <p id="incoming-rate" className="incoming-rate">
+        {t.incoming.rate(money(view.rate.minor_per_minute, view.rate.currency))}
+      </p>
+      <p className="hint" aria-live="off">
+        {t.incoming.seconds(seconds)}
+      </p>
+      {error === null ? null : <Failure error={error} />}
+      <div className="incoming-actions">
+        <Button look="danger" icon="hangUp" busy={busy === "decline"} disabled={busy !== null} onClick={() => void decline()} data-testid="decline">
+          {t.incoming.decline}
+        </Button>
+        <Button
+          look="primary"
+          icon={view.kind === "audio" ? "phone" : "camera"}
+          busy={busy === "accept"}
+          disabled={busy !== null || consent.data === null}
+          onClick={() => void accept(true)}
+          data-testid="accept"
+          autoFocus
+        >
+          {t.incoming.accept}
+        </Button>
+      </div>
+      <details className="incoming-consent">
+        <summary>
+          {t.incoming.consentTitle} <span className="link-like">{t.incoming.details}</span>
+        </summary>
+        <p>{consent.data?.text}</p>
+        <Button look="quiet" busy={busy === "without"} disabled={busy !== null || consent.data === null} onClick={() => void accept(false)} data-testid="accept-unrecorded">
+          {t.incoming.without}
+        </Button>
+      </details>
+    </section>
+  );
+}

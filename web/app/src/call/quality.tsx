@@ -1,0 +1,34 @@
+import type { QualitySide, Session } from "@turnpike/sdk";
+
+import { t } from "../locale";
+
+function score(side: QualitySide | null): number | null {
+  if (side === null) return null;
+  return side.connected ? Math.min(5, Math.max(1, side.score)) : 0;
+}
+
+/** The worse of the two connections as bars and a word, and whose it is. */
+export function Quality({ session }: { session: Session }) {
+  const own = score(session.quality.own);
+  const other = score(session.quality.other);
+  if (own === null && other === null) return null;
+  const worst = Math.min(own ?? 5, other ?? 5);
+  const whose = (other ?? 5) < (own ?? 5) ? session.other.name : t.common.you;
+  const word = t.call.quality[worst] ?? "";
+  const title = [
+    own === null ? null : t.call.qualityOf(t.common.you, t.call.quality[own] ?? ""),
+    other === null ? null : t.call.qualityOf(session.other.name, t.call.quality[other] ?? ""),
+  ]
+    .filter(Boolean)
+    .join("\n");
+  return (
+    <span className={`quality quality-${worst}`} title={title} data-testid="quality" data-score={worst}>
+      <span className="bars" aria-hidden="true">
+        {[1, 2, 3, 4, 5].map((n) => (
+          <span key={n} className={n <= worst ? "bar bar-on" : "bar"} />
+        ))}
+      </span>
+      {worst >= 4 ? word : t.call.qualityOf(whose, word)}
+    </span>
+  );
+}
