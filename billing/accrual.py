@@ -7,7 +7,7 @@ lost, repeated or reordered; the stored row is the authority on money, and on ti
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from billing.money import affordable_ms, cost, split
@@ -194,13 +194,20 @@ class Accrual:
 
     def due(
         self, leases: dict[int, int], now_ns: int, only: Collection[SessionId] | None = None
-    ) -> Iterator[TickInput]:
-        """What to post now."""
+    ) -> dict[int, list[TickInput]]:
+        """What to post now, by client account: all sessions of a wallet at once, so that they share it fairly."""
+        wallets: dict[int, list[TickInput]] = {}
         for session_id in self.metered(only):
             one = self._sessions[session_id]
+            if one.row is not None and self._is_due(one, one.row, now_ns):
+                wallets[one.row.client_account_id] = []
+        for session_id, one in self._sessions.items() if wallets else ():
             lease_epoch = leases.get(shard_of(session_id))
-            if one.row is not None and lease_epoch is not None and self._is_due(one, one.row, now_ns):
-                yield TickInput(session_id, one.epoch, one.base_ms, one.epoch_live_ms, lease_epoch)
+            if one.row is not None and one.row.client_account_id in wallets and lease_epoch is not None:
+                wallets[one.row.client_account_id].append(
+                    TickInput(session_id, one.epoch, one.base_ms, one.epoch_live_ms, lease_epoch)
+                )
+        return wallets
 
     def _is_due(self, one: _Tracked, row: MeterRow, now_ns: int) -> bool:
         if one.post_now:

@@ -71,7 +71,7 @@ class Meter:
                     ids = self._core.metered(only)
                     if ids:
                         self._core.states(await meter_store.read_states(self._database, ids))
-                        await self._post(list(self._core.due(leases, now_ns, only)), now_ns)
+                        await self._post(self._core.due(leases, now_ns, only), now_ns)
                 except LedgerUnavailable as error:
                     metrics.UNAVAILABLE.inc()
                     self._complain(now_ns, error)
@@ -89,13 +89,13 @@ class Meter:
             self._core.loaded(rows, now_ns)
             self._core.disown(strangers)
 
-    async def _post(self, due: list[TickInput], now_ns: int) -> None:
+    async def _post(self, due: dict[int, list[TickInput]], now_ns: int) -> None:
         """Tick the due sessions: lanes side by side, each in chunks. Raises ``LedgerUnavailable`` after taking in
         whatever did get through."""
         slot = self._clock.wall_ms() // SLOT_MS
         lanes: list[list[TickInput]] = [[] for _ in range(LANES)]
-        for one in due:
-            lanes[lane_of(one.session_id)].append(one)
+        for wallet, sessions in due.items():
+            lanes[lane_of(wallet)] += sessions
         failures = [
             failure
             for failure in await asyncio.gather(

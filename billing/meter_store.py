@@ -30,9 +30,10 @@ CHUNK_MAX: Final = 1_000
 SLOT_MS: Final = 5_000
 
 
-def lane_of(session_id: SessionId) -> int:
-    """The lane that a session's ticks run in, for good. Not the shard's parity alone, which a process may lack."""
-    return (session_id // 64 + session_id) % LANES
+def lane_of(client_account_id: int) -> int:
+    """The lane that a wallet's sessions are metered in, for good: sessions that share money are in one."""
+    # Spread by the high bits of a multiplicative hash: ids of wallets may have a pattern.
+    return (client_account_id * 2_654_435_761 % 2**32) * LANES >> 32
 
 
 # --- sessions ----------------------------------------------------------------------------------------------------
@@ -109,7 +110,7 @@ async def _insert_meter(connection: Any, ref: SessionRef) -> bool:
         ref.rate.currency,
         ref.rate.minor_per_minute,
         provider_bps,
-        lane_of(ref.session_id),
+        lane_of(client["id"]),
     )
     return made is not None
 
@@ -191,15 +192,15 @@ async def tick(database: Database, inputs: Sequence[TickInput], slot: int, grant
     try:
         async with ledger(database, ALL_TENANTS) as connection:
             return await _tick(connection, inputs, False, slot, grant_ms)
-    except ConstraintViolated:
-        log.fault("a chunk of sessions could not be metered at once", sessions=len(inputs))
+    except ConstraintViolated as error:
+        log.warning("chunk not metered at once, trying session by session", sessions=len(inputs), why=str(error))
     results: list[TickResult] = []
     for one in inputs:
         try:
             async with ledger(database, ALL_TENANTS) as connection:
                 results += await _tick(connection, [one], False, slot, grant_ms)
-        except ConstraintViolated:
-            log.fault("session could not be metered", session_id=one.session_id)
+        except ConstraintViolated as error:
+            log.error("session not metered", session_id=one.session_id, why=str(error))
     return results
 
 

@@ -27,6 +27,7 @@ class Town:
     clock: VirtualClock
     database: Database
     _numbers: itertools.count[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
+    _sessions: itertools.count[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
 
     async def user(self, role: str, currency: str = "USD") -> UserId:
         number = next(self._numbers)
@@ -59,7 +60,7 @@ class Town:
     def ref(
         self, client: UserId, provider: UserId, rate: Rate = RATE, session_id: SessionId | None = None
     ) -> SessionRef:
-        number = SessionId(next(self._numbers)) if session_id is None else session_id
+        number = SessionId(next(self._sessions)) if session_id is None else session_id
         public = PublicId(f"ses_{number:020d}")
         return SessionRef(TENANT, number, public, client, provider, rate.kind, rate)
 
