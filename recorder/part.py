@@ -6,6 +6,7 @@ makes exactly the same files.
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 from collections import deque
 from collections.abc import Iterator
@@ -35,9 +36,7 @@ class Merge:
         self._newest_ns = 0
         self._heads: list[tuple[int, int]] = []
 
-    def push(
-        self, found: list[tuple[int, Record]], skipped: frozenset[int] = frozenset()
-    ) -> list[tuple[int, Record]]:
+    def push(self, found: list[tuple[int, Record]], skipped: frozenset[int] = frozenset()) -> list[tuple[int, Record]]:
         """Take in what one poll of the spool returned; what may be passed on, in order. ``skipped``: not read."""
         grown = set(skipped)
         for number, record in found:
@@ -148,32 +147,23 @@ class PartCore:
         for lane in self._lanes.values():
             for gap in lane.gaps:
                 gaps.setdefault(gap.track, []).append(gap)
-        tracks = []
-        for track in self.tracks.values():
-            tracks.append(
-                {
-                    **track.described(),
-                    "participant": users.get(track.user_id, ""),
-                    "declared_at_ms": self.wall_ms(track.declared_ns),
-                    "mutes": [{"at_ms": self.wall_ms(at), "muted": muted} for at, muted in track.mutes],
-                    "gaps": [
-                        {"from_ms": self.wall_ms(gap.from_ns), "to_ms": self.wall_ms(gap.to_ns)}
-                        for gap in gaps.get(track.number, [])
-                    ],
-                    "anchors": [
-                        {
-                            "at_ms": self.wall_ms(anchor.arrival_ns),
-                            "arrival_ns": anchor.arrival_ns,
-                            "ntp64": anchor.ntp64,
-                            "rtp_timestamp": anchor.rtp_timestamp,
-                            "used": anchor.believed,
-                        }
-                        for anchor in track.anchors
-                    ],
-                }
-            )
+        tracks = [self._track(track, users.get(track.user_id, ""), gaps) for track in self.tracks.values()]
         return {
             "tracks": tracks,
             "frames_without_key": sum(lane.unplayable for lane in self._lanes.values()),
             "problems": list(self.problems),
+        }
+
+    def _track(self, track: Track, participant: str, gaps: dict[int, list[Gap]]) -> dict[str, Any]:
+        holes = [
+            {"from_ms": self.wall_ms(g.from_ns), "to_ms": self.wall_ms(g.to_ns)} for g in gaps.get(track.number, [])
+        ]
+        anchors = [{**dataclasses.asdict(each), "at_ms": self.wall_ms(each.arrival_ns)} for each in track.anchors]
+        return {
+            **track.described(),
+            "participant": participant,
+            "declared_at_ms": self.wall_ms(track.declared_ns),
+            "mutes": [{"at_ms": self.wall_ms(at), "muted": muted} for at, muted in track.mutes],
+            "gaps": holes,
+            "anchors": anchors,
         }

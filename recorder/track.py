@@ -26,7 +26,8 @@ class Anchor:
     arrival_ns: int
     ntp64: int
     rtp_timestamp: int
-    believed: bool
+    used: bool
+    """Whether it was believed."""
 
 
 class Track:

@@ -1,0 +1,89 @@
+"""The audit log: who looked at what, and why. Append-only; the database numbers and chains the entries."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, Final
+
+from config.ids import TenantId, UserId
+
+REASON_CHARS = (10, 500)
+"""Shortest and longest reason taken for an access."""
+
+GRANTED: Final = "recording.access_granted"
+REFUSED: Final = "recording.access_refused"
+OPENED: Final = "recording.stream_opened"
+MANIFEST_READ: Final = "recording.manifest_read"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NewEntry:
+    """What is to be written down."""
+
+    tenant_id: TenantId
+    user_id: UserId | None
+    actor: str
+    """The user's public id; empty where nobody is known."""
+    action: str
+    subject: str
+    """Public id of the recording."""
+    reason: str | None = None
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """What is written down."""
+
+    n: int
+    at_ms: int
+    actor: str
+    name: str
+    action: str
+    reason: str | None
+    details: dict[str, Any]
+
+
+async def append(connection: Any, entry: NewEntry) -> None:
+    """Add an entry in the caller's transaction. Entries of a tenant wait for each other until it commits."""
+    await connection.execute(
+        "insert into audit_log (tenant_id, n, at, user_id, actor, action, subject, reason, details, prev_hash, hash)"
+        " values ($1, 0, now(), $2, $3, $4, $5, $6, $7::jsonb, '', '')",
+        entry.tenant_id,
+        entry.user_id,
+        entry.actor,
+        entry.action,
+        entry.subject,
+        entry.reason,
+        json.dumps(entry.details),
+    )
+
+
+async def of_subject(connection: Any, tenant_id: TenantId, subject: str, limit: int) -> list[Entry]:
+    """The entries on a subject, newest first."""
+    rows = await connection.fetch(
+        "select l.n, (extract(epoch from l.at) * 1000)::bigint, l.actor, coalesce(u.name, ''), l.action, l.reason,"
+        " l.details from audit_log l left join app_user u on u.tenant_id = l.tenant_id and u.id = l.user_id"
+        " where l.tenant_id = $1 and l.subject = $2 order by l.n desc limit $3",
+        tenant_id,
+        subject,
+        limit,
+    )
+    return [
+        Entry(n, at_ms, actor, name, action, reason, json.loads(details))
+        for n, at_ms, actor, name, action, reason, details in rows
+    ]
+
+
+async def first_broken(connection: Any, tenant_id: TenantId) -> int | None:
+    """The number of the first entry that does not fit its hash or the one before it; None when all fit."""
+    broken: int | None = await connection.fetchval(
+        "select min(n) from (select l.n, l.hash is distinct from audit_hash(l) as altered,"
+        " l.prev_hash is distinct from coalesce(lag(l.hash) over by_n, sha256('turnpike audit log 1')) as unchained,"
+        " l.n is distinct from coalesce(lag(l.n) over by_n, 0) + 1 as missing"
+        " from audit_log l where tenant_id = $1 window by_n as (order by n)) checked"
+        " where altered or unchained or missing",
+        tenant_id,
+    )
+    return broken

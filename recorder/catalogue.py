@@ -1,0 +1,377 @@
+"""``Recordings``: what the rest of Turnpike asks of the recorder's tables. Consent, the catalogue, grants, the audit.
+
+Nothing is recorded before ``consented`` says so, and nothing is played before the audit log has it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import secrets
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from config.clock import Clock
+from config.database import ALL_TENANTS, Database
+from config.ids import PublicId, RecordingId, SessionId, TenantId, UserId, is_public_id, new_public_id
+from config.keys import KeyRing
+from config.objects import ObjectStore
+from recorder import audit, segments
+from recorder.manifest import Entry
+from recorder.segments import Sealer
+from recorder.store import StreamRow, entries_of, streams_of
+
+GRANT_TTL_MS: Final = 15 * 60_000
+_GRANT_BYTES: Final = 32
+
+
+class ConsentText(NamedTuple):
+    """What a participant agrees to."""
+
+    version: str
+    text: str
+
+
+CONSENT_TEXT: Final = ConsentText(
+    "2026-11-1",
+    "This call is recorded: sound, video and shared screens of both sides, from the first moment to the last. The "
+    "recording is stored encrypted, kept for as long as the law and our retention policy require, and played only by "
+    "compliance staff, who must give a reason each time. By accepting you agree to be recorded; without your "
+    "agreement the call does not take place. You may ask for a copy.",
+)
+CONSENT_VERSIONS: Final = frozenset({CONSENT_TEXT.version})
+
+
+class ParticipantOf(NamedTuple):
+    """A participant of a recorded session."""
+
+    user_id: UserId
+    public_id: PublicId
+    name: str
+    role: str
+
+
+class NewRecording(NamedTuple):
+    """A recording that a worker may be told to begin."""
+
+    recording_id: RecordingId
+    public_id: PublicId
+    key_id: str
+    wrapped_key: bytes
+
+
+class RecordingSummary(NamedTuple):
+    """A recording in short."""
+
+    recording_id: RecordingId
+    public_id: PublicId
+    state: str
+    started_at_ms: int
+    duration_ms: int | None
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Details:
+    """A recording with its participants and the streams that are played."""
+
+    tenant_id: TenantId
+    id: RecordingId
+    public_id: PublicId
+    session_public_id: PublicId
+    kind: str
+    key_id: str
+    wrapped_key: bytes
+    state: str
+    failure: str | None
+    started_at_ms: int
+    duration_ms: int | None
+    bytes: int
+    participants: list[ParticipantOf]
+    streams: list[StreamRow]
+
+
+class Search(NamedTuple):
+    """What recordings are looked for; None: anything."""
+
+    participant: str | None = None
+    """A public id, or part of a name."""
+    session: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+    before: int | None = None
+    """Cursor: recordings older than this one."""
+
+
+class Grant(NamedTuple):
+    """Leave to play one recording."""
+
+    tenant_id: TenantId
+    grant_id: int
+    recording_id: RecordingId
+    recording_public_id: PublicId
+    user_id: UserId
+    actor: str
+    expires_at_ms: int
+
+
+class Recordings:
+    """The recordings of all tenants. Methods raise what asyncpg raises while PostgreSQL is away."""
+
+    def __init__(self, database: Database, keys: KeyRing, objects: ObjectStore, clock: Clock) -> None:
+        self.objects = objects
+        self._database = database
+        self._keys = keys
+        self._clock = clock
+
+    # --- for sessions -----------------------------------------------------------------------------------------------
+
+    async def give_consent(
+        self, tenant: TenantId, session_id: SessionId, user_id: UserId, version: str, accepted: bool
+    ) -> bool:
+        """Store somebody's answer to the consent text, for good; False (and nothing stored) for an unknown text."""
+        if version not in CONSENT_VERSIONS:
+            return False
+        async with self._database.transaction(tenant) as connection:
+            await connection.execute(
+                "insert into consent (tenant_id, session_id, user_id, text_version, accepted, at)"
+                " values ($1, $2, $3, $4, $5, $6)",
+                tenant,
+                session_id,
+                user_id,
+                version,
+                accepted,
+                _time(self._clock.wall_ms()),
+            )
+        return True
+
+    async def consented(self, tenant: TenantId, session_id: SessionId, user_ids: Sequence[UserId]) -> bool:
+        """Whether the newest answer of every one of the users is yes. Nobody's consent is no consent."""
+        async with self._database.transaction(tenant) as connection:
+            agreed = await connection.fetchval(
+                "select count(*) from (select distinct on (user_id) user_id, accepted from consent"
+                " where tenant_id = $1 and session_id = $2 and user_id = any($3::bigint[])"
+                " order by user_id, id desc) newest where accepted",
+                tenant,
+                session_id,
+                list(user_ids),
+            )
+        return bool(user_ids) and agreed == len(set(user_ids))
+
+    async def create(
+        self,
+        tenant: TenantId,
+        session_id: SessionId,
+        session_public_id: PublicId,
+        kind: str,
+        participants: Sequence[tuple[UserId, PublicId, str, str]],
+        started_at_ms: int,
+    ) -> NewRecording:
+        """A recording for the session; the same one if asked again.
+
+        ``participants``: (user id, public id, name, role) of each.
+        """
+        public_id = new_public_id("rec")
+        key_id, wrapped_key, _ = self._keys.new_data_key(public_id)
+        async with self._database.transaction(tenant) as connection:
+            row = await connection.fetchrow(
+                "insert into recording (tenant_id, public_id, session_id, session_public_id, kind, format_version,"
+                " key_id, wrapped_key, started_at_ms) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+                " on conflict (tenant_id, session_id) do nothing returning id",
+                tenant,
+                public_id,
+                session_id,
+                session_public_id,
+                kind,
+                segments.FORMAT_VERSION,
+                key_id,
+                wrapped_key,
+                started_at_ms,
+            )
+            if row is not None:
+                await connection.executemany(
+                    "insert into recording_participant (tenant_id, recording_id, user_id, public_id, name, role)"
+                    " values ($1, $2, $3, $4, $5, $6)",
+                    [(tenant, row["id"], *participant) for participant in participants],
+                )
+            row = await connection.fetchrow(
+                "select id, public_id, key_id, wrapped_key from recording where tenant_id = $1 and session_id = $2",
+                tenant,
+                session_id,
+            )
+        return NewRecording(*row)
+
+    async def end(self, tenant: TenantId, session_id: SessionId, ended_at_ms: int) -> None:
+        """The session is over: a recording that no worker ever began is then marked as failed, after a minute."""
+        async with self._database.transaction(tenant) as connection:
+            await connection.execute(
+                "update recording set ended_at_ms = $3"
+                " where tenant_id = $1 and session_id = $2 and ended_at_ms is null",
+                tenant,
+                session_id,
+                ended_at_ms,
+            )
+
+    async def of_session(self, tenant: TenantId, session_id: SessionId) -> RecordingSummary | None:
+        """The session's recording, if there is one."""
+        async with self._database.transaction(tenant) as connection:
+            row = await connection.fetchrow(
+                "select id, public_id, state, started_at_ms, duration_ms, bytes from recording"
+                " where tenant_id = $1 and session_id = $2",
+                tenant,
+                session_id,
+            )
+        return RecordingSummary(*row) if row else None
+
+    # --- for those who search and play ------------------------------------------------------------------------------
+
+    async def search(self, tenant: TenantId, search: Search, limit: int) -> list[Details]:
+        """Recordings, newest first."""
+        async with self._database.transaction(tenant) as connection:
+            rows = await connection.fetch(
+                _SEARCH,
+                tenant,
+                search.before,
+                search.session,
+                search.from_ms,
+                search.to_ms,
+                search.participant,
+                _like(search.participant or ""),
+                limit,
+            )
+            return [await self._details(connection, row) for row in rows]
+
+    async def find(self, tenant: TenantId, public_id: str) -> Details | None:
+        """One recording."""
+        if not is_public_id(public_id, "rec"):
+            return None
+        async with self._database.transaction(tenant) as connection:
+            row = await connection.fetchrow(
+                "select * from recording where tenant_id = $1 and public_id = $2", tenant, public_id
+            )
+            return await self._details(connection, row) if row else None
+
+    async def _details(self, connection: Any, row: Any) -> Details:
+        participants = await connection.fetch(
+            "select user_id, public_id, name, role from recording_participant"
+            " where tenant_id = $1 and recording_id = $2 order by role, user_id",
+            row["tenant_id"],
+            row["id"],
+        )
+        streams = await streams_of(connection, row["tenant_id"], row["id"])
+        fields = (field.name for field in dataclasses.fields(Details))
+        taken = {name: row[name] for name in fields if name not in ("participants", "streams")}
+        return Details(
+            **taken,
+            participants=[ParticipantOf(*participant) for participant in participants],
+            streams=[stream for stream in streams if not stream.superseded and stream.file_sha256 is not None],
+        )
+
+    async def entries(self, recording: Details, stream: int | None = None) -> list[Entry]:
+        """The stored segments of a recording, or of one stream, in order."""
+        async with self._database.transaction(recording.tenant_id) as connection:
+            return await entries_of(connection, recording.tenant_id, recording.id, stream=stream)
+
+    async def parts(self, recording: Details) -> list[dict[str, Any]]:
+        """(epoch, chain, entries, manifest_key, manifest_sha256, state) of each part, as dictionaries."""
+        async with self._database.transaction(recording.tenant_id) as connection:
+            rows = await connection.fetch(
+                "select epoch, chain, entries, manifest_key, manifest_sha256, state from recording_part"
+                " where tenant_id = $1 and recording_id = $2 order by epoch",
+                recording.tenant_id,
+                recording.id,
+            )
+        return [dict(row) for row in rows]
+
+    async def all_streams(self, recording: Details) -> list[StreamRow]:
+        """Also the superseded ones."""
+        async with self._database.transaction(recording.tenant_id) as connection:
+            return await streams_of(connection, recording.tenant_id, recording.id)
+
+    def sealer(self, recording: Details) -> Sealer:
+        """Opens the recording's objects. Raises ``UnknownKey``."""
+        key = self._keys.unwrap(recording.key_id, recording.wrapped_key, recording.public_id)
+        return Sealer(key, recording.key_id)
+
+    # --- access -----------------------------------------------------------------------------------------------------
+
+    async def note(self, entry: audit.NewEntry) -> None:
+        """Write one entry of the audit log; committed on return."""
+        async with self._database.transaction(entry.tenant_id) as connection:
+            await audit.append(connection, entry)
+
+    async def accesses(self, recording: Details, limit: int) -> list[audit.Entry]:
+        """What the audit log has on a recording, newest first."""
+        async with self._database.transaction(recording.tenant_id) as connection:
+            return await audit.of_subject(connection, recording.tenant_id, recording.public_id, limit)
+
+    async def grant(self, recording: Details, user_id: UserId, entry: audit.NewEntry) -> tuple[str, int]:
+        """Leave to play, bound to recording and user: (token, when it expires). Audited in the same transaction."""
+        token = secrets.token_urlsafe(_GRANT_BYTES)
+        expires_at_ms = self._clock.wall_ms() + GRANT_TTL_MS
+        async with self._database.transaction(recording.tenant_id) as connection:
+            await audit.append(connection, entry)
+            await connection.execute(
+                "insert into recording_grant (tenant_id, token_sha256, recording_id, user_id, expires_at)"
+                " values ($1, $2, $3, $4, $5)",
+                recording.tenant_id,
+                _token_hash(token),
+                recording.id,
+                user_id,
+                _time(expires_at_ms),
+            )
+        return token, expires_at_ms
+
+    async def find_grant(self, token: str) -> Grant | None:
+        """The grant that a token stands for, expired or not."""
+        async with self._database.transaction(ALL_TENANTS) as connection:
+            row = await connection.fetchrow(
+                "select g.tenant_id, g.id, g.recording_id, r.public_id, g.user_id, u.public_id,"
+                " (extract(epoch from g.expires_at) * 1000)::bigint from recording_grant g"
+                " join recording r on r.tenant_id = g.tenant_id and r.id = g.recording_id"
+                " join app_user u on u.tenant_id = g.tenant_id and u.id = g.user_id"
+                " where g.token_sha256 = $1 and u.disabled_at is null",
+                _token_hash(token),
+            )
+        return Grant(*row) if row else None
+
+    def is_expired(self, grant: Grant) -> bool:
+        """Whether the grant's time is over."""
+        return self._clock.wall_ms() >= grant.expires_at_ms
+
+    async def open_with(self, grant: Grant, what: str, entry: audit.NewEntry) -> None:
+        """Audit the first time that a grant is used for ``what``; committed on return, before any byte flows."""
+        async with self._database.transaction(grant.tenant_id) as connection:
+            first = await connection.fetchval(
+                "update recording_grant set opened = opened || $3::text"
+                " where tenant_id = $1 and id = $2 and not $3 = any(opened) returning true",
+                grant.tenant_id,
+                grant.grant_id,
+                what,
+            )
+            if first:
+                await audit.append(connection, entry)
+
+
+_SEARCH = """
+select * from recording r where tenant_id = $1
+  and ($2::bigint is null or id < $2) and ($3::text is null or session_public_id = $3)
+  and ($4::bigint is null or started_at_ms >= $4) and ($5::bigint is null or started_at_ms <= $5)
+  and ($6::text is null or exists (select from recording_participant p where p.tenant_id = r.tenant_id
+    and p.recording_id = r.id and (p.public_id = $6 or p.name ilike $7)))
+order by id desc limit $8
+"""
+
+
+def _like(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
+    return f"%{escaped}%"
+
+
+def _token_hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _time(wall_ms: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(wall_ms / 1000, datetime.UTC)

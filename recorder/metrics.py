@@ -1,0 +1,14 @@
+"""The recorder's numbers for Prometheus."""
+
+from __future__ import annotations
+
+from config.metrics import counter, gauge
+
+BYTES = counter("turnpike_recorder_bytes_total", "Bytes of segments stored, encrypted")
+SEGMENTS = counter("turnpike_recorder_segments_total", "Segments stored")
+PARTS = gauge("turnpike_recorder_parts", "Parts of recordings being worked on")
+LAG = gauge("turnpike_recorder_lag_seconds", "The most media of one recording that is in the spool only")
+FINISHED = counter("turnpike_recorder_finished_total", "Parts of recordings completed, by state", ["state"])
+FAILURES = counter("turnpike_recorder_failures_total", "Tries at a part of a recording that failed")
+RETRIES = counter("turnpike_recorder_retries_total", "Tries that found PostgreSQL or the object store away", ["what"])
+DIVERGED = counter("turnpike_recorder_diverged_total", "Streams muxed differently after a restart, and stored anew")

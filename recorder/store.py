@@ -1,0 +1,346 @@
+"""The recorder's side of the catalogue: what is stored of each part, in PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+
+from config.database import ALL_TENANTS, Database
+from config.ids import TenantId
+from recorder.errors import RecorderError, Unavailable
+from recorder.lane import Run
+from recorder.manifest import Entry, chain_next, chain_start
+from recorder.muxer import RunFormat
+from relay.spool import PartHeader
+
+_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    OSError,
+    TimeoutError,
+)
+
+
+class UnknownRecording(RecorderError):
+    """The catalogue does not know the recording of a part: its data must not be touched by a machine."""
+
+
+@dataclasses.dataclass(slots=True)
+class StreamRow:
+    """One file of a recording."""
+
+    n: int
+    epoch: int
+    run: int
+    user_id: int
+    source: str
+    content_type: str
+    video_codec: str | None
+    width: int
+    height: int
+    audio: bool
+    start_ms: int
+    end_ms: int
+    ended: bool
+    superseded: bool
+    header_bytes: int
+    video_frames: int
+    audio_ms: int
+    front_key: str | None
+    front_bytes: int | None
+    front_object_sha256: bytes | None
+    file_bytes: int | None
+    file_sha256: bytes | None
+
+    @property
+    def media_kind(self) -> str:
+        """``video`` or ``audio``."""
+        return "audio" if self.video_codec is None else "video"
+
+
+STREAM_COLUMNS = ", ".join(field.name for field in dataclasses.fields(StreamRow))
+_ENTRY_COLUMNS = ", ".join(field.name for field in dataclasses.fields(Entry))
+
+
+@dataclasses.dataclass(slots=True)
+class PartRow:
+    """One part as the catalogue knows it, kept up to date by ``Store``."""
+
+    header: PartHeader
+    recording_id: int
+    state: str
+    chain: bytes
+    manifests: int
+    manifest_sha256: bytes | None
+    streams: list[StreamRow]
+    entries: list[Entry]
+    """In the order of the chain."""
+
+    def stream_of_run(self, run: int) -> StreamRow | None:
+        """The stream that a run goes into now."""
+        return next((each for each in self.streams if each.run == run and not each.superseded), None)
+
+
+class Store:
+    """Reads and writes the catalogue. Every method raises ``Unavailable`` while PostgreSQL is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self, tenant: int | str) -> AsyncIterator[Any]:
+        try:
+            async with self._database.transaction(
+                TenantId(tenant) if isinstance(tenant, int) else tenant
+            ) as connection:
+                yield connection
+        except _AWAY as error:
+            raise Unavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
+
+    async def begin_part(self, header: PartHeader) -> PartRow:
+        """The part, noted if it is new. Raises ``UnknownRecording``."""
+        async with self._transaction(header.tenant_id) as connection:
+            recording_id = await connection.fetchval(
+                "select id from recording where public_id = $1 and tenant_id = $2 for update",
+                header.recording_public_id,
+                header.tenant_id,
+            )
+            if recording_id is None:
+                raise UnknownRecording(f"no recording {header.recording_public_id} in the catalogue")
+            key = (header.tenant_id, recording_id, header.epoch)
+            await connection.execute(
+                "insert into recording_part (tenant_id, recording_id, epoch, worker_id, chain)"
+                " values ($1, $2, $3, $4, $5) on conflict do nothing",
+                *key,
+                header.worker_id,
+                chain_start(header.recording_public_id, header.epoch),
+            )
+            await connection.execute(  # one that was given up is being tried again
+                "update recording_part set state = 'recording', failure = null"
+                " where tenant_id = $1 and recording_id = $2 and epoch = $3 and state = 'failed'",
+                *key,
+            )
+            part = await connection.fetchrow(
+                "select state, chain, manifests, manifest_sha256 from recording_part"
+                " where tenant_id = $1 and recording_id = $2 and epoch = $3",
+                *key,
+            )
+            if part["state"] == "recording":
+                await connection.execute(
+                    "update recording set state = 'recording', failure = null"
+                    " where tenant_id = $1 and id = $2 and state in ('ready', 'failed')",
+                    *key[:2],
+                )
+            streams = await streams_of(connection, header.tenant_id, recording_id, header.epoch)
+            entries = await entries_of(connection, header.tenant_id, recording_id, header.epoch)
+            return PartRow(header, recording_id, **dict(part), streams=streams, entries=entries)
+
+    async def begin_stream(self, part: PartRow, run: Run, run_format: RunFormat, start_ms: int) -> StreamRow:
+        """The stream that a run goes into; the same as before, if the run was begun before."""
+        known = part.stream_of_run(run.index)
+        if known is not None:
+            return known
+        tenant_id, epoch = part.header.tenant_id, part.header.epoch
+        async with self._transaction(tenant_id) as connection:
+            await connection.execute(
+                "select from recording where tenant_id = $1 and id = $2 for update", tenant_id, part.recording_id
+            )
+            row = await connection.fetchrow(
+                "insert into recording_stream (tenant_id, recording_id, n, epoch, run, user_id, source, content_type,"  # noqa: S608
+                " video_codec, width, height, audio, start_ms, end_ms)"
+                " select $1, $2, coalesce(max(n), 0) + 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12"
+                f" from recording_stream where tenant_id = $1 and recording_id = $2 returning {STREAM_COLUMNS}",
+                tenant_id,
+                part.recording_id,
+                epoch,
+                run.index,
+                run.user_id,
+                run.source,
+                run_format.content_type,
+                run_format.video_codec,
+                run_format.width,
+                run_format.height,
+                run_format.audio,
+                start_ms,
+            )
+        stream = StreamRow(**dict(row))
+        part.streams.append(stream)
+        return stream
+
+    async def add_segment(self, part: PartRow, stream: StreamRow, entry: Entry, header_bytes: int) -> None:
+        """Note a stored segment, the chain's next entry. Raises ``RecorderError`` if another recorder was quicker."""
+        digest = entry.digest()
+        chain = chain_next(part.chain, digest)
+        header = part.header
+        async with self._transaction(header.tenant_id) as connection:
+            moved = await connection.fetchval(
+                "update recording_part set chain = $4, entries = entries + 1"
+                " where tenant_id = $1 and recording_id = $2 and epoch = $3 and chain = $5 returning entries",
+                header.tenant_id,
+                part.recording_id,
+                header.epoch,
+                chain,
+                part.chain,
+            )
+            if moved is None:
+                raise RecorderError("another recorder is working on this part")
+            values = dataclasses.asdict(entry)
+            await connection.execute(
+                "insert into recording_segment (tenant_id, recording_id, entry, entry_sha256, chain,"  # noqa: S608 - names are ours
+                f" {_ENTRY_COLUMNS}) values ($1, $2, $3, $4, $5, {_places(6, len(values))})",
+                header.tenant_id,
+                part.recording_id,
+                moved,
+                digest,
+                chain,
+                *values.values(),
+            )
+            await connection.execute(
+                "update recording_stream set end_ms = greatest(end_ms, start_ms + $4), header_bytes = header_bytes + $5"
+                " where tenant_id = $1 and recording_id = $2 and n = $3",
+                header.tenant_id,
+                part.recording_id,
+                stream.n,
+                entry.end_ms,
+                header_bytes,
+            )
+            await connection.execute(
+                "update recording set bytes = bytes + $3 where tenant_id = $1 and id = $2",
+                header.tenant_id,
+                part.recording_id,
+                entry.object_bytes,
+            )
+        stream.header_bytes += header_bytes
+        stream.end_ms = max(stream.end_ms, stream.start_ms + entry.end_ms)
+        part.chain = chain
+        part.entries.append(entry)
+
+    async def change_stream(self, part: PartRow, stream: StreamRow, **values: Any) -> None:
+        """Set columns of a stream."""
+        sets = ", ".join(f"{name} = ${place}" for place, name in enumerate(values, 4))
+        async with self._transaction(part.header.tenant_id) as connection:
+            await connection.execute(
+                f"update recording_stream set {sets} where tenant_id = $1 and recording_id = $2 and n = $3",  # noqa: S608 - names are ours
+                part.header.tenant_id,
+                part.recording_id,
+                stream.n,
+                *values.values(),
+            )
+        for name, value in values.items():
+            setattr(stream, name, value)
+
+    async def note_manifest(self, part: PartRow, key: str, sha256: bytes) -> None:
+        """A manifest was stored."""
+        async with self._transaction(part.header.tenant_id) as connection:
+            await connection.execute(
+                "update recording_part set manifests = manifests + 1, manifest_key = $4, manifest_sha256 = $5"
+                " where tenant_id = $1 and recording_id = $2 and epoch = $3",
+                part.header.tenant_id,
+                part.recording_id,
+                part.header.epoch,
+                key,
+                sha256,
+            )
+        part.manifests += 1
+        part.manifest_sha256 = sha256
+
+    async def finishing(self, part: PartRow) -> None:
+        """The part's media is all stored and is being verified."""
+        async with self._transaction(part.header.tenant_id) as connection:
+            await connection.execute(
+                "update recording set state = 'finishing' where tenant_id = $1 and id = $2 and state = 'recording'",
+                part.header.tenant_id,
+                part.recording_id,
+            )
+
+    async def finish_part(self, part: PartRow, failure: str | None) -> str:
+        """The part is complete (or given up, and why); the state of the whole recording."""
+        tenant_id, recording_id = part.header.tenant_id, part.recording_id
+        async with self._transaction(tenant_id) as connection:
+            await connection.execute(
+                "select from recording where tenant_id = $1 and id = $2 for update", tenant_id, recording_id
+            )
+            part.state = "failed" if failure else "ready"
+            await connection.execute(
+                "update recording_part set state = $4, failure = $5"
+                " where tenant_id = $1 and recording_id = $2 and epoch = $3",
+                tenant_id,
+                recording_id,
+                part.header.epoch,
+                part.state,
+                failure,
+            )
+            return str(await connection.fetchval(_SETTLE, tenant_id, recording_id))
+
+    async def give_up_unrecorded(self, older_than_ms: int) -> int:
+        """Mark recordings whose session ended before ``older_than_ms`` and that no worker began: how many."""
+        async with self._transaction(ALL_TENANTS) as connection:
+            done = await connection.execute(
+                "update recording r set state = 'failed', failure = 'no media reached the server'"
+                " where state = 'recording' and ended_at_ms < $1 and not exists (select from recording_part p"
+                " where p.tenant_id = r.tenant_id and p.recording_id = r.id)",
+                older_than_ms,
+            )
+        return int(str(done).rsplit(" ", 1)[-1])
+
+    async def ping(self) -> bool:
+        """Whether PostgreSQL answers."""
+        return await self._database.ping()
+
+
+_SETTLE = """
+with parts as (
+  select bool_or(state = 'recording') as going_on, string_agg(failure, '; ' order by epoch) as failures
+    from recording_part where tenant_id = $1 and recording_id = $2
+), streams as (
+  select min(start_ms) as first_ms, max(end_ms) as last_ms
+    from recording_stream where tenant_id = $1 and recording_id = $2 and not superseded and ended
+)
+update recording r set
+  state = case when parts.going_on then 'recording' when parts.failures is not null then 'failed'
+               when streams.first_ms is null then 'failed' else 'ready' end,
+  failure = case when parts.going_on then null
+                 when parts.failures is not null then parts.failures
+                 when streams.first_ms is null then 'no media reached the server' end,
+  started_at_ms = coalesce(streams.first_ms, r.started_at_ms),
+  duration_ms = coalesce(streams.last_ms - streams.first_ms, 0)
+from parts, streams where r.tenant_id = $1 and r.id = $2
+returning r.state
+"""
+
+
+async def streams_of(connection: Any, tenant_id: int, recording_id: int, epoch: int | None = None) -> list[StreamRow]:
+    """A recording's streams, or those of one part."""
+    rows = await connection.fetch(
+        f"select {STREAM_COLUMNS} from recording_stream"  # noqa: S608 - names are ours
+        " where tenant_id = $1 and recording_id = $2 and ($3::bigint is null or epoch = $3) order by n",
+        tenant_id,
+        recording_id,
+        epoch,
+    )
+    return [StreamRow(**dict(row)) for row in rows]
+
+
+async def entries_of(
+    connection: Any, tenant_id: int, recording_id: int, epoch: int | None = None, stream: int | None = None
+) -> list[Entry]:
+    """A recording's stored segments in the order of their chains, or those of one part or stream."""
+    rows = await connection.fetch(
+        f"select {_ENTRY_COLUMNS} from recording_segment where tenant_id = $1 and recording_id = $2"  # noqa: S608 - names are ours
+        " and ($3::bigint is null or epoch = $3) and ($4::int is null or stream = $4) order by epoch, entry",
+        tenant_id,
+        recording_id,
+        epoch,
+        stream,
+    )
+    return [Entry(**dict(row)) for row in rows]
+
+
+def _places(first: int, count: int) -> str:
+    return ", ".join(f"${n}" for n in range(first, first + count))

@@ -1,0 +1,173 @@
+"""What ``/api/v1/recordings`` takes and answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pydantic
+
+from config.http import Body, View
+from recorder.catalogue import Details
+from recorder.store import StreamRow
+
+
+class ParticipantView(View):
+    """Who took part."""
+
+    id: str
+    name: str
+    role: str
+
+
+class StreamView(View):
+    """One playable file."""
+
+    n: int
+    participant_id: str
+    kind: str
+    """``video`` (with sound, where there is any) or ``audio``."""
+    source: str
+    offset_ms: int
+    """Where it begins, from the recording's start."""
+    duration_ms: int
+    width: int
+    height: int
+    video_codec: str | None
+    bytes: int
+    sha256: str
+
+
+class GapView(View):
+    """A time in which nothing of a participant was recorded in between two streams of theirs."""
+
+    participant_id: str
+    from_ms: int
+    to_ms: int
+
+
+class RecordingView(View):
+    """A recording, without any of its media."""
+
+    id: str
+    session_id: str
+    state: str
+    failure: str | None
+    kind: str
+    participants: list[ParticipantView]
+    started_at_ms: int
+    duration_ms: int | None
+    bytes: int
+    streams: list[StreamView]
+    gaps: list[GapView]
+    hashes_ok: bool | None
+    """True once every object was read back and agreed with its hash; None until then."""
+
+
+class RecordingsView(View):
+    """GET /api/v1/recordings: newest first."""
+
+    recordings: list[RecordingView]
+    next_cursor: str | None
+
+
+class AskAccess(Body):
+    """POST /api/v1/recordings/{id}/access"""
+
+    reason: str = pydantic.Field(default="", max_length=2000)
+
+
+class PlayableView(View):
+    """Where a stream is played from."""
+
+    n: int
+    participant_id: str
+    url: str
+    content_type: str
+    offset_ms: int
+    duration_ms: int
+
+
+class AccessGrant(View):
+    """Leave to play; the URLs carry it."""
+
+    expires_at_ms: int
+    streams: list[PlayableView]
+    manifest_url: str
+
+
+class WhoView(View):
+    """Somebody in the audit log."""
+
+    id: str
+    name: str
+
+
+class AccessView(View):
+    """One entry of the audit log."""
+
+    at_ms: int
+    user: WhoView
+    action: str
+    reason: str | None
+    details: dict[str, Any]
+
+
+class AccessesView(View):
+    """GET /api/v1/recordings/{id}/accesses: newest first."""
+
+    accesses: list[AccessView]
+
+
+def participant_of(recording: Details, stream: StreamRow) -> str:
+    return next((each.public_id for each in recording.participants if each.user_id == stream.user_id), "")
+
+
+def recording_view(recording: Details) -> RecordingView:
+    return RecordingView(
+        id=recording.public_id,
+        session_id=recording.session_public_id,
+        state=recording.state,
+        failure=recording.failure,
+        kind=recording.kind,
+        participants=[ParticipantView(id=p.public_id, name=p.name, role=p.role) for p in recording.participants],
+        started_at_ms=recording.started_at_ms,
+        duration_ms=recording.duration_ms,
+        bytes=recording.bytes,
+        streams=[_stream_view(recording, stream) for stream in recording.streams],
+        gaps=_gaps(recording),
+        hashes_ok=True if recording.state == "ready" else None,
+    )
+
+
+def _stream_view(recording: Details, stream: StreamRow) -> StreamView:
+    return StreamView(
+        n=stream.n,
+        participant_id=participant_of(recording, stream),
+        kind=stream.media_kind,
+        source=stream.source,
+        offset_ms=stream.start_ms - recording.started_at_ms,
+        duration_ms=stream.end_ms - stream.start_ms,
+        width=stream.width,
+        height=stream.height,
+        video_codec=stream.video_codec,
+        bytes=stream.file_bytes or 0,
+        sha256=(stream.file_sha256 or b"").hex(),
+    )
+
+
+def _gaps(recording: Details) -> list[GapView]:
+    """Holes between the streams of one participant's camera and microphone."""
+    gaps = []
+    for person in recording.participants:
+        streams = [each for each in recording.streams if each.user_id == person.user_id and each.source != "screen"]
+        until_ms = None
+        for stream in sorted(streams, key=lambda each: each.start_ms):
+            if until_ms is not None and stream.start_ms - until_ms >= 100:
+                start_ms = recording.started_at_ms
+                gaps.append(
+                    GapView(
+                        participant_id=person.public_id, from_ms=until_ms - start_ms, to_ms=stream.start_ms - start_ms
+                    )
+                )
+            until_ms = max(until_ms or 0, stream.end_ms)
+    return gaps

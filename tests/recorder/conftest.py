@@ -1,0 +1,114 @@
+"""A recording as control makes it, and a recorder to work on it, on real servers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.clock import VirtualClock
+from config.database import Database
+from config.ids import DEFAULT_TENANT, PublicId, SessionId, UserId
+from config.keys import KeyRing
+from config.objects import DirectoryStore
+from config.settings import Settings
+from recorder.catalogue import NewRecording, Recordings
+from recorder.job import Services
+from recorder.store import Store
+from relay.spool import PartHeader, PartParticipant
+from tests.recorder.media import START_NS, START_WALL_MS, Scene
+
+PEOPLE = (("client", "Ana"), ("provider", "Ben"), ("compliance", "Cleo"), ("admin", "Ada"))
+
+
+@dataclasses.dataclass
+class Person:
+    """A user in the database."""
+
+    id: UserId
+    public_id: PublicId
+    name: str
+    role: str
+
+
+@dataclasses.dataclass
+class Desk:
+    """What control and recorder share on one host."""
+
+    settings: Settings
+    services: Services
+    recordings: Recordings
+    people: dict[str, Person]
+    keys: KeyRing
+    new: NewRecording
+    """A recording of session 5 that nothing has been spooled of yet."""
+
+    def header(self, epoch: int = 1) -> PartHeader:
+        people = [self.people[role] for role in ("client", "provider")]
+        return PartHeader(
+            tenant_id=1,
+            session_id=5,
+            session_public_id="ses_00000000000000000005",
+            recording_public_id=self.new.public_id,
+            epoch=epoch,
+            worker_id="w1",
+            key_id=self.new.key_id,
+            wrapped_key=self.new.wrapped_key,
+            started_wall_ms=START_WALL_MS,
+            started_monotonic_ns=START_NS,
+            participants=tuple(
+                PartParticipant(user_id=p.id, public_id=p.public_id, name=p.name, role=p.role) for p in people
+            ),
+        )
+
+    def scene(self, epoch: int = 1) -> Scene:
+        """A part of the recording, to be filled."""
+        data_key = self.keys.unwrap(self.new.key_id, self.new.wrapped_key, self.new.public_id)
+        return Scene(self.settings.spool_dir, data_key, self.header(epoch))
+
+    @property
+    def objects_dir(self) -> Path:
+        return self.settings.objects_dir
+
+
+@pytest.fixture
+async def people(owner: Any) -> dict[str, Person]:
+    """One user of each role."""
+    out = {}
+    for number, (role, name) in enumerate(PEOPLE):
+        public_id = f"usr_{number:020d}"
+        user_id = await owner.fetchval(
+            "insert into app_user (tenant_id, public_id, email, name, role, password_hash)"
+            " values (1, $1, $2, $3, $4, '') returning id",
+            public_id,
+            f"{role}@example.test",
+            name,
+            role,
+        )
+        out[role] = Person(UserId(user_id), PublicId(public_id), name, role)
+    return out
+
+
+@pytest.fixture
+async def desk(
+    settings: Settings, database: Database, clock: VirtualClock, people: dict[str, Person]
+) -> AsyncIterator[Desk]:
+    """A recording made by control, and what a recorder needs."""
+    keys, objects = KeyRing.from_settings(settings), DirectoryStore(settings.objects_dir)
+    recordings = Recordings(database, keys, objects, clock)
+    sides = [people["client"], people["provider"]]
+    new = await recordings.create(
+        DEFAULT_TENANT,
+        SessionId(5),
+        PublicId("ses_00000000000000000005"),
+        "video",
+        [(p.id, p.public_id, p.name, p.role) for p in sides],
+        START_WALL_MS,
+    )
+    with ThreadPoolExecutor(2) as executor:
+        services = Services(Store(database), objects, keys, executor, settings.segment_ms)
+        yield Desk(settings, services, recordings, people, keys, new)
