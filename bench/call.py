@@ -42,6 +42,7 @@ async def hold_call(turnpike: Installation, seconds: float, shots: Path | None =
             context = await stack.enter_async_context(chromium(playwright=driver))
             pages.append(await open_app(context, turnpike.url, account["email"]))
         client_page, provider_page = pages
+        stack.push_async_exit(_show_on_failure(pages, shots))
         call = client_page.get_by_test_id(f"provider-{provider['id']}-video")
         await call.wait_for(timeout=15_000)
         await client_page.wait_for_function(
@@ -50,6 +51,7 @@ async def hold_call(turnpike: Installation, seconds: float, shots: Path | None =
         if shots:
             await client_page.screenshot(path=shots / "providers.png")
         await call.click()
+        await client_page.get_by_test_id("call-start").click()
         await provider_page.get_by_test_id("accept").wait_for(timeout=15_000)
         if shots:
             await provider_page.screenshot(path=shots / "incoming.png")
@@ -69,6 +71,17 @@ async def hold_call(turnpike: Installation, seconds: float, shots: Path | None =
         if shots:
             await client_page.screenshot(path=shots / "receipt.png")
         return {"session_id": session_id, "accepted_at": accepted_at, "sides": sides}
+
+
+def _show_on_failure(pages: list[Page], shots: Path | None) -> Any:
+    """An exit callback that keeps what the pages showed when the call failed."""
+
+    async def keep(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and shots is not None:
+            for number, page in enumerate(pages):
+                await page.screenshot(path=shots / f"failed-{number}.png")
+
+    return keep
 
 
 async def receipt_of(http: aiohttp.ClientSession, turnpike: Installation, session_id: str) -> dict[str, Any]:
