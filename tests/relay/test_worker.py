@@ -1,0 +1,326 @@
+"""Calls between two media clients through a real worker on a real bus."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from relay.bus import ControlBus
+from relay.messages import (
+    Closed,
+    CloseRoom,
+    DeclareState,
+    Done,
+    GrantUsedUp,
+    MediaEvidence,
+    MediaInterrupted,
+    MediaResumed,
+    MediaStarted,
+    Negotiate,
+    NegotiationNeeded,
+    OpenRoom,
+    ParticipantConnected,
+    ParticipantDisconnected,
+    Refused,
+    RoomClosed,
+    TrackStarted,
+)
+from relay.port import PortDrop
+from tests.relay.call import CLIENT, PARTICIPANTS, PROVIDER, Call, NotNegotiated, running_worker, two_pages, until
+
+
+@pytest.fixture
+async def call(redis: Redis, redis_url: str, tmp_path: Path) -> AsyncIterator[Call]:
+    async with running_worker(redis, redis_url, tmp_path) as worker, ControlBus(redis) as bus:
+        yield Call(worker, bus, redis)
+
+
+async def test_media_flows_both_ways_and_is_counted(call: Call) -> None:
+    await call.open()
+    async with two_pages(call) as (client, provider):
+        await call.wait_for(MediaStarted)
+        begun = time.monotonic()
+        await asyncio.sleep(2.2)
+        lived_ms = (time.monotonic() - begun) * 1000
+        closed = await call.close()
+    assert abs(closed.live_ms - lived_ms) < 150
+    for page in (client, provider):
+        camera, microphone = page.received["camera"], page.received["microphone"]
+        assert camera.frames_decodable > 45
+        assert camera.frames_decodable >= camera.frames_complete - 1
+        assert microphone.packets > 95
+        assert camera.foreign == microphone.foreign == camera.duplicates == page.unreadable == 0
+        assert page.feedback > 10, "transport-cc feedback"
+        assert page.connect_ms < 1000
+    await call.wait_for(RoomClosed)
+    assert {event.user_id for event in call.told(ParticipantConnected)} == {CLIENT, PROVIDER}
+    assert {(event.user_id, event.source, event.codec) for event in call.told(TrackStarted)} == {
+        (user, source, codec)
+        for user in (CLIENT, PROVIDER)
+        for source, codec in (("microphone", "opus"), ("camera", "VP8"))
+    }
+    evidence = call.told(MediaEvidence)
+    assert [e.live_ms for e in evidence] == sorted(e.live_ms for e in evidence)
+    assert [e.seq for e in evidence] == sorted({e.seq for e in evidence})
+    assert evidence[-1].final
+    assert evidence[-1].live_ms == closed.live_ms
+    assert evidence[-1].seq == closed.evidence_seq
+    assert all(side.forwarded_packets > 200 for side in evidence[-1].participants)
+    assert all(side.score == 5 for side in evidence[-2].participants)
+
+
+async def test_gate_closes_when_the_grant_is_used_up_and_opens_when_it_is_raised(call: Call) -> None:
+    await call.open(granted_ms=1200)
+    async with two_pages(call) as (client, provider):
+        await call.wait_for(MediaStarted)
+        used_up = await call.wait_for(GrantUsedUp)
+        assert used_up.live_ms == 1200
+        room = next(iter(call.worker.rooms))
+        await asyncio.sleep(0.3)
+        stopped_at = {page: page.received["microphone"].last_ns for page in (client, provider)}
+        first = max(page.received["microphone"].first_ns for page in (client, provider))
+        for at in stopped_at.values():
+            assert abs((at - first) / 1e6 - 1200) < 60, "media flowed for as long as was paid, give or take two packets"
+            assert time.monotonic_ns() - at > 200_000_000, "and not a packet since"
+        assert room.live.live_ms == 1200
+        frames = provider.received["camera"].frames_decodable
+        await call.grant(60_000)
+        await until(lambda: provider.received["camera"].frames_decodable > frames + 10)
+        assert provider.received["camera"].key_frames >= 2, "after a gap video goes on with a key frame"
+        closed = await call.close()
+    assert 1200 < closed.live_ms < 60_000
+
+
+async def test_lost_packets_are_resent_to_who_asks(call: Call) -> None:
+    await call.open()
+    dice = random.Random(7)
+    async with two_pages(call) as (client, provider):
+        await until(lambda: provider.received["camera"].frames_decodable > 5)
+        provider.drop_incoming = lambda data: 127 < data[0] < 192 and len(data) > 500 and dice.random() < 0.1
+        await asyncio.sleep(2)
+        provider.drop_incoming = lambda _: False
+        await asyncio.sleep(0.2)
+        track = provider.received["camera"]
+        assert track.repaired > 5
+        assert track.frames_decodable >= 0.8 * client.sent["camera"].frames - 10
+
+
+async def test_packets_lost_on_the_way_up_are_asked_for(call: Call) -> None:
+    await call.open()
+    dice = random.Random(3)
+    async with two_pages(call) as (client, provider):
+        await until(lambda: provider.received["camera"].frames_decodable > 5)
+        send = client.send_raw
+
+        def lossy(datagram: bytes) -> None:
+            if len(datagram) < 500 or dice.random() > 0.1:
+                send(datagram)
+
+        client.send_raw = lossy  # type: ignore[method-assign]
+        await asyncio.sleep(2)
+        assert client.sent["camera"].resent > 5
+        frames, decodable = client.sent["camera"].frames, provider.received["camera"].frames_decodable
+        assert decodable > 0.85 * frames - 10
+
+
+async def test_key_frame_request_reaches_the_sender_at_a_bearable_rate(call: Call) -> None:
+    await call.open()
+    async with two_pages(call) as (client, provider):
+        await until(lambda: provider.received["camera"].frames_decodable > 5)
+        await asyncio.sleep(0.4)
+        before = client.sent["camera"].key_frame_requests
+        for _ in range(50):
+            provider.want_key_frame("camera")
+            await asyncio.sleep(0.01)
+        await until(lambda: client.sent["camera"].key_frame_requests > before)
+        assert client.sent["camera"].key_frame_requests - before <= 3
+
+
+async def test_one_side_silent_pauses_from_its_last_sign_and_its_return_resumes(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.evidence.LIVENESS_WINDOW_NS", 600_000_000)
+    monkeypatch.setattr("relay.room.LIVENESS_WINDOW_NS", 600_000_000)
+    await call.open()
+    async with two_pages(call) as (client, provider):
+        await call.wait_for(MediaStarted)
+        await asyncio.sleep(0.5)
+        client.silent = True
+        gone = await call.wait_for(MediaInterrupted)
+        assert gone.user_id == CLIENT
+        left = await call.wait_for(ParticipantDisconnected)
+        assert left.reason == "timeout"
+        live = await call.live_ms()
+        assert 400 < live < 800
+        heard = provider.received["microphone"].packets
+        await asyncio.sleep(0.3)
+        assert await call.live_ms() == live
+        assert provider.received["microphone"].packets == heard
+        client.silent = False
+        await call.wait_for(MediaResumed)
+        await until(lambda: provider.received["microphone"].packets > heard + 5)
+        await asyncio.sleep(1.1)
+        assert await call.live_ms() > live
+
+
+async def test_declared_mute_keeps_the_clock_running(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.evidence.LIVENESS_WINDOW_NS", 600_000_000)
+    await call.open(kind="audio")
+    async with two_pages(call, sources=("microphone",)) as (_, provider):
+        await call.wait_for(MediaStarted)
+        assert await call.do(DeclareState, user_id=PROVIDER, muted={"microphone": True}) == Done()
+        provider.pause("microphone")
+        await asyncio.sleep(1.2)
+        assert not call.told(MediaInterrupted)
+        evidence = await call.wait_for(MediaEvidence, lambda e: e.live_ms > 900)
+        assert evidence.participants[1].muted == {"microphone": True}
+        assert await call.do(DeclareState, user_id=PROVIDER, muted={"microphone": False}) == Done()
+        interrupted = await call.wait_for(MediaInterrupted)
+        assert interrupted.user_id == PROVIDER
+
+
+async def test_renegotiation_and_ice_restart_go_unheard(call: Call) -> None:
+    await call.open()
+    async with two_pages(call) as (client, provider):
+        await until(lambda: provider.received["camera"].frames_decodable > 10)
+        ssrcs = {source: track.ssrc for source, track in client.received.items()}
+        await client.renegotiate()
+        await client.renegotiate(ice_restart=True)
+        old = client.received["camera"].packets
+        await until(lambda: client.received["camera"].packets > old + 20)
+        assert {source: track.ssrc for source, track in client.received.items()} == ssrcs
+        for page in (client, provider):
+            track = page.received["camera"]
+            assert track.gap_max_ns < 300_000_000
+            assert track.frames_decodable >= track.frames_complete - 1
+        assert call.worker.port.transports == 2
+
+
+async def test_page_that_comes_back_takes_its_place(call: Call) -> None:
+    await call.open()
+    async with call.page(CLIENT) as client, call.page(PROVIDER) as provider:
+        await asyncio.gather(client.connect(), provider.connect())
+        client.start()
+        provider.start()
+        await until(lambda: provider.received["camera"].frames_decodable > 10)
+        frames = provider.received["camera"].frames_decodable
+        async with call.page(CLIENT) as again:
+            await again.connect()
+            again.start()
+            await until(lambda: again.received["camera"].frames_decodable > 10)
+            await until(lambda: provider.received["camera"].frames_decodable > frames + 20)
+            assert provider.unreadable == 0, "SRTP numbers ran on"
+            assert call.worker.port.transports == 2
+            left = await call.wait_for(ParticipantDisconnected)
+            assert (left.user_id, left.reason) == (CLIENT, "replaced")
+
+
+async def test_joiner_without_the_codec_in_use_makes_the_other_renegotiate(call: Call) -> None:
+    await call.open()
+    async with call.page(CLIENT) as client, call.page(PROVIDER, video_codecs=("H264",)) as provider:
+        await client.connect()
+        client.start()
+        assert client.sent["camera"].payload_type == 96
+        await provider.connect()
+        needed = await call.wait_for(NegotiationNeeded)
+        assert needed.user_id == CLIENT
+        await client.renegotiate()
+        assert client.sent["camera"].payload_type == 102
+        await until(lambda: provider.received["microphone"].packets > 5)
+
+
+async def test_closing_page_is_noticed_at_once(call: Call) -> None:
+    await call.open()
+    async with call.page(CLIENT) as client:
+        await client.connect()
+    left = await call.wait_for(ParticipantDisconnected, timeout_s=1)
+    assert (left.user_id, left.reason) == (CLIENT, "closed")
+    assert call.worker.port.transports == 0
+
+
+async def test_audio_room_carries_no_video(call: Call) -> None:
+    await call.open(kind="audio")
+    async with two_pages(call) as (client, _):
+        assert set(client.sent) == {"microphone"}
+        await until(lambda: client.received["microphone"].packets > 5)
+
+
+async def test_garbage_on_the_port_is_counted_and_harms_nobody(call: Call) -> None:
+    await call.open()
+    dice = random.Random(1)
+    async with two_pages(call) as (client, _):
+        await until(lambda: client.received["camera"].frames_decodable > 5)
+        async with call.page(CLIENT) as stranger:
+            stranger._remote = call.worker.port.candidates[0]
+            for page in (stranger, client):
+                for _ in range(300):
+                    size = dice.choice((0, 1, 3, 12, 20, 100, 1200, 1500))
+                    first = bytes([dice.choice((0, 1, 22, 23, 63, 128, 144, 191, 200, 255))])
+                    page.send_raw((first + os.urandom(size))[: size or 1])
+            frames = client.received["camera"].frames_decodable
+            await until(lambda: client.received["camera"].frames_decodable > frames + 20)
+            assert stranger.unreadable == 0, "a stranger gets no answer"
+    drops = call.worker.port.drops
+    assert drops[PortDrop.STUN_MALFORMED] > 10
+    assert client.received["camera"].gap_max_ns < 500_000_000
+
+
+async def test_bad_offers_are_refused_in_words(call: Call) -> None:
+    await call.open()
+    for sdp in ("", "v=0", "v=0\r\nm=audio", "\0" * 100, "v=0\r\n" + "a=x\r\n" * 10_000):
+        reply = await call.do(Negotiate, user_id=CLIENT, sdp=sdp, sources={})
+        assert isinstance(reply, Refused)
+        assert reply.code == "bad_sdp"
+    reply = await call.do(Negotiate, user_id=99, sdp="v=0", sources={})
+    assert isinstance(reply, Refused)
+    assert reply.code == "unknown_participant"
+    async with call.page(CLIENT) as client:
+        client._video_codecs = ()
+        client.media = client.media[:1]
+        client.media[0].source = "camera"
+        with pytest.raises(NotNegotiated):
+            await client.connect()
+
+
+async def test_commands_are_idempotent_and_fenced_by_epoch(call: Call) -> None:
+    await call.open()
+    await call.open()
+    fields = {"session_public_id": "ses_test", "kind": "video", "participants": PARTICIPANTS, "granted_live_ms": 1}
+    assert await call.do(OpenRoom, epoch=2, **fields) == Done()
+    stale = await call.do(OpenRoom, epoch=1, **fields)
+    assert isinstance(stale, Refused)
+    assert stale.code == "stale_epoch"
+    first = await call.do(CloseRoom, epoch=2, reason="ended")
+    assert isinstance(first, Closed)
+    assert await call.do(CloseRoom, epoch=2, reason="ended") == first
+    again = await call.do(OpenRoom, epoch=2, **fields)
+    assert isinstance(again, Refused)
+    assert again.code == "stale_epoch"
+    unknown = await call.do(CloseRoom, session_id=999, reason="ended")
+    assert isinstance(unknown, Refused)
+    assert unknown.code == "unknown_room"
+
+
+async def test_worker_that_stops_closes_its_rooms_with_final_evidence(
+    redis: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    async with ControlBus(redis) as bus:
+        async with running_worker(redis, redis_url, tmp_path) as worker:
+            call = Call(worker, bus, redis)
+            await call.open()
+            async with two_pages(call):
+                await call.wait_for(MediaStarted)
+                await asyncio.sleep(0.3)
+                assert [status.rooms for status in await bus.workers()] in ([()], [((7, 1),)])
+            await asyncio.sleep(0)
+        closed = await call.wait_for(RoomClosed)
+        assert closed.reason == "worker_stopped"
+        assert call.told(MediaEvidence)[-1].final
+        assert await bus.workers() == []
