@@ -10,6 +10,7 @@ table makes the OpenAPI document. Wire errors have one shape::
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -26,6 +27,7 @@ log = get_log("config.http")
 TOKENS: Final = web.AppKey("tokens", Tokens)
 REQUEST_ID: Final = "request_id"
 ANYONE: Final[frozenset[Role]] = frozenset(Role)
+_ID: Final = re.compile(r"[a-z]{3}_[0-9a-z]{1,40}")
 
 
 class ApiError(Exception):
@@ -56,6 +58,14 @@ class Body(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    @pydantic.field_validator("*", mode="after")
+    @classmethod
+    def _no_nul(cls, value: Any) -> Any:
+        """PostgreSQL's texts cannot hold it, and nobody types it."""
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("must not contain the character U+0000")
+        return value
+
 
 class View(pydantic.BaseModel):
     """Base of responses and of events to clients."""
@@ -83,8 +93,11 @@ class Call:
         return self.who
 
     def id(self, name: str) -> PublicId:
-        """A public id from the path."""
-        return PublicId(self.request.match_info[name])
+        """A public id from the path. Raises 404 on what cannot be one."""
+        text = self.request.match_info[name]
+        if _ID.fullmatch(text) is None:
+            raise not_found("thing")
+        return PublicId(text)
 
     def query_int(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number from the query string, within bounds. Raises 400."""
@@ -96,10 +109,10 @@ class Call:
         return int(text)
 
     def query_text(self, name: str, max_chars: int = 200) -> str | None:
-        """A text from the query string, or None. Raises 400 when too long."""
+        """A text from the query string, or None. Raises 400 when too long, or not a text at all."""
         text = self.request.query.get(name)
-        if text is not None and len(text) > max_chars:
-            raise ApiError(400, "bad_query", f"“{name}” is too long.")
+        if text is not None and (len(text) > max_chars or "\0" in text):
+            raise ApiError(400, "bad_query", f"“{name}” is too long, or has characters that no text has.")
         return text
 
 

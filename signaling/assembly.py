@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from recorder.catalogue import CONSENT_TEXT, Recordings
 from redis.asyncio import Redis
 
 from billing import api as billing_api
@@ -18,6 +17,7 @@ from config.database import Database
 from config.http import Endpoint
 from config.identity import Tokens
 from config.settings import Settings
+from recorder.catalogue import Recordings
 from relay.bus import ControlBus, MediaLog
 from signaling.announcer import Announcer
 from signaling.api import Api
@@ -80,6 +80,7 @@ def assemble(
     clock: Clock,
     servers: Servers,
     recordings: Recordings,
+    consent_text: ConsentText,
     recorder_endpoints: Iterable[Endpoint],
     *,
     billing: Billing | None = None,
@@ -96,9 +97,9 @@ def assemble(
     presence = Presence(servers.redis, people, sessions, events, clock)
     rooms = Rooms(servers.bus, servers.redis, clock)
     announcer = Announcer(events, presence, billing, clock)
-    closer = Closer(sessions, rooms, billing, announcer, clock)
+    closer = Closer(sessions, rooms, billing, recordings, announcer, clock)
     director = Director(
-        sessions, people, presence, rooms, billing, recordings, announcer, closer, clock, CONSENT_TEXT.version
+        sessions, people, presence, rooms, billing, recordings, announcer, closer, clock, consent_text.version
     )
     follower = Follower(sessions, rooms, billing, meter, announcer, closer, clock)
     shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, clock, settings.tick_ms)
@@ -116,7 +117,7 @@ def assemble(
         billing=billing,
         sign_ins=SignInLimits(servers.redis),
         clock=clock,
-        consent_text=ConsentText(version=CONSENT_TEXT.version, text=CONSENT_TEXT.text),
+        consent_text=consent_text,
     )
     return Control(
         tokens=tokens,

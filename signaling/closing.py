@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from redis.exceptions import RedisError
-
 from billing.service import Billing
 from billing.terms import LedgerUnavailable, Receipt, UnknownMeter
 from config.clock import Clock
 from config.ids import SessionId
 from config.logs import get_log
 from config.metrics import counter
-from relay.bus import WorkerUnreachable
+from recorder.catalogue import Recordings
+from relay.bus import BUS_ERRORS, WorkerUnreachable
 from signaling.announcer import Announcer
 from signaling.rooms import Placed, Rooms
 from signaling.store import Session, SessionStore
@@ -32,10 +31,19 @@ _ended = counter("turnpike_sessions_over_total", "Accepted sessions settled, by 
 class Closer:
     """Winds sessions up."""
 
-    def __init__(self, store: SessionStore, rooms: Rooms, billing: Billing, announcer: Announcer, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        rooms: Rooms,
+        billing: Billing,
+        recordings: Recordings,
+        announcer: Announcer,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._rooms = rooms
         self._billing = billing
+        self._recordings = recordings
         self._announcer = announcer
         self._clock = clock
         self._working: dict[SessionId, asyncio.Task[None]] = {}
@@ -59,21 +67,22 @@ class Closer:
     async def _try(self, session: Session) -> None:
         try:
             await self.wind_up(session)
-        except (LedgerUnavailable, RedisError, OSError) as error:
+        except (LedgerUnavailable, *BUS_ERRORS) as error:
             log.warning("not wound up, the sweep goes on", session_id=session.public_id, why=str(error))
         except Exception:  # noqa: BLE001 - a task's boundary: logged here once, the sweep tries again
             log.fault("winding up failed", session_id=session.public_id)
 
-    async def wind_up(self, session: Session, seen_live_ms: int | None = None) -> bool:
-        """Close the room and settle. False: the worker does not answer, and how long the call was is not known here.
+    async def wind_up(self, session: Session, seen_live_ms: int = 0, without_worker: bool = False) -> bool:
+        """Close the room and settle. False: the worker does not know, and how long the call was is to be found out.
 
-        ``seen_live_ms``: the newest evidence that the leaseholder has of the room's present epoch. With it, the session
-        is settled also without the worker.
+        ``seen_live_ms``: the newest evidence that the leaseholder has of the room's present epoch. ``without_worker``:
+        settle on that and on what is stored when the worker does not know. The sweep says so, once it may.
         """
-        live_ms = await self._final_live_ms(session, seen_live_ms)
+        live_ms = await self._final_live_ms(session, without_worker)
         if live_ms is None:
             return False
-        receipt = await self._settle(session, live_ms)
+        receipt = await self._settle(session, max(live_ms, seen_live_ms))
+        await self._recordings.end(session.tenant_id, session.id, session.ended_at_ms or self._clock.wall_ms())
         recording = "stopped" if session.recording in ("recording", "waiting_for_consent") else session.recording
         if session.recording_public_id is None:
             recording = "off"
@@ -91,20 +100,20 @@ class Closer:
             await self._announcer.settled(settled, receipt)
         return True
 
-    async def _final_live_ms(self, session: Session, seen_live_ms: int | None) -> int | None:
+    async def _final_live_ms(self, session: Session, without_worker: bool) -> int | None:
         if session.worker_id is None:
             return 0
+        live_ms = None
         try:
             live_ms = await self._rooms.close(
                 session.worker_id, session.tenant_id, session.id, session.room_epoch, session.end_reason or ""
             )
         except WorkerUnreachable as error:
             log.warning("room not closed by its worker", session_id=session.public_id, why=str(error))
-            live_ms = None
-        if live_ms is not None or seen_live_ms is None:
-            return live_ms
-        mark = await self._billing.latest_evidence(session.tenant_id, session.id)
-        return max(seen_live_ms, mark.live_ms if mark.epoch == session.room_epoch else 0)
+        if live_ms is None and without_worker:
+            mark = await self._billing.latest_evidence(session.tenant_id, session.id)
+            return mark.live_ms if mark.epoch == session.room_epoch else 0
+        return live_ms
 
     async def _settle(self, session: Session, live_ms: int) -> Receipt | None:
         try:

@@ -8,31 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.metadata
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from aiohttp import web
-from recorder.catalogue import Recordings
-from redis.exceptions import RedisError
 
 from config.clock import Clock, SystemClock
 from config.connections import open_redis
 from config.database import Database
-from config.http import TOKENS, errors, mount
 from config.keys import KeyRing
 from config.logs import get_log
-from config.metrics import gauge, histogram, ops_routes
+from config.metrics import gauge
 from config.objects import DirectoryStore
 from config.settings import Settings
 from recorder import api as recorder_api
-from relay.bus import ControlBus
-from signaling import demo, openapi
+from recorder.catalogue import CONSENT_TEXT, Recordings
+from relay.bus import BUS_ERRORS, ControlBus
+from signaling import demo
+from signaling.application import application
 from signaling.assembly import Control, Servers, assemble
 from signaling.lifecycle import LIVE
+from signaling.messages import ConsentText
 from signaling.sockets import close_server
-from signaling.web import WebApp, safe_headers
 
 POOL_MAX: Final = 16
 METER_POOL_MAX: Final = 4
@@ -43,9 +40,6 @@ FINISH_S: Final = 5.0
 
 log = get_log("signaling.control")
 _sessions = gauge("turnpike_sessions", "Live sessions of the installation, by state", ["state"])
-_http_s = histogram("turnpike_http_request_seconds", "HTTP requests", ["method", "route", "status"])
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def main(settings: Settings) -> int:
@@ -65,7 +59,8 @@ async def serving(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Contr
         servers = await _open(stack, settings.database_url, settings.redis_url)
         keys, objects = KeyRing.from_settings(settings), DirectoryStore(settings.objects_dir)
         recordings = Recordings(servers.database, keys, objects, clock)
-        control = assemble(settings, clock, servers, recordings, recorder_api.endpoints(recordings))
+        consent_text = ConsentText(version=CONSENT_TEXT.version, text=CONSENT_TEXT.text)
+        control = assemble(settings, clock, servers, recordings, consent_text, recorder_api.endpoints(recordings))
         if settings.demo:
             await demo.furnish(settings, control.people, control.billing)
         port = await _listen(stack, settings, application(settings, control, servers))
@@ -109,64 +104,12 @@ async def _finish(control: Control) -> None:
     await close_server(control.sio)
 
 
-def application(settings: Settings, control: Control, servers: Servers) -> web.Application:
-    """Every route of a control process."""
-
-    async def worker_there() -> bool:
-        return bool(control.rooms.workers)
-
-    async def redis_answers() -> bool:
-        return bool(await servers.redis.ping())
-
-    async def api_document(_: web.Request) -> web.Response:
-        return web.json_response(described)
-
-    described = openapi.document(control.endpoints, version())
-    app = web.Application(middlewares=[_timed, errors], client_max_size=settings.body_max_bytes)
-    app[TOKENS] = control.tokens
-    app.on_response_prepare.append(safe_headers)
-    mount(app, control.endpoints)
-    app.router.add_get("/api/v1/openapi.json", api_document)
-    app.add_routes(ops_routes({"postgresql": servers.database.ping, "redis": redis_answers, "worker": worker_there}))
-    control.sio.attach(app)
-    app.router.add_get("/{path:.*}", WebApp().page)
-    return app
-
-
-def version() -> str:
-    """The installed version of Turnpike."""
-    try:
-        return importlib.metadata.version("turnpike")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"
-
-
-@web.middleware
-async def _timed(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Outermost: every answer is timed by its route, never by its path, of which there is no end."""
-    if request.path.startswith("/socket.io"):
-        return await handler(request)
-    started = time.monotonic()
-    status = 500
-    try:
-        response = await handler(request)
-        status = response.status
-        return response
-    except web.HTTPException as error:
-        status = error.status
-        raise
-    finally:
-        resource = request.match_info.route.resource
-        route = resource.canonical if resource is not None else "none"
-        _http_s.labels(request.method, route, f"{status // 100}xx").observe(time.monotonic() - started)
-
-
 async def _presence(control: Control) -> None:
     while True:
         await asyncio.sleep(PRESENCE_EVERY_S)
         try:
             await control.presence.sweep()
-        except (RedisError, OSError) as error:
+        except BUS_ERRORS as error:
             log.warning("presence not swept", why=str(error))
         except Exception:  # noqa: BLE001 - a loop's boundary: logged, and tried again
             log.fault("presence not swept")

@@ -8,7 +8,7 @@ Whatever is refused is an ``ApiError``, the same over REST and Socket.IO.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from billing.service import Billing
 from billing.terms import BillingRefusal, Rate, SessionRef
@@ -17,6 +17,7 @@ from config.http import ApiError, not_found
 from config.identity import Principal, Role
 from config.ids import SessionId
 from config.logs import get_log
+from recorder.catalogue import NewRecording, Recordings
 from signaling.announcer import Announcer
 from signaling.closing import Closer
 from signaling.lifecycle import State, Trigger, Verdict
@@ -25,10 +26,6 @@ from signaling.people import People, User
 from signaling.presence import Presence
 from signaling.rooms import Placed, Rooms
 from signaling.store import Applied, NewSession, Session, SessionStore
-
-if TYPE_CHECKING:
-    from recorder.catalogue import NewRecording, Recordings
-
 
 LIVE_PER_CLIENT_MAX: Final = 3
 """Sessions that one client may request or have at a time: nobody rings all providers at once."""

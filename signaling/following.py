@@ -39,7 +39,7 @@ KNOWN_MAX: Final = 20_000
 SETTLE_GRACE_MS: Final = 2_000
 """The process that ended a session winds it up; the sweep takes over when it has not by then."""
 WORKER_PATIENCE_MS: Final = 20_000
-"""A worker that is there but does not close the room is asked again for so long; then its evidence decides."""
+"""A worker that tells of the room but does not close it is asked again for so long; then its evidence decides."""
 STRAY_GRACE_NS: Final = 10_000_000_000
 """A room that no session knows may be one that is just being opened."""
 AT_ONCE: Final = 16
@@ -173,8 +173,9 @@ class Follower:
             if now - session.ended_at_ms >= SETTLE_GRACE_MS and not self._closer.busy_with(session.id):
                 mark = self._meter.mark(session.id)
                 seen = mark.live_ms if mark is not None and mark.epoch == session.room_epoch else 0
-                answers = self._rooms.tells_of(session.worker_id) and now < session.ended_at_ms + WORKER_PATIENCE_MS
-                await self._closer.wind_up(session, None if answers else seen)
+                answers = self._rooms.tells_of(session.worker_id, session.id, session.room_epoch)
+                patient = answers and now < session.ended_at_ms + WORKER_PATIENCE_MS
+                await self._closer.wind_up(session, seen, without_worker=not patient)
         elif lost:
             await self._apply(session, Trigger.ROOM_LOST, "no worker tells of the room")
         elif session.deadline_at_ms is not None and now >= session.deadline_at_ms:

@@ -11,14 +11,13 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from config.clock import Clock
 from config.http import ApiError
 from config.identity import Principal
 from config.ids import PublicId, RoomEpoch, SessionId, TenantId, WorkerId
 from config.logs import get_log
-from relay.bus import ControlBus, WorkerUnreachable
+from relay.bus import BUS_ERRORS, ControlBus, WorkerUnreachable
 from relay.messages import (
     Closed,
     CloseRoom,
@@ -47,6 +46,8 @@ from every worker again."""
 TRIES_MAX: Final = 3
 """Workers that are asked to take a room, one after the other."""
 OPEN_TIMEOUT_MS: Final = 1_500
+CLOSE_TIMEOUT_MS: Final = 6_000
+"""A worker answers once the spool of a recorded room is on its disk."""
 MUTED_TTL_S: Final = 86_400
 
 log = get_log("signaling.rooms")
@@ -93,7 +94,7 @@ class Rooms:
         while True:
             try:
                 await self.refresh()
-            except (RedisError, OSError) as error:
+            except BUS_ERRORS as error:
                 self._read_at_ns = None
                 log.warning("worker registry unreachable", why=str(error))
             await asyncio.sleep(REGISTRY_EVERY_S)
@@ -230,13 +231,14 @@ class Rooms:
     ) -> int | None:
         """Close a room: its final live time; None: the worker does not know it. Raises ``WorkerUnreachable``."""
         command = CloseRoom(tenant_id=tenant, session_id=session_id, epoch=epoch, reason=reason)
-        reply = await self._bus.call(worker_id, command, OPEN_TIMEOUT_MS)
+        reply = await self._bus.call(worker_id, command, CLOSE_TIMEOUT_MS)
         await self._redis.expire(_muted_key(session_id), 60)
         return reply.live_ms if isinstance(reply, Closed) else None
 
-    def tells_of(self, worker_id: WorkerId | None) -> bool:
-        """Whether that worker is in the registry."""
-        return any(worker.worker_id == worker_id for worker in self._workers)
+    def tells_of(self, worker_id: WorkerId | None, session_id: SessionId, epoch: RoomEpoch) -> bool:
+        """Whether that worker says in the registry that it holds the room."""
+        room = (session_id, epoch)
+        return any(worker.worker_id == worker_id and room in worker.rooms for worker in self._workers)
 
     async def _call(self, worker_id: WorkerId, command: Command) -> Reply:
         try:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import argon2
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 
 from config.clock import VirtualClock
@@ -41,8 +44,10 @@ from relay.messages import (
     WorkerStatus,
 )
 from signaling import demo
+from signaling.application import application
 from signaling.assembly import Control, Servers, assemble
 from signaling.messages import Consent, ConsentText, JoinRoom, RequestSession
+from signaling.sockets import close_server
 from signaling.store import Session
 
 CONSENT = ConsentText(version="test-1", text="This call is recorded.")
@@ -70,6 +75,7 @@ class FakeWorker:
         self._clock = clock
         self.worker_id = WorkerId(worker_id)
         self.rooms: dict[int, FakeRoom] = {}
+        self.closed: dict[int, Closed] = {}
         self.commands: list[Command] = []
         self.refuse: dict[type[Any], Refused] = {}
         self.silent = False
@@ -118,9 +124,12 @@ class FakeWorker:
                 await self.tell_status()
                 return Done()
             case CloseRoom():
-                self.rooms.pop(command.session_id, None)
-                await self.tell_status()
-                return Closed(live_ms=room.live_ms if room else 0, evidence_seq=room.seq if room else 0)
+                if room is not None:
+                    del self.rooms[command.session_id]
+                    self.closed[command.session_id] = Closed(live_ms=room.live_ms, evidence_seq=room.seq)
+                    await self.tell_status()
+                if command.session_id in self.closed:
+                    return self.closed[command.session_id]
         if room is None:
             return Refused(code="unknown_room", message="no such room")
         match command:
@@ -185,6 +194,7 @@ class FakeRecordings:
     def __init__(self) -> None:
         self.consents: dict[tuple[int, int], bool] = {}
         self.made: dict[int, FakeNewRecording] = {}
+        self.ended: list[int] = []
 
     async def give_consent(self, _tenant: int, session_id: int, user_id: int, version: str, accepted: bool) -> bool:
         if version != CONSENT.version:
@@ -198,6 +208,9 @@ class FakeRecordings:
     async def create(self, _tenant: int, session_id: int, *_: object) -> FakeNewRecording:
         made = FakeNewRecording(session_id, new_public_id("rec"), "key-1", b"wrapped")
         return self.made.setdefault(session_id, made)
+
+    async def end(self, _tenant: int, session_id: int, _ended_at_ms: int) -> None:
+        self.ended.append(session_id)
 
 
 class World:
@@ -294,6 +307,19 @@ class World:
 
 
 @pytest.fixture
+def clock() -> VirtualClock:
+    """Starts at the present, because tokens are checked against the machine's clock."""
+    return VirtualClock(wall_ms=time.time_ns() // 1_000_000)
+
+
+@pytest.fixture
+def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords hashed in no time; they are checked as ever."""
+    hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr("signaling.people.hash_password", hasher.hash)
+
+
+@pytest.fixture
 def recordings() -> FakeRecordings:
     return FakeRecordings()
 
@@ -311,18 +337,28 @@ async def worker(redis: Redis, clock: VirtualClock) -> AsyncIterator[FakeWorker]
 
 
 @pytest.fixture
+async def client_of_world(
+    world: World, settings: Settings, servers_of_control: Servers
+) -> AsyncIterator[TestClient[Any, Any]]:
+    """An HTTP client of the control process, listening on a free port of loopback."""
+    app = application(settings, world.control, servers_of_control)
+    async with TestClient(TestServer(app)) as client:
+        yield client
+        await world.control.sockets.close()
+
+
+@pytest.fixture
 async def world(
     settings: Settings,
     clock: VirtualClock,
     servers_of_control: Servers,
     worker: FakeWorker,
     recordings: FakeRecordings,
+    quick_passwords: None,
 ) -> AsyncIterator[World]:
     control = assemble(settings, clock, servers_of_control, recordings, CONSENT, [])  # type: ignore[arg-type]
     made = World(control, worker, clock, recordings)
     await made.settle_in(settings)
     yield made
     await control.closer.finish()
-    manager = control.sio.manager
-    if manager.redis is not None:
-        await manager.redis.aclose()
+    await close_server(control.sio)

@@ -40,6 +40,7 @@ async def test_a_call_goes_from_request_to_receipt(world: World) -> None:
     over = await world.over(session)
     assert over.settled_at_ms is not None
     assert over.recording == "stopped"
+    assert world.recordings.ended == [session.id]
     receipt = await world.control.billing.receipt(DEFAULT_TENANT, session.id)
     assert receipt is not None
     assert (receipt.billed_ms, receipt.charged_minor) == (61_000, 61 * 199 // 60)
