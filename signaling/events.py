@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from config.clock import Clock
 from config.http import View
 from config.ids import TenantId, UserId
 from config.logs import get_log
 from config.metrics import counter
+from relay.bus import BUS_ERRORS
 from signaling.messages import SERVER_EVENTS
 
 EVENTS_KEPT_MAX: Final = 256
@@ -88,7 +88,7 @@ class Events:
                 keys=[key, key + ":n"],
                 args=[self._clock.wall_ms(), EVENTS_KEPT_MAX, event, json.dumps(data), EVENTS_TTL_S],
             )
-        except (RedisError, OSError) as error:
+        except BUS_ERRORS as error:
             log.warning("event not numbered", event_name=event, user_id=user_id, why=str(error))
             _unnumbered.inc()
             seq = None

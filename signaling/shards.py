@@ -13,15 +13,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from redis.exceptions import RedisError
-
 from billing.leases import RENEW_EVERY_MS, Leases
 from billing.meter import Meter
 from billing.terms import BillingError, MeterOutcome
 from config.clock import Clock
 from config.logs import get_log
 from config.metrics import counter, gauge, histogram
-from relay.bus import MediaLog
+from relay.bus import BUS_ERRORS, MediaLog
 from relay.messages import Event
 from signaling.following import Follower
 
@@ -73,7 +71,7 @@ class ShardRunner:
             pause_s = every_s
             try:
                 await work()
-            except (RedisError, BillingError, OSError) as error:
+            except (BillingError, *BUS_ERRORS) as error:
                 pause_s = max(every_s, 0.25)
                 if time.monotonic() >= quiet_until:
                     quiet_until = time.monotonic() + LOG_EVERY_S
@@ -113,7 +111,7 @@ class ShardRunner:
     async def _tell_follower(self, event: Event) -> None:
         try:
             await self._follower.on_event(event)
-        except (RedisError, OSError):
+        except BUS_ERRORS:
             raise
         except Exception:  # noqa: BLE001 - one session's event must not hold up the shard; it is logged once
             log.fault("event failed", event_name=type(event).__name__, session_key=event.session_id)

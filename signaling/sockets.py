@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import pydantic
 import socketio
-from redis.exceptions import RedisError
 
 from config.clock import Clock
 from config.http import ApiError, Body, parse
@@ -22,6 +21,7 @@ from config.identity import InvalidToken, Principal, Tokens
 from config.ids import new_public_id
 from config.logs import get_log
 from config.metrics import counter, gauge, histogram
+from relay.bus import BUS_ERRORS
 from signaling.chat import Chat
 from signaling.director import Director
 from signaling.events import Events, tenant_room, user_room
@@ -141,7 +141,7 @@ class Sockets:
     async def _note_presence(self, note: Callable[[Principal, str], Awaitable[None]], who: Principal, sid: str) -> None:
         try:
             await note(who, sid)
-        except (RedisError, OSError) as error:
+        except BUS_ERRORS as error:
             log.warning("presence not noted, the heartbeat repeats it", user_id=who.user_id, why=str(error))
 
     # --- messages -----------------------------------------------------------------------------------------------------
