@@ -25,7 +25,8 @@ from relay.rtp import make_packet
 from relay.srtp import SrtpContext
 
 PLANES = {"python": PythonPlane}
-BURST = 48
+BURST = 64
+"""Datagrams waiting at each ``drain``."""
 
 
 @dataclass
@@ -97,13 +98,17 @@ def measure(
     plane: Plane = PLANES[name]()
     senders = build(plane, flows, fan, profile)
     payload = b"\x00" + bytes(payload_bytes - 1)
+    each = max(1, BURST // flows)
+    batches = [
+        [(sender.sock, sender.burst(each, payload)) for sender in senders] for _ in range(-(-packets // (each * flows)))
+    ]
     spent_ns = received = 0
     gc.collect()
     gc.freeze()
-    while received < packets:
-        for sender in senders:
-            for datagram in sender.burst(max(1, BURST // flows), payload):
-                sender.sock.send(datagram)
+    for batch in batches:
+        for sock, datagrams in batch:
+            for datagram in datagrams:
+                sock.send(datagram)
                 received += 1
         began = time.thread_time_ns()
         plane.drain(time.monotonic_ns())

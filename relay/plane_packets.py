@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
+import struct
 from typing import Final
 
 from relay.packet_cache import CachedPacket
@@ -22,6 +23,7 @@ TIMED_MAX: Final = 4_096
 KEY_FRAME_INTERVAL_NS: Final = 200_000_000
 _NOWHERE: Final[Address] = ("", 0)
 _HEADER_BYTES: Final = 12
+_SSRC: Final = struct.Struct("!I")
 
 
 class PacketPath:
@@ -84,7 +86,7 @@ class PacketPath:
 
     def _receive_rtp(self, socket: MediaSocket, transport: Transport, context: SrtpContext, received: Received) -> None:
         buffer, length, address, arrival_ns = received
-        ssrc = int.from_bytes(buffer.view[8:12], "big")
+        ssrc: int = _SSRC.unpack_from(buffer.data, 8)[0]
         known = ssrc in transport.streams or ssrc in transport.repairs
         if not known and self._is_full(transport, ssrc):
             self.drops[DropReason.STREAMS_FULL] += 1
@@ -133,8 +135,12 @@ class PacketPath:
             self.drops[DropReason.MALFORMED_RTP] += 1
             return
         elements = read_extensions(packet, header) if header.extensions_start else []
-        if transport.transport_cc_id:
-            self._note_arrival(transport, packet, elements, arrival_ns)
+        transport_cc_id = transport.transport_cc_id
+        for key, at, size in elements:
+            if key == transport_cc_id and size >= 2:
+                transport.arrivals.note(packet[at] << 8 | packet[at + 1], arrival_ns)
+                self._telling.add(transport)
+                break
         stream = transport.streams.get(ssrc)
         repaired = stream is None
         if stream is None:
@@ -164,16 +170,6 @@ class PacketPath:
         for route in stream.routes:
             self._forward(route, stream, accepted)
 
-    def _note_arrival(
-        self, transport: Transport, packet: Buffer, elements: list[tuple[int, int, int]], arrival_ns: int
-    ) -> None:
-        wanted = transport.transport_cc_id
-        for key, at, size in elements:
-            if key == wanted and size >= 2:
-                transport.arrivals.note(packet[at] << 8 | packet[at + 1], arrival_ns)
-                self._telling.add(transport)
-                return
-
     # --- out
 
     def _forward(self, route: Route, stream: Stream, packet: CachedPacket) -> None:
@@ -201,9 +197,8 @@ class PacketPath:
         length = route.render(packet, self._out)
         if length < 0:
             self.drops[DropReason.TOO_LARGE] += 1
-        elif self._protect_and_send(transport, length):
-            route.count(packet)
-            route.gate.count(stream.handle)
+        elif self._protect_and_send(transport, transport.send, transport.remote, length):
+            route.count(packet, stream.handle)
 
     def resend(self, route: Route, sequence: int, now_ns: int) -> bool:
         """Answer a NACK for one number; False: the cache does not hold it."""
@@ -211,20 +206,24 @@ class PacketPath:
         if length < 0:
             route.counters.not_in_cache += 1
             return False
-        if length > 0 and self._protect_and_send(route.transport, length):
+        if length > 0 and self._send_out(route.transport, length):
             route.counters.retransmitted += 1
         return True
 
-    def _protect_and_send(self, transport: Transport, length: int) -> bool:
-        """Encrypt and send what is in ``_out``; whether it went."""
+    def _send_out(self, transport: Transport, length: int) -> bool:
+        """Encrypt and send what is in ``_out``, if the transport is ready; whether it went."""
         if transport.send is None or transport.remote is None:
-            self.drops[DropReason.NO_KEYS] += 1
+            self.drops[DropReason.NO_KEYS if transport.send is None else DropReason.NO_REMOTE_ADDRESS] += 1
             return False
-        length = transport.send.protect(self._out, length)
+        return self._protect_and_send(transport, transport.send, transport.remote, length)
+
+    def _protect_and_send(self, transport: Transport, context: SrtpContext, remote: Address, length: int) -> bool:
+        out = self._out
+        length = context.protect(out, length)
         if length < 0:
             self.drops[DropReason.PROTECT_FAILED] += 1
             return False
-        if not self._sockets[transport.socket].send(self._out.view[:length], transport.remote):
+        if not self._sockets[transport.socket].send(out.view[:length], remote):
             self.drops[DropReason.SEND_FAILED] += 1
             return False
         return True
@@ -259,7 +258,7 @@ class PacketPath:
             self.drops[DropReason.TOO_LARGE] += 1
         else:
             self._out.view[: len(packet)] = packet
-            self._protect_and_send(route.transport, len(packet))
+            self._send_out(route.transport, len(packet))
 
     # --- what Python is told
 

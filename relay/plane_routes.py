@@ -37,11 +37,6 @@ class Gate:
         self.counts: dict[StreamHandle, int] = {}
         self.routes: dict[int, Route] = {}
 
-    def count(self, stream: StreamHandle) -> None:
-        """One packet of ``stream`` went through."""
-        counts = self.counts
-        counts[stream] = counts.get(stream, 0) + 1
-
     def trim(self) -> None:
         """Keep the bound."""
         while len(self.counts) > GATE_STREAMS_MAX:
@@ -178,16 +173,17 @@ class Route:
         original = (output & 0xFFFF).to_bytes(2, "big")
         return self._write(packet, buffer, rtx_type | marker, self._rtx_sequence, spec.rtx_ssrc, original)
 
-    def count(self, packet: CachedPacket) -> None:
-        """``packet`` was sent, just rendered."""
-        counters = self.counters
+    def count(self, packet: CachedPacket, stream: StreamHandle) -> None:
+        """``packet`` of ``stream`` was sent, just rendered."""
+        counters, counts, header = self.counters, self.gate.counts, packet.header
+        counts[stream] = counts.get(stream, 0) + 1
         counters.packets += 1
-        counters.octets += len(packet.data) - packet.header.payload_start
+        counters.octets += header.payload_end - header.payload_start
         counters.last_sent_ns = packet.arrival_ns
         output = packet.number + self.offset
         if output >= self.highest_output:
             counters.sequence = output
-            counters.last_timestamp = (packet.header.timestamp + self.timestamp_offset) & 0xFFFF_FFFF
+            counters.last_timestamp = (header.timestamp + self.timestamp_offset) & 0xFFFF_FFFF
 
     def _write(
         self,

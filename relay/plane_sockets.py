@@ -7,7 +7,7 @@ import struct
 import sys
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from relay.plane import Address, SocketHandle
 from relay.plane_streams import Transport
@@ -17,20 +17,15 @@ SOCKET_BUFFER_BYTES: Final = 4 * 1024 * 1024
 """Asked of the kernel each way, which may grant less: about half a second of a busy worker."""
 _SO_TIMESTAMPNS: Final = 35  # asm-generic/socket.h; Python has no name for it
 _TIMESPEC: Final = struct.Struct("@qq")
+_unpack_timespec = _TIMESPEC.unpack_from
 _TRUNCATED: Final = int(socket.MSG_TRUNC)
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_TIMESPEC.size)
 _AGE_MAX_NS: Final = 1_000_000_000
 """A kernel timestamp older than this means that the wall clock was set, not that the packet waited."""
 
 
-class Received(NamedTuple):
-    """One datagram in its buffer."""
-
-    buffer: PacketBuffer
-    length: int
-    """−1: larger than the buffer."""
-    address: Address
-    arrival_ns: int
+Received = tuple[PacketBuffer, int, Address, int]
+"""One datagram: its buffer, its length (−1: larger than the buffer), where it came from, arrival_ns."""
 
 
 class MediaSocket:
@@ -78,14 +73,14 @@ class MediaSocket:
             except OSError:  # nothing there, or a network error that the next datagram may not have
                 break
             arrival_ns = now_ns
-            if ancillary and len(ancillary[0][2]) == 16:
-                seconds, rest = _TIMESPEC.unpack(ancillary[0][2])
+            if ancillary:
+                seconds, rest = _unpack_timespec(ancillary[0][2])
                 kernel_ns = to_monotonic + seconds * 1_000_000_000 + rest
                 if now_ns - _AGE_MAX_NS < kernel_ns < now_ns:
                     arrival_ns = kernel_ns
             if self._ipv6:
                 address = (address[0].partition("%")[0], address[1])
-            received.append(Received(buffer, -1 if flags & _TRUNCATED else length, address, arrival_ns))
+            received.append((buffer, -1 if flags & _TRUNCATED else length, address, arrival_ns))
         return received
 
     def send(self, data: bytes | memoryview, address: Address) -> bool:

@@ -28,6 +28,11 @@ _PROFILES: Final = {
     SrtpProfile.AES128_CM_SHA1_80: Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
 }
 _REPLAYS: Final = frozenset((9, 10))  # srtp_err_status_replay_fail, srtp_err_status_replay_old
+# Looked up once: these run for every packet.
+_protect: Final[Any] = lib.srtp_protect
+_unprotect: Final[Any] = lib.srtp_unprotect
+_protect_rtcp: Final[Any] = lib.srtp_protect_rtcp
+_unprotect_rtcp: Final[Any] = lib.srtp_unprotect_rtcp
 
 
 class SrtpStatus(enum.IntEnum):
@@ -37,6 +42,10 @@ class SrtpStatus(enum.IntEnum):
     """Not authentic, malformed, or of another key."""
     REPLAYED = -2
     """Seen before, or older than the window."""
+
+
+def _failure(status: int) -> SrtpStatus:
+    return SrtpStatus.REPLAYED if status in _REPLAYS else SrtpStatus.FAILED
 
 
 class PacketBuffer:
@@ -72,40 +81,44 @@ class SrtpContext:
 
     def protect(self, buffer: PacketBuffer, length: int) -> int:
         """Encrypt RTP in place; the new length, or a negative ``SrtpStatus``. ``length`` ≤ ``PACKET_BYTES_MAX``."""
-        return self._run(lib.srtp_protect, buffer.pointer, length)
+        cell = self._length
+        cell[0] = length
+        status = _protect(self._raw, buffer.pointer, cell)
+        return cell[0] if status == 0 else _failure(status)
 
     def unprotect(self, buffer: PacketBuffer, length: int) -> int:
         """Authenticate and decrypt RTP in place; the new length, or a negative ``SrtpStatus``."""
-        return self._run(lib.srtp_unprotect, buffer.pointer, length)
+        cell = self._length
+        cell[0] = length
+        status = _unprotect(self._raw, buffer.pointer, cell)
+        return cell[0] if status == 0 else _failure(status)
 
     def protect_rtcp(self, buffer: PacketBuffer, length: int) -> int:
         """``protect`` for a compound RTCP packet."""
-        return self._run(lib.srtp_protect_rtcp, buffer.pointer, length)
+        return self._run(_protect_rtcp, buffer, length)
 
     def unprotect_rtcp(self, buffer: PacketBuffer, length: int) -> int:
         """``unprotect`` for a compound RTCP packet."""
-        return self._run(lib.srtp_unprotect_rtcp, buffer.pointer, length)
+        return self._run(_unprotect_rtcp, buffer, length)
 
-    def _run(self, function: Any, pointer: Any, length: int) -> int:
+    def _run(self, function: Any, buffer: PacketBuffer, length: int) -> int:
         cell = self._length
         cell[0] = length
-        status = function(self._raw, pointer, cell)
-        if status == 0:
-            return int(cell[0])
-        return SrtpStatus.REPLAYED if status in _REPLAYS else SrtpStatus.FAILED
+        status = function(self._raw, buffer.pointer, cell)
+        return cell[0] if status == 0 else _failure(status)
 
     def protect_bytes(self, packet: bytes, *, rtcp: bool = False) -> bytes | None:
         """``protect`` for callers that are in no hurry; None where it cannot be done."""
-        return self._copying(lib.srtp_protect_rtcp if rtcp else lib.srtp_protect, packet, PACKET_BYTES_MAX)
+        return self._copying(_protect_rtcp if rtcp else _protect, packet, PACKET_BYTES_MAX)
 
     def unprotect_bytes(self, packet: bytes, *, rtcp: bool = False) -> bytes | None:
         """``unprotect`` for callers that are in no hurry; None where it is not authentic."""
-        return self._copying(lib.srtp_unprotect_rtcp if rtcp else lib.srtp_unprotect, packet, BUFFER_BYTES)
+        return self._copying(_unprotect_rtcp if rtcp else _unprotect, packet, BUFFER_BYTES)
 
     def _copying(self, function: Any, packet: bytes, most: int) -> bytes | None:
         if len(packet) > most:
             return None
         buffer = PacketBuffer()
         buffer.view[: len(packet)] = packet
-        length = self._run(function, buffer.pointer, len(packet))
+        length = self._run(function, buffer, len(packet))
         return None if length < 0 else bytes(buffer.view[:length])
