@@ -138,7 +138,7 @@ class Segmenter:
             ):
                 done.append(self._take(time_ms))
             if not self._clusters:
-                self._start_ms = time_ms
+                self._start_ms = time_ms if self._number else 0
             self._clusters.append(cluster)
             self._bytes += len(cluster)
         return done

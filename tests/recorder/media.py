@@ -246,6 +246,7 @@ class Decoded:
 def decode(data: bytes) -> Decoded:
     """Decode a file from the first to the last frame. Raises on any damage."""
     out = Decoded()
+    container: Any
     with av.open(io.BytesIO(data)) as container:
         for stream in container.streams.video:
             stream.codec_context.options = {"err_detect": "explode"}
