@@ -133,5 +133,7 @@ class ArrivalLog:
         return packets
 
     def _forget(self, below: int) -> None:
-        for number in [number for number in self._arrivals if number < below]:
-            del self._arrivals[number]
+        """Drop what no feedback can need again; one that came out of order may stay a little longer."""
+        arrivals = self._arrivals
+        while arrivals and (oldest := next(iter(arrivals))) < below:
+            del arrivals[oldest]

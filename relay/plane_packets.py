@@ -101,6 +101,9 @@ class PacketPath:
             return
         data = bytes(buffer.view[:length])
         transport.ssrcs_heard.add(ssrc)
+        if transport.transport_cc_id and (header := read_header(data, length)) is not None:
+            # Told now: if nobody ever announces the stream, its packets must not look lost.
+            self._note_arrival(transport, data, read_extensions(data, header), arrival_ns)
         transport.held.append((ssrc, data, arrival_ns))
         if len(transport.held) > HELD_MAX:
             transport.held.popleft()
@@ -124,23 +127,21 @@ class PacketPath:
             transport.held.clear()
             for ssrc, data, arrival_ns in held:
                 if ssrc in transport.streams or ssrc in transport.repairs:
-                    self._take(transport, ssrc, data, len(data), arrival_ns)
+                    self._take(transport, ssrc, data, len(data), arrival_ns, held=True)
                 else:
                     transport.held.append((ssrc, data, arrival_ns))
 
-    def _take(self, transport: Transport, ssrc: int, packet: Buffer, length: int, arrival_ns: int) -> None:
+    def _take(
+        self, transport: Transport, ssrc: int, packet: Buffer, length: int, arrival_ns: int, *, held: bool = False
+    ) -> None:
         """Accept one decrypted packet of a known stream, or its RTX, and forward it."""
         header = read_header(packet, length)
         if header is None:
             self.drops[DropReason.MALFORMED_RTP] += 1
             return
         elements = read_extensions(packet, header) if header.extensions_start else []
-        transport_cc_id = transport.transport_cc_id
-        for key, at, size in elements:
-            if key == transport_cc_id and size >= 2:
-                transport.arrivals.note(packet[at] << 8 | packet[at + 1], arrival_ns)
-                self._telling.add(transport)
-                break
+        if transport.transport_cc_id and not held:
+            self._note_arrival(transport, packet, elements, arrival_ns)
         stream = transport.streams.get(ssrc)
         repaired = stream is None
         if stream is None:
@@ -169,6 +170,16 @@ class PacketPath:
             return
         for route in stream.routes:
             self._forward(route, stream, accepted)
+
+    def _note_arrival(
+        self, transport: Transport, packet: Buffer, elements: list[tuple[int, int, int]], arrival_ns: int
+    ) -> None:
+        wanted = transport.transport_cc_id
+        for key, at, size in elements:
+            if key == wanted and size >= 2:
+                transport.arrivals.note(packet[at] << 8 | packet[at + 1], arrival_ns)
+                self._telling.add(transport)
+                return
 
     # --- out
 

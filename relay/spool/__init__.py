@@ -23,7 +23,7 @@ from relay.spool.format import (
     SpoolTrack,
     TrackEventRecord,
 )
-from relay.spool.reader import SpoolPartReader, find_parts, open_part
+from relay.spool.reader import SpoolPartReader, UnwrapKey, find_parts, open_part
 from relay.spool.writer import SpoolPart, SpoolStream, SpoolTrouble, SpoolWriter
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "SpoolTrouble",
     "SpoolWriter",
     "TrackEventRecord",
+    "UnwrapKey",
     "find_parts",
     "open_part",
 ]

@@ -6,6 +6,7 @@ from relay.packet_cache import AGE_MAX_NS, VIDEO_PACKETS
 from relay.plane import UpcallKind
 from relay.rtcp import Nack
 from relay.rtcp_transport_cc import TransportFeedback
+from relay.rtp import make_packet
 from tests.relay.plane_peer import MS, VP8_KEY, Call, World, video_call, video_route, video_spec
 
 
@@ -115,6 +116,21 @@ def test_feedbacks_follow_each_other_without_a_gap(world: World) -> None:
     assert 30 <= sum(ticks) / len(ticks) <= 45  # 10 ms are 40 ticks
 
 
+def test_packets_of_an_unannounced_stream_do_not_look_lost(world: World) -> None:
+    call = keyed(world, 100)
+    call.send(101, transport_cc=0)
+    stranger = make_packet(
+        payload_type=96, sequence=1, timestamp=1, ssrc=0x4444, payload=b"x", extensions=[(3, b"\0\1")]
+    )
+    call.publisher.send(stranger)
+    call.send(102, transport_cc=2)
+    world.run(1)
+    world.plane.add_stream(call.publisher.transport, video_spec(0x4444))
+    world.run_for(200)
+    (feedback,) = [item for item in call.publisher.take_rtcp() if isinstance(item, TransportFeedback)]
+    assert [delta is not None for delta in feedback.deltas] == [True] * 3
+
+
 def test_no_feedback_without_the_extension(world: World) -> None:
     call = keyed(world, 100)
     for i in range(20):
@@ -202,3 +218,24 @@ def test_a_hole_of_the_publisher_is_told_as_not_held(world: World) -> None:
     call.publisher.send(call.rtx(1, 101, b"repaired"))
     call.received()
     assert world.plane.resend(call.route, [missing], world.now_ns) == []
+
+
+def test_packets_of_every_run_are_sent_again(world: World) -> None:
+    call = keyed(world, 100)
+    sent = []
+    for start in (200, 300, 400):
+        world.plane.set_gate(call.gate, open=False)
+        world.plane.set_gate(call.gate, open=True)
+        call.send(start, VP8_KEY + bytes((start // 100,)))
+        sent += call.received()
+    numbers = [p.header.sequence for p in sent]
+    assert world.plane.resend(call.route, numbers, world.now_ns) == []
+    assert [p.payload[-1] for p in call.subscriber.take_rtp()] == [2, 3, 4]
+
+
+def test_what_went_under_another_description_is_not_sent_again(world: World) -> None:
+    call = keyed(world, 100)
+    call.send(101)
+    (packet,) = call.received()
+    world.plane.update_route(call.route, video_route(set_extensions={1: b"other"}))
+    assert world.plane.resend(call.route, [packet.header.sequence], world.now_ns) == [packet.header.sequence]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,7 @@ from relay.plane_python import PythonPlane
 from relay.plane_streams import ADDRESSES_MAX, HELD_MAX, STREAMS_MAX
 from relay.rtcp import pack_picture_loss, pack_receiver_report
 from relay.rtp import make_packet
-from tests.relay.plane_peer import VP8_KEY, Peer, World, video_call, video_route, video_spec
+from tests.relay.plane_peer import MS, VP8_KEY, Peer, World, video_call, video_route, video_spec
 
 
 def drops(world: World) -> dict[DropReason, int]:
@@ -43,6 +44,21 @@ def test_rtcp_comes_up_decrypted(world: World) -> None:
     assert (upcall.kind, upcall.transport) == (UpcallKind.RTCP, peer.transport)
     assert upcall.data == pack_receiver_report(1) + pack_picture_loss(1, 2)
     assert world.plane.last_heard_ns(peer.transport) == upcall.arrival_ns
+
+
+def test_arrival_is_when_the_kernel_got_it_not_when_we_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = world.peer()
+    peer.send_raw(b"\x01")
+    now_ns = time.time_ns()
+    for passed_ms, seen_ms in (
+        (40, 40),
+        (-40, 0),
+        (60_000, 0),
+    ):  # waited in the kernel; the wall clock was set back, on
+        monkeypatch.setattr(time, "time_ns", lambda passed_ms=passed_ms: now_ns + passed_ms * MS)
+        (upcall,) = world.run(0)
+        assert world.now_ns - upcall.arrival_ns == pytest.approx(seen_ms * MS, abs=5 * MS)
+        peer.send_raw(b"\x01")
 
 
 def test_every_drop_has_its_reason(world: World) -> None:
