@@ -9,7 +9,7 @@ export function money(minor: number, currency: string): string {
     format = new Intl.NumberFormat(LANGUAGE, { style: "currency", currency: currency || "USD" });
     formats.set(currency, format);
   }
-  return format.format(minor / 10 ** (format.resolvedOptions().maximumFractionDigits ?? 2));
+  return format.format(minor / 10 ** (format.resolvedOptions().maximumFractionDigits ?? 2)).replace("-", "−");
 }
 
 /** "4:07", "1:02:33": for clocks. */

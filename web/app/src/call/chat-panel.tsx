@@ -19,8 +19,13 @@ export function ChatPanel({ session, messages, onSend, onClose }: Props) {
   const [text, setText] = useState("");
   const list = useRef<HTMLOListElement>(null);
   const input = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => list.current?.scrollTo({ top: list.current.scrollHeight }), [messages]);
-  useEffect(() => input.current?.focus(), []);
+  useEffect(() => {
+    // In braces: newer browsers return a promise from scrollTo, which is no clean-up.
+    list.current?.scrollTo({ top: list.current.scrollHeight });
+  }, [messages]);
+  useEffect(() => {
+    input.current?.focus();
+  }, []);
 
   const send = (event?: FormEvent) => {
     event?.preventDefault();

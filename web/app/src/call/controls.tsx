@@ -23,6 +23,7 @@ export function Controls({ session, actions, unread, chatOpen, onChat, onDevices
       <Control
         icon={microphone.enabled ? "microphone" : "microphoneOff"}
         label={microphone.enabled ? t.call.mute : t.call.unmute}
+        short={microphone.enabled ? t.call.short.mute : t.call.short.unmute}
         shortcut="M"
         off={!microphone.enabled}
         onClick={() => void actions.toggleMicrophone()}
@@ -32,6 +33,7 @@ export function Controls({ session, actions, unread, chatOpen, onChat, onDevices
         <Control
           icon={camera.enabled ? "camera" : "cameraOff"}
           label={camera.enabled ? t.call.cameraOff : t.call.cameraOn}
+          short={t.call.short.camera}
           shortcut="V"
           off={!camera.enabled}
           onClick={() => void actions.toggleCamera()}
@@ -42,15 +44,16 @@ export function Controls({ session, actions, unread, chatOpen, onChat, onDevices
         <Control
           icon="screen"
           label={screen.enabled ? t.call.unshare : t.call.share}
+          short={t.call.short.share}
           shortcut="S"
           lit={screen.enabled}
           onClick={() => void actions.toggleScreen()}
           testId="screen"
         />
       ) : null}
-      <Control icon="chat" label={t.call.chat} shortcut="C" lit={chatOpen} onClick={onChat} testId="chat" badge={unread} />
-      <Control icon="settings" label={t.call.devices} onClick={onDevices} testId="devices" />
-      <Control icon="hangUp" label={t.call.hangUp} shortcut="E" danger onClick={onHangUp} testId="hangup" />
+      <Control icon="chat" label={t.call.chat} short={t.call.short.chat} shortcut="C" lit={chatOpen} onClick={onChat} testId="chat" badge={unread} />
+      <Control icon="settings" label={t.call.devices} short={t.call.short.devices} onClick={onDevices} testId="devices" />
+      <Control icon="hangUp" label={t.call.hangUp} short={t.call.short.hangUp} shortcut="E" danger onClick={onHangUp} testId="hangup" />
     </div>
   );
 }
@@ -58,6 +61,7 @@ export function Controls({ session, actions, unread, chatOpen, onChat, onDevices
 interface ControlProps {
   icon: IconName;
   label: string;
+  short: string;
   testId: string;
   onClick: () => void;
   shortcut?: string;
@@ -67,20 +71,18 @@ interface ControlProps {
   badge?: number;
 }
 
-function Control({ icon, label, testId, onClick, shortcut, off = false, lit = false, danger = false, badge = 0 }: ControlProps) {
+function Control({ icon, label, short, testId, onClick, shortcut, off = false, lit = false, danger = false, badge = 0 }: ControlProps) {
   const look = danger ? "control-danger" : off ? "control-off" : lit ? "control-lit" : "";
   return (
-    <button type="button" className={`control ${look}`} onClick={onClick} data-testid={testId} aria-keyshortcuts={shortcut} title={shortcut === undefined ? label : `${label} (${shortcut})`}>
+    <button type="button" className={`control ${look}`} onClick={onClick} data-testid={testId} aria-label={badge > 0 ? `${label}, ${t.chat.unread(badge)}` : label} aria-keyshortcuts={shortcut} title={shortcut === undefined ? label : `${label} (${shortcut})`}>
       <span className="control-icon">
         <Icon name={icon} size={22} />
         {badge > 0 ? (
-          <span className="badge">
-            {badge > 99 ? "99+" : badge}
-            <span className="visually-hidden"> {t.chat.unread(badge)}</span>
-          </span>
+          <span className="badge">{badge > 99 ? "99+" : badge}</span>
         ) : null}
       </span>
-      <span className="control-label">{label}</span>
+      <span className="control-label control-long">{label}</span>
+      <span className="control-label control-short">{short}</span>
     </button>
   );
 }

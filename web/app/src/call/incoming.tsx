@@ -21,7 +21,7 @@ export function Incoming({ session }: { session: Session }) {
   const { view } = session;
   const consent = useLoad(() => client.consent(), [client]);
   const { seconds, share } = useCountdown(view.ring_until_ms, RING_MS);
-  const [busy, setBusy] = useState<"accept" | "without" | "decline" | null>(null);
+  const [busy, setBusy] = useState<"accept" | "decline" | null>(null);
   const [error, setError] = useState<TurnpikeError | null>(null);
 
   useEffect(() => startRinging(), []);
@@ -33,13 +33,12 @@ export function Incoming({ session }: { session: Session }) {
     };
   }, [view.client.name]);
 
-  const accept = async (accepted: boolean) => {
+  const accept = async () => {
     if (consent.data === null) return;
-    setBusy(accepted ? "accept" : "without");
+    setBusy("accept");
     setError(null);
     try {
-      const answer = session.accept({ version: consent.data.version, accepted });
-      await answer;
+      await session.accept({ version: consent.data.version, accepted: true });
       go(`/session/${session.id}`);
     } catch (thrown) {
       setError(asTurnpikeError(thrown));
@@ -79,7 +78,7 @@ export function Incoming({ session }: { session: Session }) {
           icon={view.kind === "audio" ? "phone" : "camera"}
           busy={busy === "accept"}
           disabled={busy !== null || consent.data === null}
-          onClick={() => void accept(true)}
+          onClick={() => void accept()}
           data-testid="accept"
           autoFocus
         >
@@ -91,9 +90,6 @@ export function Incoming({ session }: { session: Session }) {
           {t.incoming.consentTitle} <span className="link-like">{t.incoming.details}</span>
         </summary>
         <p>{consent.data?.text}</p>
-        <Button look="quiet" busy={busy === "without"} disabled={busy !== null || consent.data === null} onClick={() => void accept(false)} data-testid="accept-unrecorded">
-          {t.incoming.without}
-        </Button>
       </details>
     </section>
   );

@@ -16,24 +16,24 @@ import { TopUp } from "../ui/top-up";
 export function RequestDialog({ provider, rate, onClose }: { provider: ProviderView; rate: RateView; onClose: () => void }) {
   const client = useTurnpike();
   const consent = useLoad(() => client.consent(), [client]);
-  const [busy, setBusy] = useState<"agree" | "without" | null>(null);
+  const [busy, setBusy] = useState(false);
   const [error, setError] = useState<TurnpikeError | null>(null);
   const available = client.wallet.view?.available_minor ?? 0;
 
-  const call = async (accepted: boolean) => {
+  const call = async () => {
     if (consent.data === null) return;
-    setBusy(accepted ? "agree" : "without");
+    setBusy(true);
     setError(null);
     try {
       const session = await client.request(provider.user.id, rate.kind === "audio" ? "audio" : "video", {
         version: consent.data.version,
-        accepted,
+        accepted: true,
       });
       onClose();
       go(`/session/${session.id}`);
     } catch (thrown) {
       setError(asTurnpikeError(thrown));
-      setBusy(null);
+      setBusy(false);
     }
   };
 
@@ -58,15 +58,13 @@ export function RequestDialog({ provider, rate, onClose }: { provider: ProviderV
         <p>{consent.data?.text ?? "…"}</p>
       </section>
       <footer className="dialog-actions">
-        <Button look="quiet" disabled={consent.data === null || busy !== null} busy={busy === "without"} onClick={() => void call(false)} data-testid="call-unrecorded">
-          {t.request.without}
-        </Button>
+        <Button onClick={onClose}>{t.common.cancel}</Button>
         <Button
           look="primary"
           icon={rate.kind === "audio" ? "phone" : "camera"}
-          disabled={consent.data === null || busy !== null}
-          busy={busy === "agree"}
-          onClick={() => void call(true)}
+          disabled={consent.data === null}
+          busy={busy}
+          onClick={() => void call()}
           data-testid="call-start"
           autoFocus
         >

@@ -17,10 +17,12 @@ export function Receipt({ session }: { session: Session }) {
     <div className="page page-narrow">
       {data === null ? (
         error === null ? (
-          <div className="ticket ticket-waiting" role="status">
-            <span className="spinner" aria-hidden="true" />
-            <h1>{t.receipt.settling}</h1>
-            <p className="hint">{t.receipt.settlingHint}</p>
+          <div className="ticket">
+            <div className="paper paper-waiting" role="status">
+              <span className="spinner" aria-hidden="true" />
+              <h1>{t.receipt.settling}</h1>
+              <p className="hint">{t.receipt.settlingHint}</p>
+            </div>
           </div>
         ) : error.status === 404 ? (
           <p>{t.receipt.none}</p>
@@ -52,57 +54,59 @@ function Ticket({ session, receipt }: { session: Session; receipt: ReceiptView }
   const amount = (minor: number) => money(minor, currency);
   return (
     <article className="ticket" data-testid="receipt">
-      <header className="ticket-head">
-        <div className="brand">
-          <Mark size={24} />
-          <span>{t.product}</span>
+      <div className="paper">
+        <header className="ticket-head">
+          <div className="brand">
+            <Mark size={24} />
+            <span>{t.product}</span>
+          </div>
+          <h1>{t.receipt.title}</h1>
+        </header>
+        <div className="ticket-who">
+          <Avatar user={session.other} size={48} />
+          <div>
+            <strong>{t.kinds[receipt.kind]}</strong>
+            <span>{session.role === "observer" ? `${receipt.client.name} · ${receipt.provider.name}` : t.receipt.with(session.other.name)}</span>
+          </div>
+          <div className="ticket-total">
+            <span className="label">{provider ? t.receipt.earned : t.receipt.total}</span>
+            <span className="ticket-amount" data-testid="receipt-total" data-minor={total}>
+              {amount(total)}
+            </span>
+          </div>
         </div>
-        <h1>{t.receipt.title}</h1>
-      </header>
-      <div className="ticket-who">
-        <Avatar user={session.other} size={48} />
-        <div>
-          <strong>{t.kinds[receipt.kind]}</strong>
-          <span>{session.role === "observer" ? `${receipt.client.name} · ${receipt.provider.name}` : t.receipt.with(session.other.name)}</span>
-        </div>
-        <div className="ticket-total">
-          <span className="label">{provider ? t.receipt.earned : t.receipt.total}</span>
-          <span className="ticket-amount" data-testid="receipt-total" data-minor={total}>
-            {amount(total)}
-          </span>
-        </div>
-      </div>
-      <dl className="ticket-lines">
-        <Line label={t.receipt.billed}>
-          <span data-testid="receipt-billed" data-ms={receipt.billed_ms}>
-            {duration(receipt.billed_ms)}
-          </span>
-        </Line>
-        <Line label={t.receipt.rate}>
-          {amount(receipt.rate.minor_per_minute)}
-          {t.common.perMinute}
-        </Line>
-        {receipt.lines.map((line, index) => (
-          <Line key={index} label={line.label}>
-            {amount(line.amount_minor)}
+        <dl className="ticket-lines">
+          <Line label={t.receipt.billed}>
+            <span data-testid="receipt-billed" data-ms={receipt.billed_ms}>
+              {duration(receipt.billed_ms)}
+            </span>
           </Line>
-        ))}
-        {session.role === "client" ? null : (
-          <>
-            <Line label={t.receipt.total}>{amount(receipt.charged_minor)}</Line>
-            {receipt.platform_minor == null ? null : <Line label={t.receipt.platform}>{amount(receipt.platform_minor)}</Line>}
-          </>
-        )}
-        {receipt.balance_after_minor == null ? null : <Line label={t.receipt.balance}>{amount(receipt.balance_after_minor)}</Line>}
-      </dl>
-      <dl className="ticket-lines ticket-small">
-        {receipt.started_at_ms == null ? null : <Line label={t.receipt.started}>{exactly(receipt.started_at_ms)}</Line>}
-        {receipt.ended_at_ms == null ? null : <Line label={t.receipt.ended}>{exactly(receipt.ended_at_ms)}</Line>}
-        <Line label={t.receipt.number}>
-          <code>{receipt.session_id}</code>
-        </Line>
-      </dl>
-      <p className="hint">{receipt.recording_id == null ? t.receipt.notRecorded : t.receipt.recorded}</p>
+          <Line label={t.receipt.rate}>
+            {amount(receipt.rate.minor_per_minute)}
+            {t.common.perMinute}
+          </Line>
+          {receipt.lines.map((line, index) => (
+            <Line key={index} label={line.label}>
+              {amount(line.amount_minor)}
+            </Line>
+          ))}
+          {session.role === "client" ? null : (
+            <>
+              <Line label={t.receipt.total}>{amount(receipt.charged_minor)}</Line>
+              {receipt.platform_minor == null ? null : <Line label={t.receipt.platform}>{amount(receipt.platform_minor)}</Line>}
+            </>
+          )}
+          {receipt.balance_after_minor == null ? null : <Line label={t.receipt.balance}>{amount(receipt.balance_after_minor)}</Line>}
+        </dl>
+        <dl className="ticket-lines ticket-small">
+          {receipt.started_at_ms == null ? null : <Line label={t.receipt.started}>{exactly(receipt.started_at_ms)}</Line>}
+          {receipt.ended_at_ms == null ? null : <Line label={t.receipt.ended}>{exactly(receipt.ended_at_ms)}</Line>}
+          <Line label={t.receipt.number}>
+            <code>{receipt.session_id}</code>
+          </Line>
+        </dl>
+        <p className="hint">{receipt.recording_id == null ? t.receipt.notRecorded : t.receipt.recorded}</p>
+      </div>
     </article>
   );
 }

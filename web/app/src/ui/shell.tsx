@@ -18,14 +18,15 @@ interface Place {
 }
 
 const SESSIONS: Place = { to: "/sessions", icon: "list", label: t.nav.sessions };
+const ALL_SESSIONS: Place = { to: "/sessions", icon: "list", label: t.nav.allSessions };
 const RECORDINGS: Place = { to: "/recordings", icon: "film", label: t.nav.recordings };
 
 const PLACES: Record<Role, readonly Place[]> = {
   client: [{ to: "/providers", icon: "people", label: t.nav.providers }, SESSIONS, { to: "/wallet", icon: "wallet", label: t.nav.wallet }],
   provider: [{ to: "/desk", icon: "phone", label: t.nav.desk }, SESSIONS, { to: "/wallet", icon: "wallet", label: t.nav.earnings }],
-  compliance: [RECORDINGS, SESSIONS],
-  finance: [SESSIONS],
-  admin: [{ to: "/operations", icon: "server", label: t.nav.admin }, SESSIONS, RECORDINGS],
+  compliance: [RECORDINGS, ALL_SESSIONS],
+  finance: [ALL_SESSIONS],
+  admin: [{ to: "/operations", icon: "server", label: t.nav.admin }, ALL_SESSIONS, RECORDINGS],
 };
 
 /** The frame around every page: navigation, balance, who is signed in, and what concerns all pages. */
