@@ -5,6 +5,7 @@ Sans-IO: fed with numbers and times, asked for what is due.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from relay.rtcp_transport_cc import STATUSES_MAX, pack_transport_feedback
@@ -34,6 +35,9 @@ class MissingPackets:
 
     def __len__(self) -> int:
         return len(self._missing)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._missing)
 
     def add(self, first: int, last: int, now_ns: int) -> bool:
         """Note that ``first`` … ``last`` have not come, though later ones have. False: too many, all given up."""

@@ -278,8 +278,11 @@ class Plane(Protocol):
         ...
 
     def resend(self, route: RouteHandle, sequences: Sequence[int], now_ns: int) -> list[int]:
-        """Answer a NACK from the cache, over RTX where negotiated; returns what the cache did not hold.
-        A packet is sent again at most once per round-trip time."""
+        """Answer a NACK from the cache, over RTX where negotiated; returns what is lost for good.
+
+        That is what is neither held nor being asked for from the publisher (such packets go out when they come). A
+        packet is sent again at most once per round-trip time.
+        """
         ...
 
     # gates

@@ -149,15 +149,18 @@ class Route:
     def render_again(self, sequence: int, buffer: PacketBuffer, now_ns: int) -> int:
         """Write the packet sent as ``sequence`` once more, as RTX where negotiated.
 
-        The length; 0: sent again less than a round trip ago; −1: the cache does not hold it.
+        The length; 0: sent again less than a round trip ago, or still asked for from its sender and forwarded when it
+        comes; −1: the cache does not hold it.
         """
         output = self.highest_output + ((sequence - self.highest_output + 0x8000) & 0xFFFF) - 0x8000
         run = next((run for run in reversed(self._runs) if run.first_output <= output), None)
         if run is None or output > self.highest_output:
             return -1
         packet = run.stream.cache.get(output - run.offset, now_ns)
-        payload_type = -1 if packet is None else self.payload_types[packet.header.payload_type]
-        if packet is None or payload_type < 0:
+        if packet is None:
+            return 0 if run.stream.awaits(output - run.offset) else -1
+        payload_type = self.payload_types[packet.header.payload_type]
+        if payload_type < 0:
             return -1
         slot = output & RESENT - 1
         last_output, last_ns = self._resent[slot]

@@ -141,10 +141,7 @@ class Stream:
             if self.spool is not None:
                 self.spool(self.handle, arrival_ns, data)
             return DropReason.PADDING_ONLY
-        continuous = number - self._shift
-        if self._shift_from and number < self._shift_from[-1]:
-            at = bisect_right(self._shift_from, number)
-            continuous = number - (self._shift_totals[at - 1] if at else self._shift_base)
+        continuous = self._continuous(number)
         if self.is_video:
             test = self._key_tests[header.payload_type]
             key = test is not None and not empty and test(data[start : start + _KEY_TEST_BYTES])
@@ -158,6 +155,17 @@ class Stream:
         if self.spool is not None:
             self.spool(self.handle, arrival_ns, data)
         return packet
+
+    def _continuous(self, number: int) -> int:
+        """The continuous number of an extended sequence number that is not below ``_oldest``."""
+        if not self._shift_from or number >= self._shift_from[-1]:
+            return number - self._shift
+        at = bisect_right(self._shift_from, number)
+        return number - (self._shift_totals[at - 1] if at else self._shift_base)
+
+    def awaits(self, continuous: int) -> bool:
+        """Whether this packet is missing and may yet come: its sender is being asked for it."""
+        return any(self._continuous(number) == continuous for number in self.missing)
 
     def _note_hole(self, first: int, last: int, arrival_ns: int) -> None:
         if last - first >= SEQUENCE_JUMP_MAX:

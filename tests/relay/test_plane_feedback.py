@@ -209,15 +209,27 @@ def test_what_the_cache_lost_or_never_had_is_told(world: World) -> None:
     assert world.plane.route_counters(call.route).not_in_cache == 4
 
 
-def test_a_hole_of_the_publisher_is_told_as_not_held(world: World) -> None:
+def test_a_hole_of_the_publisher_is_lost_only_when_nobody_is_asked_any_more(world: World) -> None:
     call = keyed(world, 100)
-    call.send(102)
+    call.send(101, b"", padding=20)
+    call.send(103)
     (packet,) = call.received()
     missing = (packet.header.sequence - 1) & 0xFFFF
+    assert world.plane.resend(call.route, [missing], world.now_ns) == []
+    world.run_for(1_500, step_ms=10)
     assert world.plane.resend(call.route, [missing], world.now_ns) == [missing]
-    call.publisher.send(call.rtx(1, 101, b"repaired"))
+    call.publisher.send(call.rtx(1, 102, b"repaired after all"))
     call.received()
     assert world.plane.resend(call.route, [missing], world.now_ns) == []
+
+
+def test_without_nack_a_hole_is_lost_at_once(world: World) -> None:
+    call = video_call(world, stream=video_spec(nack=False))
+    call.send(100, VP8_KEY)
+    call.send(102)
+    packets = call.received()
+    missing = (packets[-1].header.sequence - 1) & 0xFFFF
+    assert world.plane.resend(call.route, [missing], world.now_ns) == [missing]
 
 
 def test_packets_of_every_run_are_sent_again(world: World) -> None:
