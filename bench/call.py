@@ -159,15 +159,7 @@ async def measure(seconds: float, shots: Path | None) -> dict[str, Any]:
             call = await hold_call(turnpike, seconds, shots)
             receipt = await receipt_of(http, turnpike, call["session_id"])
             recording = await recording_of(http, turnpike, call["session_id"])
-            reconcile = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "signaling.cli",
-                "reconcile",
-                env=turnpike.environment(),
-                stdout=subprocess.DEVNULL,
-            )
-            balanced = await reconcile.wait() == 0
+            balanced = await turnpike.books_balance()
         except Exception:
             print(turnpike.log_tail(80), file=sys.stderr)
             raise

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -105,16 +107,35 @@ class Installation:
             process.kill()
             await process.wait()
 
-    def kill(self) -> None:
-        """kill -9 the supervisor."""
+    async def kill(self) -> None:
+        """kill -9 the supervisor, with which everything dies. ``start`` comes back on the same data."""
         if self._process is not None:
             self._process.kill()
+            await self._process.wait()
 
-    @property
-    def pid(self) -> int:
-        """The supervisor's process id."""
-        assert self._process is not None
-        return self._process.pid
+    async def info(self) -> dict[str, Any]:
+        """What ``turnpike info --json`` tells."""
+        command = [sys.executable, "-m", "signaling.cli", "info", "--json"]
+        process = await asyncio.create_subprocess_exec(*command, env=self.environment(), stdout=subprocess.PIPE)
+        output, _ = await process.communicate()
+        told: dict[str, Any] = json.loads(output)
+        return told
+
+    async def pid_of(self, name: str) -> int:
+        """The process id of a role (``control``, ``worker-1``, ``recorder``) or server (``postgres``, ``valkey``)."""
+        installation = (await self.info())["installation"]
+        return int(next(p["pid"] for p in installation["roles"] + installation["servers"] if p["name"] == name))
+
+    async def kill_9(self, name: str) -> None:
+        """kill -9 one process of the installation; the supervisor starts it again."""
+        os.kill(await self.pid_of(name), signal.SIGKILL)
+
+    async def books_balance(self) -> bool:
+        """Whether ``turnpike reconcile`` finds nothing wrong."""
+        command = [sys.executable, "-m", "signaling.cli", "reconcile"]
+        with self._log_path.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(*command, env=self.environment(), stdout=log, stderr=log)
+        return await process.wait() == 0
 
     def log_text(self) -> str:
         """Everything that the installation has logged so far."""

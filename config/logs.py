@@ -25,7 +25,8 @@ class _Formatter(logging.Formatter):
         fields: dict[str, Any] = getattr(record, "fields", {})
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
         head = {"at": stamp, "level": record.levelname.lower(), "role": self._role, "log": record.name}
-        entry = {**head, "event": record.getMessage(), **fields}
+        entry: dict[str, Any] = {**head, "event": record.getMessage()}
+        entry |= {f"{name}_" if name in entry else name: value for name, value in fields.items()}
         if record.exc_info:
             entry["fault"] = self.formatException(record.exc_info)
         if self._as_json:
