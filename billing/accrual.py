@@ -29,7 +29,7 @@ WARNINGS_S: Final = (60, 30, 10)
 SESSIONS_MAX: Final = 50_000
 """Sessions tracked. More are left alone: their media runs on what is held for them, and no further."""
 _SPREAD: Final = 2_654_435_761
-"""Spreads neighbouring session ids over the interval between postings (Knuth's multiplicative hash)."""
+"""Spreads neighbouring session ids evenly (Knuth's multiplicative hash)."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -155,8 +155,7 @@ class Accrual:
             one = self._sessions.setdefault(row.session_id, _Tracked())
             one.row = row
             one.adopt(row.epoch, row.base_ms, row.live_ms)
-            half_ms = max(1, self._post_every_ms // 2)
-            one.next_post_ms = row.live_ms + half_ms + row.session_id * _SPREAD % half_ms
+            one.next_post_ms = row.live_ms + self._period_ms(row.session_id)
             one.posted_ns = now_ns
             one.post_now = one.post_now or shards is not None
         if shards is not None:
@@ -223,6 +222,11 @@ class Accrual:
             or (unposted and now_ns - one.posted_ns >= self._post_every_ms * 1_000_000)
         )
 
+    def _period_ms(self, session_id: SessionId) -> int:
+        """Live time between two postings: a little below the longest allowed, and other from session to session, so
+        that many that were posted at once (after a takeover or an outage) drift apart."""
+        return self._post_every_ms - session_id * _SPREAD % max(1, self._post_every_ms // 4)
+
     def posted(self, results: Iterable[TickResult], now_ns: int) -> int:
         """Take in what the tick made of the due ones; returns how much over-granted time (ms) it shows anew."""
         over_ms = 0
@@ -244,7 +248,7 @@ class Accrual:
                 held_minor=result.held_minor,
                 final_unit=result.final_unit,
             )
-            one.next_post_ms = result.live_ms + self._post_every_ms
+            one.next_post_ms = result.live_ms + self._period_ms(result.session_id)
             one.posted_ns, one.post_now, one.asked = now_ns, False, True
             over_ms += max(0, result.over_ms - one.over_ms)
             one.over_ms = max(one.over_ms, result.over_ms)

@@ -61,6 +61,8 @@ async def open_session(database: Database, ref: SessionRef, grant_ms: int, minim
                 ref.tenant_id,
                 ref.session_id,
             )
+            if row is None:
+                raise _Refuse(BillingRefusal.NO_WALLET)
             if row["state"] == "settled":
                 raise _Refuse(BillingRefusal.ALREADY_SETTLED)
             if row["granted_ms"] < least_ms:

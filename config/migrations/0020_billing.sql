@@ -265,7 +265,7 @@ begin
   -- A statement of its own: it must see what the lock holders before us wrote.
   return query
   with seen as materialized (
-    select m.*, a.posted_minor as balance, a.posted_minor - a.held_minor as available,
+    select m.*, a.posted_minor as balance, a.posted_minor - a.held_minor as available, e.posted_minor as earnings,
       greatest(u.epoch, m.epoch) as new_epoch,
       case when u.epoch > m.epoch then greatest(m.live_ms, u.base) else m.epoch_base_ms end as new_base,
       -- Evidence of an epoch that is over adds nothing to what was known when it ended.
@@ -278,6 +278,7 @@ begin
     from unnest(p_session, p_epoch, p_base, p_live, p_lease) u (sid, epoch, base, live, lease)
     join session_meter m on m.session_id = u.sid
     join account a on a.id = m.client_account_id
+    join account e on e.id = m.provider_account_id
     join shard_lease l on l.shard = m.shard
   ), capped as (
     select s.*, least(s.new_live, s.granted_ms) as new_billed, greatest(0, s.new_live - s.granted_ms) as over_ms,
@@ -300,12 +301,18 @@ begin
     select g.*, case when g.got >= g.want then g.target_ms
                      else affordable_ms(g.minor_per_minute, g.granted_cost + g.got) end as new_granted
     from given g
-  ), done as materialized (
+  ), split as (
     select d.*, d.new_posted - d.posted_minor as charge,
       share_minor(d.new_posted, d.provider_bps) as new_provider,
       share_minor(d.new_posted, d.provider_bps) - d.posted_provider_minor as share,
       case when p_final then 0 else cost_minor(d.minor_per_minute, d.new_granted) - d.new_posted end as new_held
     from granted d
+  ), done as materialized (
+    -- Balances afterwards by windows: a join with what the update returns would be a nested loop over a thousand rows.
+    select p.*, (p.balance - sum(p.charge) over client)::bigint as new_balance,
+      (p.available - sum(p.charge + p.new_held - p.held_minor) over client)::bigint as new_available,
+      (p.earnings + sum(p.share) over (partition by p.provider_account_id))::bigint as new_earnings
+    from split p window client as (partition by p.client_account_id)
   ), deltas as (
     select x.id, sum(x.posted)::bigint as posted, sum(x.held)::bigint as held from (
       select client_account_id as id, -charge as posted, new_held - held_minor as held from done
@@ -314,7 +321,7 @@ begin
     group by x.id having sum(x.posted) <> 0 or sum(x.held) <> 0
   ), moved as (
     update account a set posted_minor = a.posted_minor + x.posted, held_minor = a.held_minor + x.held
-    from deltas x where a.id = x.id returning a.id, a.posted_minor, a.posted_minor - a.held_minor as available
+    from deltas x where a.id = x.id
   ), charged as (
     insert into session_charge (tenant_id, slot, session_id, leg, client_account_id, provider_account_id,
                                 platform_account_id, amount_minor, fee_minor, through_ms)
@@ -328,19 +335,18 @@ begin
       granted_ms = d.new_granted, posted_minor = d.new_posted, posted_provider_minor = d.new_provider,
       held_minor = d.new_held, final_unit = d.got < d.want, lease_epoch = d.new_lease,
       last_slot = case when d.charge > 0 then greatest(p_slot, d.last_slot + 1) else d.last_slot end,
-      client_balance_minor = case when d.charge > 0 or p_final then coalesce(c.posted_minor, d.balance)
-                                  else m.client_balance_minor end,
-      provider_balance_minor = coalesce(p.posted_minor, m.provider_balance_minor),
+      client_balance_minor = case when d.charge > 0 or p_final then d.new_balance else m.client_balance_minor end,
+      provider_balance_minor = case when d.charge > 0 or p_final then d.new_earnings else m.provider_balance_minor end,
       posted_at = case when d.charge > 0 then now() else m.posted_at end,
       state = case when p_final then 'settled' else 'open' end,
       settled_at = case when p_final then now() end
-    from done d left join moved c on c.id = d.client_account_id left join moved p on p.id = d.provider_account_id
-    where m.session_id = d.session_id
+    from done d where m.session_id = d.session_id
   )
-  select s.session_id, s.status, coalesce(d.new_epoch, s.epoch), coalesce(d.new_base, s.epoch_base_ms),
-    coalesce(d.new_live, s.live_ms), coalesce(d.new_billed, s.billed_through_ms), coalesce(d.new_granted, s.granted_ms),
-    coalesce(d.new_posted, s.posted_minor), coalesce(d.new_provider, s.posted_provider_minor),
-    coalesce(d.new_held, s.held_minor), coalesce(d.got < d.want, s.final_unit), coalesce(c.posted_minor, s.balance),
-    coalesce(c.available, s.available), coalesce(d.charge, 0), coalesce(d.over_ms, 0)
-  from seen s left join done d on d.session_id = s.session_id left join moved c on c.id = s.client_account_id;
+  select d.session_id, d.status, d.new_epoch, d.new_base, d.new_live, d.new_billed, d.new_granted, d.new_posted,
+    d.new_provider, d.new_held, d.got < d.want, d.new_balance, d.new_available, d.charge, d.over_ms
+  from done d
+  union all
+  select s.session_id, s.status, s.epoch, s.epoch_base_ms, s.live_ms, s.billed_through_ms, s.granted_ms, s.posted_minor,
+    s.posted_provider_minor, s.held_minor, s.final_unit, s.balance, s.available, 0::bigint, 0::bigint
+  from seen s where s.status <> 'ok';
 end $$;
