@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from config.clock import VirtualClock
@@ -21,6 +22,9 @@ from recorder.job import Services
 from recorder.store import Store
 from relay.spool import PartHeader, PartParticipant
 from tests.recorder.media import START_NS, START_WALL_MS, Scene
+
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")  # the machine may be busy: an example has no deadline
 
 PEOPLE = (("client", "Ana"), ("provider", "Ben"), ("compliance", "Cleo"), ("admin", "Ada"))
 

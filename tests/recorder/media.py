@@ -213,7 +213,9 @@ class Scene:
         stream = self.part.add_stream(sender.track, START_NS + round(declared_ms * MS))
         todo = sorted(packets, key=lambda packet: packet.arrival_ns)
         pending = list(reports_ms)
-        for packet in todo:
+        for number, packet in enumerate(todo):
+            if number % 40 == 0:
+                self.part.flush(sync=False)
             while pending and START_NS + (pending[0] + sender.delay_ms) * MS <= packet.arrival_ns:
                 sender.report(stream, pending.pop(0))
             stream.rtp(packet.arrival_ns, packet.data)

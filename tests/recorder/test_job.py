@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from config.ids import DEFAULT_TENANT
+import asyncio
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from config.database import Database
+from config.ids import DEFAULT_TENANT, SessionId
+from config.objects import DirectoryStore, ObjectStoreError
+from recorder import job as module
 from recorder.job import PartJob
+from recorder.pipeline import Pipeline
+from recorder.store import Store
+from recorder.verify import export_streams, verify
 from tests.recorder.conftest import Desk
-from tests.recorder.media import Scene, Sender, audio, video
+from tests.recorder.media import START_WALL_MS, Scene, Sender, audio, decode, video
 
 
 def call(desk: Desk, seconds: float = 6.0, codec: str = "vp8") -> Scene:
@@ -20,13 +35,252 @@ def call(desk: Desk, seconds: float = 6.0, codec: str = "vp8") -> Scene:
     return scene
 
 
+def stored(desk: Desk) -> dict[str, bytes]:
+    root = desk.objects_dir
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
 async def test_finished_call_becomes_a_ready_recording(desk: Desk) -> None:
     scene = call(desk)
     scene.close()
     assert await PartJob(scene.directory, desk.services).run() == "ready"
     found = await desk.recordings.find(DEFAULT_TENANT, desk.new.public_id)
     assert found is not None
-    assert found.state == "ready"
-    assert found.duration_ms == 6000
+    assert (found.state, found.duration_ms, found.started_at_ms) == ("ready", 6000, START_WALL_MS + 20)
     assert [stream.video_frames for stream in found.streams] == [180, 180]
-    assert not scene.directory.exists()
+    for exported in await export_streams(desk.recordings, desk.new.public_id):
+        decoded = decode(exported.data)
+        assert (len(decoded.video_ms), len(decoded.audio_ms), decoded.duration_ms) == (180, 300, 6000.0)
+    assert await verify(desk.recordings, desk.new.public_id) == (True, [], len(await desk.recordings.entries(found)))
+    assert not scene.directory.parent.exists()
+
+
+async def test_nothing_of_the_media_is_on_disk_in_clear(desk: Desk) -> None:
+    scene = call(desk, 3.0)
+    scene.close()
+    marks = [b"\x9d\x01\x2a", *(frame.data[40:72] for frame in video("vp8", 3.0)[:40:8])]
+    in_spool = b"".join(path.read_bytes() for path in scene.directory.iterdir())
+    await PartJob(scene.directory, desk.services).run()
+    everything = in_spool + b"".join(stored(desk).values())
+    assert not [mark for mark in marks[1:] if mark in everything]
+    assert everything.count(marks[0]) == 0
+
+
+async def test_manifest_tells_participants_clocks_and_chained_hashes(desk: Desk) -> None:
+    scene = call(desk)
+    scene.close()
+    await PartJob(scene.directory, desk.services).run()
+    manifest = json.loads(stored(desk)[f"recordings/1/{desk.new.public_id}/1/manifest.json"])
+    assert manifest["version"] == 1
+    assert manifest["encryption"]["key_id"] == desk.new.key_id
+    assert {each["role"] for each in manifest["participants"]} == {"client", "provider"}
+    assert [track["anchors"][0]["used"] for track in manifest["tracks"]] == [True] * 4
+    assert len(manifest["chain"]["entries"]) == sum(name.endswith(".seg") for name in stored(desk))
+    assert all(stream["derivative"]["file_sha256"] for stream in manifest["streams"])
+
+
+@pytest.mark.parametrize("kind", ["segment", "front", "manifest", "missing", "swapped"])
+async def test_tampering_is_found(desk: Desk, kind: str) -> None:
+    scene = call(desk)
+    scene.close()
+    await PartJob(scene.directory, desk.services).run()
+    folder = desk.objects_dir / "recordings" / "1" / desk.new.public_id / "1"
+    if kind == "missing":
+        (folder / "01-00000.seg").unlink()
+    elif kind == "swapped":
+        one, two = folder / "01-00000.seg", folder / "02-00000.seg"
+        data = one.read_bytes()
+        one.write_bytes(two.read_bytes())
+        two.write_bytes(data)
+    else:
+        path = folder / {"segment": "02-00000.seg", "front": "01-front", "manifest": "manifest.json"}[kind]
+        altered = bytearray(path.read_bytes())
+        altered[len(altered) // 2] ^= 1
+        path.write_bytes(altered)
+    found = await verify(desk.recordings, desk.new.public_id)
+    assert not found.ok
+    assert found.problems
+
+
+async def test_altered_catalogue_is_found(desk: Desk, owner: Any) -> None:
+    scene = call(desk, 3.0)
+    scene.close()
+    await PartJob(scene.directory, desk.services).run()
+    await owner.execute("update recording_segment set end_ms = end_ms + 1 where stream = 1 and segment = 0")
+    found = await verify(desk.recordings, desk.new.public_id)
+    assert "part 1: the chain of the catalogue does not hold" in found.problems
+
+
+async def test_torn_tail_of_a_dead_worker_costs_only_the_tail(desk: Desk) -> None:
+    scene = call(desk)
+    scene.part.flush(sync=True)
+    scene.part._unlock()  # what the kernel does when the worker dies
+    for path in scene.directory.glob("*.spool"):
+        data = path.read_bytes()
+        path.write_bytes(data[: int(len(data) * 0.9)])
+    assert await PartJob(scene.directory, desk.services).run() == "ready"
+    found = await desk.recordings.find(DEFAULT_TENANT, desk.new.public_id)
+    assert found is not None
+    assert 5000 <= (found.duration_ms or 0) <= 5700
+    assert [
+        len(decode(each.data).video_ms) > 140 for each in await export_streams(desk.recordings, found.public_id)
+    ] == [
+        True,
+        True,
+    ]
+
+
+async def test_recording_follows_a_live_part_and_completes_when_its_worker_dies(desk: Desk) -> None:
+    scene = desk.scene()
+    sound = Sender("opus", ssrc=1, user_id=desk.people["client"].id)
+    stream = scene.part.add_stream(sound.track, sound.packets(audio(0.1))[0].arrival_ns)
+    job = PartJob(scene.directory, desk.services)
+    task = asyncio.create_task(job.run())
+    packets = sound.packets(audio(12.0))
+    for start in range(0, len(packets), 50):
+        for packet in packets[start : start + 50]:
+            stream.rtp(packet.arrival_ns, packet.data)
+        scene.part.flush(sync=False)
+    async with asyncio.timeout(20):
+        while not any(name.endswith(".seg") for name in stored(desk)):  # noqa: ASYNC110 - a file of another task
+            await asyncio.sleep(0.05)
+    assert not task.done()
+    last = sorted(scene.directory.glob("*.spool"))[-1]
+    with last.open("ab") as file:
+        file.write(last.read_bytes()[-700:-300])  # a block that the dead worker did not finish: rubbish at the end
+    scene.part._unlock()
+    assert await task == "ready"
+    found = await desk.recordings.find(DEFAULT_TENANT, desk.new.public_id)
+    assert found is not None
+    assert found.duration_ms == 12_000
+
+
+class Flaky(DirectoryStore):
+    """A store that is away every other time, and forgets to answer once it has stored."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.calls = 0
+
+    async def put(self, key: str, data: bytes, *, sha256: bytes) -> None:
+        self.calls += 1
+        if self.calls % 3 == 1:
+            raise ObjectStoreError("away")
+        await super().put(key, data, sha256=sha256)
+        if self.calls % 3 == 2:
+            raise ObjectStoreError("the answer was lost")
+
+
+async def test_store_that_is_away_is_waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAIT_MIN_S", 0.001)
+    monkeypatch.setattr(module, "WAIT_MAX_S", 0.001)
+    scene = call(desk, 3.0)
+    scene.close()
+    services = dataclasses.replace(desk.services, objects=Flaky(desk.objects_dir))
+    assert await PartJob(scene.directory, services).run() == "ready"
+    assert (await verify(desk.recordings, desk.new.public_id)).ok
+
+
+async def test_database_that_is_away_is_waited_for(
+    desk: Desk, database_urls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAIT_MIN_S", 0.01)
+    scene = call(desk, 3.0)
+    scene.close()
+    async with await Database.open(database_urls.app_url, name="flaky") as database:
+        other = await asyncpg.connect(database_urls.app_url)
+        services = dataclasses.replace(desk.services, store=Store(database))
+        task = asyncio.create_task(PartJob(scene.directory, services).run())
+        for _ in range(5):
+            await asyncio.sleep(0.02)
+            await other.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'turnpike-flaky'"
+            )
+        assert await task == "ready"
+        await other.close()
+    assert (await verify(desk.recordings, desk.new.public_id)).ok
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+async def test_job_that_is_cut_off_anywhere_is_done_again_alike(
+    desk: Desk, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recorder dies after some segments are stored but the last of them is not in the catalogue."""
+
+    class Killed(BaseException):
+        pass
+
+    scene = call(desk)
+    scene.close()
+    added, add_segment = 0, Store.add_segment
+
+    async def dying(self: Store, *args: Any) -> None:
+        nonlocal added
+        added += 1
+        if added == steps:
+            raise Killed
+        await add_segment(self, *args)
+
+    monkeypatch.setattr(Store, "add_segment", dying)
+    with pytest.raises(Killed):
+        await PartJob(scene.directory, desk.services).run()
+    before = stored(desk)
+    assert await PartJob(scene.directory, desk.services).run() == "ready"
+    after = stored(desk)
+    assert {name: after[name] for name in before} == before
+    assert (await verify(desk.recordings, desk.new.public_id)).ok
+    assert [len(decode(each.data).video_ms) for each in await export_streams(desk.recordings, desk.new.public_id)] == [
+        180,
+        180,
+    ]
+
+
+async def test_stream_that_is_muxed_differently_is_stored_anew_and_the_old_one_stays(desk: Desk) -> None:
+    scene = call(desk)
+    scene.close()
+    other = dataclasses.replace(desk.services, segment_ms=1000)
+    part = await desk.services.store.begin_part(desk.header())
+    job = PartJob(scene.directory, other)
+    pipeline = Pipeline(scene.directory, job._unwrap, 1000)
+    round_ = pipeline.round()
+    for output in round_.outputs[:6]:
+        await job._take(pipeline, part, output)
+    pipeline.close()
+    before = stored(desk)
+    assert await PartJob(scene.directory, desk.services).run() == "ready"
+    assert before.items() <= stored(desk).items()
+    assert (await verify(desk.recordings, desk.new.public_id)).ok
+    found = await desk.recordings.find(DEFAULT_TENANT, desk.new.public_id)
+    assert found is not None
+    assert len(await desk.recordings.all_streams(found)) > len(found.streams) == 2
+
+
+async def test_damaged_spool_gives_what_is_whole_and_is_kept(desk: Desk) -> None:
+    scene = call(desk)
+    scene.close()
+    damaged = scene.directory / "0002.spool"
+    data = bytearray(damaged.read_bytes())
+    data[-20] ^= 1
+    damaged.write_bytes(data)
+    assert await PartJob(scene.directory, desk.services).run() == "ready"
+    assert (scene.directory / "kept").exists()
+    assert damaged.exists()
+    manifest = json.loads(stored(desk)[f"recordings/1/{desk.new.public_id}/1/manifest.json"])
+    assert "spool file 2" in manifest["problems"][0]
+
+
+async def test_session_without_media_is_marked_as_failed(desk: Desk) -> None:
+    scene = desk.scene()
+    scene.close()
+    assert await PartJob(scene.directory, desk.services).run() == "failed"
+    await desk.recordings.end(DEFAULT_TENANT, SessionId(5), START_WALL_MS)
+    summary = await desk.recordings.of_session(DEFAULT_TENANT, SessionId(5))
+    assert summary is not None
+    assert summary.state == "failed"
+
+
+async def test_recording_that_no_worker_began_is_given_up_after_its_session(desk: Desk) -> None:
+    store = desk.services.store
+    assert await store.give_up_unrecorded(START_WALL_MS) == 0
+    await desk.recordings.end(DEFAULT_TENANT, SessionId(5), START_WALL_MS - 1)
+    assert await store.give_up_unrecorded(START_WALL_MS) == 1
