@@ -82,7 +82,7 @@ class SpoolPartReader:
         self._data_key = data_key
         self._files: dict[int, _File] = {}
         self._found = 0
-        self._corrupt: list[SpoolCorrupt] = []
+        self._errors: list[SpoolError] = []
 
     def __enter__(self) -> SpoolPartReader:
         return self
@@ -116,8 +116,9 @@ class SpoolPartReader:
         Files whose numbers are in ``skip`` are left for a later call.
 
         Returns nothing when it has caught up. A block that is not whole yet is left for later: if the writer is dead it
-        stays the torn tail, at most what the last second wrote. Raises ``SpoolCorrupt`` once for a file with a damaged
-        block, after everything before that block was returned; the file gives nothing more, the others go on.
+        stays the torn tail, at most what the last second wrote. A file with a damaged block (``SpoolCorrupt``), of
+        another version or on a failing disk (``SpoolError``) raises that once, after everything before it was
+        returned; it gives nothing more, the other files go on.
         """
         self._find_files()
         closed = self.closed
@@ -127,11 +128,14 @@ class SpoolPartReader:
                 continue
             try:
                 self._read(file, records, closed)
-            except SpoolCorrupt as error:
-                self._corrupt.append(error)
+            except SpoolError as error:
+                self._errors.append(error)
                 self._drop(file)
-        if not records and self._corrupt:
-            raise self._corrupt.pop(0)
+            except OSError as error:
+                self._errors.append(SpoolError(f"spool file {file.number}: {error.strerror or error}"))
+                self._drop(file)
+        if not records and self._errors:
+            raise self._errors.pop(0)
         return records
 
     def close(self) -> None:

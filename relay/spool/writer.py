@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -310,6 +311,7 @@ class SpoolWriter:
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._parts: list[SpoolPart] = []  # the thread's own
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
 
     def __enter__(self) -> SpoolWriter:
@@ -342,12 +344,17 @@ class SpoolWriter:
         return self._submit(work)
 
     def close(self) -> None:
-        """Close all parts in order and end the thread; waits for both."""
+        """Close all parts in order and end the thread; waits for both. Idempotent."""
+        self._closing = True
         self._jobs.put(None)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _submit(self, work: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
+        if self._closing:
+            future.set_exception(SpoolError("the spool is closed"))
+            return future
 
         def job() -> None:
             if not future.set_running_or_notify_cancel():
@@ -366,19 +373,19 @@ class SpoolWriter:
         next_flush = time.monotonic() + FLUSH_INTERVAL_S
         next_sync = time.monotonic() + SYNC_INTERVAL_S
         while True:
-            try:
+            with contextlib.suppress(queue.Empty):
                 job = self._jobs.get(timeout=max(0.0, next_flush - time.monotonic()))
-            except queue.Empty:
-                now = time.monotonic()
-                next_flush = now + FLUSH_INTERVAL_S
-                if sync := now >= next_sync:
-                    next_sync = now + SYNC_INTERVAL_S
-                for part in self._parts:
-                    self._guarded(part, lambda part=part, sync=sync: part.flush(sync=sync))  # type: ignore[misc]
+                if job is None:
+                    break
+                job()
+            now = time.monotonic()
+            if now < next_flush:
                 continue
-            if job is None:
-                break
-            job()
+            next_flush = now + FLUSH_INTERVAL_S
+            if sync := now >= next_sync:
+                next_sync = now + SYNC_INTERVAL_S
+            for part in self._parts:
+                self._guarded(part, partial(part.flush, sync=sync))
         for part in self._parts:
             self._guarded(part, part.close)
 

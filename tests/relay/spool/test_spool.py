@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +295,45 @@ def test_the_writer_thread_writes_by_itself_and_closes_what_is_open(tmp_path: Pa
         assert (other.directory / "closed").exists()
     assert (part.directory / "closed").exists()
     assert len(read_all(part.directory)) == 101
+
+
+def test_a_closed_writer_refuses_and_closes_twice_without_harm(tmp_path: Path) -> None:
+    writer = SpoolWriter()
+    writer.close()  # never started
+    with SpoolWriter() as writer:
+        part = writer.open_part(tmp_path, HEADER, KEY).result(5)
+    writer.close()
+    for future in (writer.open_part(tmp_path, HEADER, KEY), writer.close_part(part)):
+        with pytest.raises(SpoolError):
+            future.result(5)
+
+
+def test_a_fault_of_one_part_leaves_the_others(tmp_path: Path) -> None:
+    troubles: list[SpoolTrouble] = []
+    with SpoolWriter() as writer:
+        bad = writer.open_part(tmp_path, HEADER, KEY, lambda trouble, why: troubles.append(trouble)).result(5)
+        good = writer.open_part(tmp_path, msgspec.structs.replace(HEADER, epoch=4), KEY).result(5)
+        bad.add_stream(TRACK, 1).event(2, "muted", {"muted": object()})
+        good.add_stream(TRACK, 1).rtp(2, b"x")
+    assert troubles == [SpoolTrouble.FAILED]
+    assert not (bad.directory / "closed").exists()
+    assert read_all(good.directory) == [(1, TRACK_RECORD), (1, RtpRecord(2, b"x"))]
+
+
+def test_a_file_of_a_later_version_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
+    part, stream = begin(tmp_path)
+    part.add_stream(TRACK, 1)
+    stream.end(2)
+    part.close()
+    path = part.directory / "0001.spool"
+    head = bytearray(path.read_bytes()[:10] + b"local-1" + bytes(32))
+    head[4] = 2
+    path.write_bytes(head + zlib.crc32(head).to_bytes(4, "big"))
+    with open_part(part.directory, unwrap) as reader:
+        assert reader.poll() == [(2, TRACK_RECORD)]
+        with pytest.raises(SpoolError, match="version 2"):
+            reader.poll()
+        assert reader.poll() == []
 
 
 def test_the_lock_goes_with_a_killed_writer(tmp_path: Path) -> None:
