@@ -98,10 +98,7 @@ class SpoolStream:
             if self.dropped == 1:
                 self._part._report(SpoolTrouble.FULL, f"file {self.file_number}: the disk does not keep up")
             return
-        if self.dropped != self._dropped_told:
-            lost = {"packets": self.dropped - self._dropped_told}
-            self._dropped_told = self.dropped
-            self.event(arrival_ns, "lost", lost)
+        self._tell_lost(arrival_ns)
         self._bytes_in += size
         self._queue.append(RtpRecord(arrival_ns, packet))
 
@@ -119,8 +116,15 @@ class SpoolStream:
 
     def end(self, arrival_ns: int) -> None:
         """The stream is over: append ``end``; later calls do nothing."""
+        self._tell_lost(arrival_ns)
         self.event(arrival_ns, "end")
         self._ended = True
+
+    def _tell_lost(self, arrival_ns: int) -> None:
+        if self.dropped != self._dropped_told:
+            lost = {"packets": self.dropped - self._dropped_told}
+            self._dropped_told = self.dropped
+            self.event(arrival_ns, "lost", lost)
 
     def _small(self, record: Record) -> None:
         # Small records keep room beyond what media may take, so that the file can say that media was dropped.

@@ -256,10 +256,13 @@ def test_full_queue_drops_the_newest_and_says_so_once(tmp_path: Path, monkeypatc
     assert (stream.dropped, troubles) == (7, [SpoolTrouble.FULL])
     part.flush(sync=False)
     stream.rtp(20, b"after")
+    stream.rtp(21, bytes(5_000))
+    stream.end(22)
     part.close()
     found = [record for _, record in read_all(part.directory)]
     assert [r.packet[:1] for r in found if isinstance(r, RtpRecord)] == [b"\0", b"\1", b"\2", b"a"]
     assert TrackEventRecord(20, "lost", {"packets": 7}) in found
+    assert found[-2:] == [TrackEventRecord(22, "lost", {"packets": 1}), TrackEventRecord(22, "end", {})]
 
 
 def test_a_full_disk_ends_the_part_and_reports_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
