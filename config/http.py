@@ -25,7 +25,7 @@ from config.logs import get_log
 log = get_log("config.http")
 
 TOKENS: Final = web.AppKey("tokens", Tokens)
-REQUEST_ID: Final = "request_id"
+REQUEST_ID: Final = web.RequestKey("request_id", str)
 ANYONE: Final[frozenset[Role]] = frozenset(Role)
 _ID: Final = re.compile(r"[a-z]{3}_[0-9a-z]{1,40}")
 

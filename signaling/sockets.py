@@ -38,6 +38,8 @@ SOCKETS_PER_USER_MAX: Final = 16
 WORKING_MAX: Final = 16
 """Messages of one socket worked on at a time; a further one is refused."""
 
+_RESERVED: Final = frozenset({"connect", "disconnect", "connect_error", "__disconnect_final", "*"})
+
 log = get_log("signaling.sockets")
 _open = gauge("turnpike_sockets_open", "Socket.IO connections")
 _messages = counter("turnpike_socket_messages_total", "Messages from clients", ["message", "outcome"])
@@ -56,7 +58,7 @@ class _Socket:
 
 def make_server(redis_url: str, max_bytes: int) -> Any:
     """The Socket.IO server of one control process."""
-    return socketio.AsyncServer(
+    server = socketio.AsyncServer(
         async_mode="aiohttp",
         client_manager=socketio.AsyncRedisManager(redis_url, channel=CHANNEL),
         transports=["websocket"],
@@ -66,6 +68,17 @@ def make_server(redis_url: str, max_bytes: int) -> Any:
         logger=False,
         engineio_logger=False,
     )
+    inner = server._handle_event
+
+    async def only_messages(eio_sid: str, namespace: str | None, ack_id: int | None, data: Any) -> None:
+        """python-socketio calls its own handlers for a message that a client names like one: here it is unknown."""
+        named = isinstance(data, list) and len(data) > 0 and isinstance(data[0], str)
+        if not named or data[0] in _RESERVED:
+            data = ["unknown"]
+        await inner(eio_sid, namespace, ack_id, data)
+
+    server._handle_event = only_messages
+    return server
 
 
 class Sockets:

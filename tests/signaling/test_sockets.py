@@ -1,0 +1,229 @@
+"""Socket.IO between real sockets: acknowledgements, events, rates, and whatever a client should not send."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import socketio
+from aiohttp.test_utils import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from signaling.limits import TokenBucket
+from signaling.messages import CLIENT_MESSAGES
+from signaling.sockets import BURST, SOCKETS_PER_USER_MAX, _Socket
+from tests.signaling.conftest import World
+from tests.signaling.pages import CONSENT, Page
+
+Open = Callable[[str], Page]
+
+
+@pytest.fixture
+async def open_page(client_of_world: TestClient[Any, Any], world: World) -> Open:
+    def open_(name: str) -> Page:
+        token = world.control.tokens.issue(world.people[name], int(time.time()))
+        return Page(str(client_of_world.make_url("/")), token)
+
+    return open_
+
+
+def request(world: World, key: str = "socket-request-1") -> dict[str, Any]:
+    return {"provider_id": world.ada.public_id, "kind": "video", "consent": CONSENT, "request_key": key}
+
+
+async def test_a_call_over_sockets(open_page: Open, world: World) -> None:
+    async with open_page("client") as mira, open_page("ada") as ada:
+        session = await mira.ok("session.request", request(world))
+        on = {"session_id": session["id"]}
+        ringing = await ada.hears("session.ringing", id=session["id"])
+        assert ringing["client"]["name"] == "Mira Lindqvist"
+        accepted = await ada.ok("session.accept", {**on, "consent": CONSENT})
+        assert accepted["room_epoch"] == 1
+        assert (await mira.hears("session.updated", state="connecting"))["room_epoch"] == 1
+        answer = await mira.ok("room.join", {**on, "sdp": "v=0", "sources": {"0": "microphone"}})
+        assert answer["sdp"] == "v=0 answer"
+        await mira.ok("room.mute", {**on, "muted": {"camera": True}})
+        assert (await ada.hears("room.muted"))["muted"] == {"camera": True}
+        sent = await ada.ok("chat.send", {**on, "client_message_id": "message-1", "text": "Hello 👋"})
+        assert await mira.hears("chat.message") == sent
+        stored = await world.control.sessions.by_public_id(world.client.tenant_id, session["id"])
+        assert stored is not None
+        await world.worker.flow(stored)
+        for _ in range(2):
+            await world.worker.live(stored, 5_000)
+        await world.read()
+        quality = await mira.hears("room.quality")
+        assert {side["user_id"] for side in quality["sides"]} == {world.client.public_id, world.ada.public_id}
+        await mira.ok("session.end", on)
+        assert (await ada.hears("session.updated", state="ended"))["end_reason"] == "client_left"
+        await ada.hears("session.updated", settled=True)
+        assert (await mira.hears("wallet.changed"))["currency"] == "USD"
+        numbered = [payload["seq"] for _, payload in mira.heard if payload["seq"] is not None]
+        assert numbered == list(range(numbered[0], numbered[0] + len(numbered)))
+
+
+async def test_all_devices_of_a_user_hear_and_missed_events_are_fetched(open_page: Open, world: World) -> None:
+    async with open_page("ada") as phone:
+        newest = (await phone.ok("presence.heartbeat"))["newest"]
+        async with open_page("ada") as desk, open_page("client") as mira:
+            session = await mira.ok("session.request", request(world))
+            await phone.hears("session.ringing")
+            await desk.hears("session.ringing")
+            await mira.ok("session.cancel", {"session_id": session["id"]})
+            await desk.hears("session.updated", state="cancelled")
+        missed = await phone.ok("events.since", {"seq": newest})
+        assert [event["event"] for event in missed["events"]] == ["session.ringing", *["session.updated"] * 2]
+        assert missed["complete"] is True
+        assert (await phone.ok("events.since", {"seq": missed["newest"]})) == {
+            "events": [],
+            "complete": True,
+            "newest": missed["newest"],
+        }
+        assert (await phone.ok("events.since", {"seq": 1}))["complete"] is False
+
+
+async def test_presence_follows_sockets_calls_and_the_switch(open_page: Open, world: World) -> None:
+    world.clock.advance_ms(31_000)
+    await world.control.presence.sweep()
+    async with open_page("client") as mira:
+        async with open_page("ben"):
+            await mira.hears("presence.changed", user_id=world.ben.public_id, presence="online")
+            session = await mira.ok("session.request", {**request(world), "provider_id": world.ben.public_id})
+            await mira.hears("presence.changed", user_id=world.ben.public_id, presence="busy")
+            mira.heard.clear()
+            await mira.ok("session.cancel", {"session_id": session["id"]})
+            await mira.hears("presence.changed", user_id=world.ben.public_id, presence="online")
+        mira.heard.clear()
+        for _ in range(100):
+            if not world.control.sockets._sockets.keys() - {mira.sio.get_sid()}:
+                break
+            await asyncio.sleep(0.01)
+        await world.control.presence.sweep()
+        assert mira.heard == []  # perhaps the page is only loaded again
+        world.clock.advance_ms(3_001)
+        await world.control.presence.sweep()
+        await mira.hears("presence.changed", user_id=world.ben.public_id, presence="offline")
+
+
+@pytest.mark.parametrize("token", [None, "", "nonsense", 7, {"token": "x"}, "x" * 10_000])
+async def test_a_socket_without_a_valid_token_is_refused(
+    client_of_world: TestClient[Any, Any], world: World, token: object
+) -> None:
+    page = Page(str(client_of_world.make_url("/")), token)
+    with pytest.raises(socketio.exceptions.ConnectionError):
+        async with page:
+            pass
+    assert page.refusal["data"]["code"] == "invalid_token"
+    assert world.control.sockets._sockets == {}
+    await page.__aexit__()
+
+
+async def test_one_user_cannot_open_sockets_without_end(open_page: Open) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(SOCKETS_PER_USER_MAX):
+            await stack.enter_async_context(open_page("ada"))
+        extra = open_page("ada")
+        with pytest.raises(socketio.exceptions.ConnectionError):
+            async with extra:
+                pass
+        assert extra.refusal["data"]["code"] == "too_many_sockets"
+        await extra.__aexit__()
+
+
+async def test_unknown_malformed_and_forbidden_messages_are_refused(open_page: Open, world: World) -> None:
+    async with open_page("client") as mira, open_page("ben") as ben:
+        nowhere = {"session_id": "ses_00000000000000000000"}
+        assert await mira.refused("no.such.message", {}) == "unknown_message"
+        for reserved in ("connect", "disconnect", "*", "__disconnect_final"):
+            assert await mira.refused(reserved, {}) == "unknown_message"
+        assert await mira.refused("session.end", "text") == "bad_request"
+        assert await mira.refused("session.end", []) == "bad_request"
+        assert await mira.refused("session.end", ({}, {})) == "bad_request"
+        assert await mira.refused("session.end", {}) == "bad_request"
+        assert await mira.refused("session.end", {"session_id": "' or 1=1 --"}) == "bad_request"
+        assert await mira.refused("session.end", {**nowhere, "extra": 1}) == "bad_request"
+        assert await mira.refused("session.end", nowhere) == "not_found"
+        assert await mira.refused("events.since", {"seq": -1}) == "bad_request"
+        assert await mira.refused("events.since", {"seq": 2**60}) == "bad_request"
+        assert await ben.refused("session.request", request(world)) == "forbidden"
+        session = await mira.ok("session.request", request(world))
+        on = {"session_id": session["id"]}
+        assert await ben.refused("session.accept", {**on, "consent": CONSENT}) == "not_found"
+        assert await mira.refused("session.decline", on) == "forbidden"
+        assert await mira.refused("room.join", {**on, "sdp": "v=0", "sources": {}}) == "room_not_open"
+        too_long = {**on, "sdp": "v" * 70_000, "sources": {}}
+        assert await mira.refused("room.join", too_long) == "bad_request"
+        assert await mira.refused("chat.send", {**on, "client_message_id": "12345678", "text": "x"}) == "chat_closed"
+        nul = {**on, "client_message_id": "12345678", "text": "a\0b"}
+        assert await mira.refused("chat.send", nul) == "bad_request"
+
+
+async def test_an_oversize_message_ends_only_its_own_socket(open_page: Open) -> None:
+    async with open_page("ada") as ada:
+        async with open_page("client") as mira:
+            await mira.sio.emit("session.end", {"session_id": "x" * 400_000})
+            for _ in range(200):
+                if not mira.sio.connected:
+                    break
+                await asyncio.sleep(0.01)
+            assert not mira.sio.connected
+        assert "newest" in await ada.ok("presence.heartbeat")
+
+
+async def test_too_many_messages_are_refused_not_worked_off(open_page: Open, world: World) -> None:
+    async with open_page("client") as mira:
+        answers = await asyncio.gather(*(mira.call("presence.heartbeat") for _ in range(BURST + 10)))
+        codes = [answer["error"]["code"] for answer in answers if not answer["ok"]]
+        assert codes
+        assert set(codes) == {"too_many_messages"}
+        world.clock.advance_ms(1_000)
+        await mira.ok("presence.heartbeat")
+
+
+async def test_a_fault_is_told_without_a_traceback(
+    open_page: Open, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(type(world.control.events), "newest", broken)
+    async with open_page("client") as mira:
+        answer = await mira.call("presence.heartbeat")
+        assert answer["error"]["code"] == "internal"
+        assert "secret" not in str(answer)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+ARGUMENTS = st.lists(JSON, max_size=2)
+
+
+def messages(data: st.DataObject, count: int) -> list[tuple[str, list[Any]]]:
+    """Messages with arguments that fit their shape more or less."""
+    made = []
+    for _ in range(count):
+        name = data.draw(st.sampled_from(sorted(CLIENT_MESSAGES)))
+        shaped = st.fixed_dictionaries({field: JSON for field in CLIENT_MESSAGES[name].model_fields})
+        made.append((name, data.draw(ARGUMENTS | shaped.map(lambda body: [body]))))
+    return made
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+async def test_whatever_a_client_sends_is_answered(world: World, data: st.DataObject) -> None:
+    sockets = world.control.sockets
+    sockets._sockets["fuzz"] = _Socket(world.client, "", TokenBucket(1e9, 10**6, 0))
+    try:
+        for name, arguments in messages(data, 20):
+            answer = await sockets._message(name, "fuzz", *arguments)
+            assert answer["ok"] or answer["error"]["code"] != "internal"
+    finally:
+        del sockets._sockets["fuzz"]
