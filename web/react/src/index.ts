@@ -27,7 +27,6 @@ export function useChanges(...things: (Changing | null | undefined)[]): void {
     };
     const offs = things.map((thing) => thing?.on("changed", bump));
     return () => offs.forEach((off) => off?.());
-    // eslint-disable-next-line react-hooks/exhaustive-deps
   }, things);
   useSyncExternalStore(subscribe, () => version.current);
 }

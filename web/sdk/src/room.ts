@@ -230,7 +230,8 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
     await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     this.#joinedEpoch = answer.room_epoch;
     this.#attach(pc, answer);
-    if (need !== "renegotiate" || fresh) this.#expectConnected(pc, fresh ? FRESH_MS : RESTART_MS);
+    if (pc.connectionState === "connected") this.#setState("connected"); // it came back while it was asked about
+    else if (need !== "renegotiate" || fresh) this.#expectConnected(pc, fresh ? FRESH_MS : RESTART_MS);
     this.#declared = "";
     await this.#declare();
   }

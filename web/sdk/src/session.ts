@@ -23,6 +23,12 @@ import {
 
 const RECEIPT_TRIES_MAX = 40;
 const RECEIPT_RETRY_MS = 400;
+const END_SILENCE_MS = 1_000;
+const END_RETRY_MS = 1_000;
+/** Errors that leave open whether the server has heard. */
+const UNREACHED: ReadonlySet<string> = new Set(["offline", "timeout"]);
+/** Settling takes about this long: asked earlier, the server could only refuse. */
+const SETTLING_MS = 500;
 
 export interface SessionEvents {
   changed: null;
@@ -48,6 +54,8 @@ export class Session extends Emitter<SessionEvents> {
   #quality: readonly QualitySide[] = [];
   #warning: WarningEvent | null = null;
   #entered = false;
+  /** When this page saw it end, on its own clock; -Infinity: it was over before. */
+  #endedAt = -Infinity;
 
   constructor(
     view: SessionView,
@@ -137,13 +145,31 @@ export class Session extends Emitter<SessionEvents> {
     return this.#change("session.cancel");
   }
 
-  /** Hangs up. The media stops here at once; the server settles. */
-  end(): Promise<SessionView> {
-    return this.#change("session.end");
+  /**
+   * Hangs up. Without an answer of the server the media stops here within a second all the same, and the server is told
+   * as soon as it can be reached.
+   */
+  async end(): Promise<SessionView> {
+    const silence = setTimeout(() => this.room.close(), END_SILENCE_MS);
+    try {
+      while (this.live) {
+        try {
+          return await this.#change("session.end");
+        } catch (thrown) {
+          if (!UNREACHED.has(asTurnpikeError(thrown).code)) throw thrown;
+          await new Promise((resolve) => setTimeout(resolve, END_RETRY_MS));
+        }
+      }
+      return this.#view;
+    } finally {
+      clearTimeout(silence);
+    }
   }
 
   /** The receipt; waits while the session is being settled. */
   async receipt(): Promise<ReceiptView> {
+    const early = this.#endedAt + SETTLING_MS - performance.now();
+    if (early > 0) await new Promise((resolve) => setTimeout(resolve, early));
     for (let attempt = 1; ; attempt += 1) {
       try {
         return await this.host.rest.get<ReceiptView>(`/sessions/${this.id}/receipt`);
@@ -160,9 +186,11 @@ export class Session extends Emitter<SessionEvents> {
     if (view.revision < this.#view.revision) return;
     const before = this.#view;
     this.#view = view;
+    const ended = isLive(before.state) && !isLive(view.state);
+    if (ended) this.#endedAt = performance.now();
     this.#follow(before);
     this.emit("changed", null);
-    if (isLive(before.state) && !isLive(view.state)) this.emit("ended", view);
+    if (ended) this.emit("ended", view);
   }
 
   takeCost(event: CostEvent): void {

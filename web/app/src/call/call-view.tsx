@@ -46,7 +46,7 @@ export function CallView({ session, call }: { session: Session; call: Call }) {
         <Stage session={session} />
         <header className="call-head">
           <div className="call-who">
-            <strong>{session.other.name}</strong>
+            <h1>{session.other.name}</h1>
             <Quality session={session} />
           </div>
           <RecordingState state={session.view.recording} />

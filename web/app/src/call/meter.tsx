@@ -1,4 +1,4 @@
-import { useCost } from "@turnpike/react";
+import { useCost, useTurnpike } from "@turnpike/react";
 import type { Session } from "@turnpike/sdk";
 import { useState } from "react";
 
@@ -11,6 +11,8 @@ import { TopUp } from "../ui/top-up";
 /** Time and cost, counting smoothly. The server's figures are the truth; this only moves between them. */
 export function Meter({ session }: { session: Session }) {
   const reading = useCost(session);
+  const { wallet } = useTurnpike();
+  const balance = reading.balance_minor ?? wallet.view?.balance_minor ?? null; // until the first figure comes
   const { currency } = session.view.rate;
   const earner = session.role === "provider";
   const amount = earner && reading.earnings_minor !== null ? reading.earnings_minor : reading.cost_minor;
@@ -28,11 +30,11 @@ export function Meter({ session }: { session: Session }) {
           {money(amount, currency)}
         </dd>
       </div>
-      {session.role === "client" && reading.balance_minor !== null ? (
+      {session.role === "client" && balance !== null ? (
         <div className="meter-balance">
           <dt>{t.call.balance}</dt>
-          <dd data-testid="balance" data-minor={reading.balance_minor}>
-            {money(reading.balance_minor, currency)}
+          <dd data-testid="balance" data-minor={balance}>
+            {money(balance, currency)}
           </dd>
         </div>
       ) : null}

@@ -91,8 +91,18 @@ function Absent({ session, seen }: { session: Session; seen: boolean }) {
 
 /** Over everything: the connection of one side is lost, and what that means for the bill. */
 function Overlay({ session, seen }: { session: Session; seen: boolean }) {
+  const ending = session.room.state === "closed";
   const own = session.room.state === "reconnecting";
   const theirs = session.view.state === "interrupted";
+  if (ending) {
+    return (
+      <div className="overlay" role="status">
+        <span className="spinner" aria-hidden="true" />
+        <p className="overlay-title">{t.call.ending}</p>
+        <p>{t.call.endingHint}</p>
+      </div>
+    );
+  }
   if (!seen || (!own && !theirs)) return null;
   return (
     <div className="overlay" role="alert" data-testid="interrupted">

@@ -184,6 +184,8 @@ export const en = {
     interruptedHint: "The clock is stopped. The room stays open for a minute.",
     reconnecting: "Your connection is lost",
     reconnectingHint: "Reconnecting by itself. You are not charged while nothing gets through.",
+    ending: "Ending the call",
+    endingHint: "Nothing is sent or charged any more.",
     theyMuted: (name: string) => `${name} is muted`,
     theyCameraOff: (name: string) => `${name} has the camera off`,
     theyShare: (name: string) => `${name} shares the screen`,

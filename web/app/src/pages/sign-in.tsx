@@ -38,7 +38,7 @@ export function SignIn() {
 
   return (
     <div className="sign-in">
-      <section className="pitch">
+      <header className="pitch">
         <div className="brand brand-large">
           <Mark size={36} />
           <span>{t.product}</span>
@@ -48,7 +48,7 @@ export function SignIn() {
           <p>{t.pitch}</p>
         </div>
         <Lanes />
-      </section>
+      </header>
       <main className="sign-in-side" id="main">
         {error === null ? null : <Failure error={error} />}
         {accounts.length === 0 ? null : (
