@@ -65,6 +65,16 @@ class WorkerUnreachable(Exception):
     """A worker did not answer in time; whether it carried the command out is not known."""
 
 
+def check_cancelled() -> None:
+    """Raise CancelledError in a task that was cancelled but does not know. Call it in every loop around Redis.
+
+    redis-py loses a cancellation that comes while it connects: it becomes a timeout, which is retried.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def _command_key(worker_id: WorkerId) -> str:
     return f"tp:cmd:{worker_id}"
 
@@ -141,6 +151,7 @@ class ControlBus:
     async def _read_replies(self) -> None:
         key, last = _reply_key(self.control_id), b"0"
         while True:
+            check_cancelled()
             try:
                 answer: Any = await self._redis.xread({key: last}, count=256, block=_BLOCK_MS)
                 for _, entries in answer or ():
@@ -276,6 +287,7 @@ class WorkerBus:
     async def _read_commands(self) -> None:
         key, last = _command_key(self._worker_id), b"0"
         while True:
+            check_cancelled()
             try:
                 answer: Any = await self._redis.xread({key: last}, count=64, block=_BLOCK_MS)
                 for _, entries in answer or ():

@@ -26,7 +26,7 @@ from config.keys import KeyRing
 from config.logs import get_log
 from config.metrics import OpsServer
 from config.settings import Settings
-from relay.bus import BUS_ERRORS, WorkerBus
+from relay.bus import BUS_ERRORS, WorkerBus, check_cancelled
 from relay.dtls import DtlsCertificate
 from relay.journal import Journal, JournalEntry, closed_files, read_file
 from relay.messages import Event, WorkerStatus
@@ -194,9 +194,11 @@ class Worker:
 
     async def _tell_events(self, bus: WorkerBus) -> None:
         while True:
+            check_cancelled()
             await self._outbox_filled.wait()
             self._outbox_filled.clear()
             while len(self.outbox):
+                check_cancelled()
                 if not await self._send_batch(bus):
                     await asyncio.sleep(RETRY_S)
 
@@ -221,6 +223,7 @@ class Worker:
 
     async def _tell_status(self, bus: WorkerBus) -> None:
         while True:
+            check_cancelled()
             try:
                 await bus.tell_status(self.status())
                 self._note_bus(True, None)
