@@ -65,7 +65,11 @@ export function App() {
         {Page !== undefined ? (
           <Page key={id} id={id} />
         ) : path === "/" || path === "/sign-in" ? null : (
-          <Empty icon="alert" title={t.common.unknownPage} action={<Button onClick={() => go("/")}>{t.common.home}</Button>}>
+          <Empty
+            icon="alert"
+            title={t.common.unknownPage}
+            action={<Button onClick={() => go("/")}>{t.common.home}</Button>}
+          >
             {t.common.unknownPageHint}
           </Empty>
         )}

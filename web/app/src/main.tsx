@@ -30,7 +30,11 @@ client.on("changed", () => {
 });
 declare global {
   interface Window {
-    readonly turnpike: { readonly client: TurnpikeClient; readonly session: Session | null; readonly room: Room | null };
+    readonly turnpike: {
+      readonly client: TurnpikeClient;
+      readonly session: Session | null;
+      readonly room: Room | null;
+    };
   }
 }
 Object.defineProperty(window, "turnpike", {

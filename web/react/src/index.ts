@@ -8,7 +8,16 @@ import {
   type TurnpikeClient,
   type TurnpikeError,
 } from "@turnpike/sdk";
-import { createContext, useCallback, useContext, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
+import {
+  createContext,
+  useCallback,
+  useContext,
+  useEffect,
+  useMemo,
+  useRef,
+  useState,
+  useSyncExternalStore,
+} from "react";
 
 const ClientContext = createContext<TurnpikeClient | null>(null);
 export const TurnpikeProvider = ClientContext.Provider;

@@ -156,7 +156,9 @@ export class TurnpikeClient extends Emitter<ClientEvents> implements SessionHost
 
   /** One session by its id, live objects first. */
   async session(id: string): Promise<Session> {
-    return this.#sessions.get(id) ?? this.#learn(await this.rest.get<SessionView>(`/sessions/${encodeURIComponent(id)}`));
+    return (
+      this.#sessions.get(id) ?? this.#learn(await this.rest.get<SessionView>(`/sessions/${encodeURIComponent(id)}`))
+    );
   }
 
   /** Administrator: the media workers that run. */

@@ -77,7 +77,14 @@ export class CostClock {
   read(nowMs: number): CostReading {
     const event = this.#event;
     if (event === null) {
-      return { live_ms: 0, cost_minor: 0, running: false, balance_minor: null, earnings_minor: null, remaining_ms: null };
+      return {
+        live_ms: 0,
+        cost_minor: 0,
+        running: false,
+        balance_minor: null,
+        earnings_minor: null,
+        remaining_ms: null,
+      };
     }
     const live = event.running ? this.#slewed(nowMs) : event.live_ms;
     const ahead = Math.max(0, live - event.live_ms);

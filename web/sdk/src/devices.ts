@@ -32,7 +32,10 @@ export async function captureBoth(
   cameraId: string | null,
 ): Promise<{ microphone: MediaStreamTrack | TurnpikeError; camera: MediaStreamTrack | TurnpikeError }> {
   try {
-    const stream = await media({ audio: constraints("microphone", microphoneId), video: constraints("camera", cameraId) });
+    const stream = await media({
+      audio: constraints("microphone", microphoneId),
+      video: constraints("camera", cameraId),
+    });
     const [microphone] = stream.getAudioTracks();
     const [camera] = stream.getVideoTracks();
     if (microphone !== undefined && camera !== undefined) return { microphone, camera };
@@ -66,7 +69,8 @@ function constraints(source: Source, deviceId: string | null): MediaTrackConstra
 function open(source: Source, deviceId: string | null): Promise<MediaStream> {
   if (source === "microphone") return media({ audio: constraints(source, deviceId) });
   if (source === "camera") return media({ video: constraints(source, deviceId) });
-  if (navigator.mediaDevices?.getDisplayMedia === undefined) throw new DOMException("no screen capture", "NotFoundError");
+  if (navigator.mediaDevices?.getDisplayMedia === undefined)
+    throw new DOMException("no screen capture", "NotFoundError");
   return navigator.mediaDevices.getDisplayMedia({ video: { frameRate: { ideal: 15, max: 30 } }, audio: false });
 }
 

@@ -3,6 +3,7 @@ import { io, type Socket } from "socket.io-client";
 import { Emitter } from "./emitter";
 import { errorFromWire, TurnpikeError } from "./errors";
 import { EventSequence, type NumberedEvent } from "./sequence";
+import { steadyInterval } from "./timer";
 import type { ServerEvents } from "./wire";
 
 const HEARTBEAT_MS = 10_000;
@@ -29,7 +30,7 @@ interface LinkEvents {
 export class Link extends Emitter<LinkEvents> {
   readonly #socket: Socket;
   readonly #sequence = new EventSequence();
-  #heartbeat: ReturnType<typeof setInterval> | null = null;
+  #stopHeartbeat: (() => void) | null = null;
   #fetching = false;
 
   constructor(baseUrl: string, token: string) {
@@ -59,12 +60,12 @@ export class Link extends Emitter<LinkEvents> {
   open(): void {
     this.emit("state", "connecting");
     this.#socket.connect();
-    this.#heartbeat = setInterval(() => void this.#beat(), HEARTBEAT_MS);
+    this.#stopHeartbeat = steadyInterval(HEARTBEAT_MS, () => void this.#beat());
   }
 
   close(): void {
-    if (this.#heartbeat !== null) clearInterval(this.#heartbeat);
-    this.#heartbeat = null;
+    this.#stopHeartbeat?.();
+    this.#stopHeartbeat = null;
     this.#socket.offAny();
     this.#socket.removeAllListeners();
     this.#socket.disconnect();
@@ -73,7 +74,10 @@ export class Link extends Emitter<LinkEvents> {
   /** Sends one message; resolves with the acknowledgement's data. Rejects with `offline` when there is no socket. */
   async request<T>(message: string, body: object): Promise<T> {
     if (!this.#socket.connected) {
-      throw new TurnpikeError("offline", "The connection to Turnpike is lost. It comes back by itself; try again then.");
+      throw new TurnpikeError(
+        "offline",
+        "The connection to Turnpike is lost. It comes back by itself; try again then.",
+      );
     }
     let ack: Ack;
     try {

@@ -64,8 +64,16 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
   ) {
     super();
     this.sources = SOURCES[kind];
-    this.local = { microphone: new LocalTrack("microphone"), camera: new LocalTrack("camera"), screen: new LocalTrack("screen") };
-    this.remote = { microphone: new RemoteTrack("microphone"), camera: new RemoteTrack("camera"), screen: new RemoteTrack("screen") };
+    this.local = {
+      microphone: new LocalTrack("microphone"),
+      camera: new LocalTrack("camera"),
+      screen: new LocalTrack("screen"),
+    };
+    this.remote = {
+      microphone: new RemoteTrack("microphone"),
+      camera: new RemoteTrack("camera"),
+      screen: new RemoteTrack("screen"),
+    };
     for (const track of Object.values(this.local)) {
       track.on("changed", () => {
         this.emit("changed", null);
@@ -230,7 +238,8 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
     await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     this.#joinedEpoch = answer.room_epoch;
     this.#attach(pc, answer);
-    if (pc.connectionState === "connected") this.#setState("connected"); // it came back while it was asked about
+    if (pc.connectionState === "connected")
+      this.#setState("connected"); // it came back while it was asked about
     else if (need !== "renegotiate" || fresh) this.#expectConnected(pc, fresh ? FRESH_MS : RESTART_MS);
     this.#declared = "";
     await this.#declare();

@@ -275,8 +275,7 @@ export class Session extends Emitter<SessionEvents> {
       },
       send: (clientMessageId: string, text: string) =>
         host.link().request<ChatMessage>("chat.send", { session_id: id(), client_message_id: clientMessageId, text }),
-      history: (after: string | null) =>
-        host.rest.get<ChatPage>(`/sessions/${id()}/messages`, { after, limit: 100 }),
+      history: (after: string | null) => host.rest.get<ChatPage>(`/sessions/${id()}/messages`, { after, limit: 100 }),
     };
   }
 }

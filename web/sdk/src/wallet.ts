@@ -25,7 +25,9 @@ export class Wallet extends Emitter<{ changed: null }> {
 
   /** Adds money through the demo's test processor. Pass the same key again when an attempt's outcome is unknown. */
   async topUp(amountMinor: number, key: string = requestKey()): Promise<WalletView> {
-    return this.#set(await this.rest.post<WalletView>("/wallet/topups", { amount_minor: amountMinor, request_key: key }));
+    return this.#set(
+      await this.rest.post<WalletView>("/wallet/topups", { amount_minor: amountMinor, request_key: key }),
+    );
   }
 
   take(event: WalletEvent): void {

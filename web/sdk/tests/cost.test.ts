@@ -16,7 +16,12 @@ const event = (change: Partial<CostEvent>): CostEvent => ({
 
 describe("CostClock", () => {
   it("shows nothing before anything is known", () => {
-    expect(new CostClock(199).read(0)).toMatchObject({ live_ms: 0, cost_minor: 0, running: false, balance_minor: null });
+    expect(new CostClock(199).read(0)).toMatchObject({
+      live_ms: 0,
+      cost_minor: 0,
+      running: false,
+      balance_minor: null,
+    });
   });
 
   it("runs on between two events and takes the cost from the balance", () => {

@@ -41,7 +41,11 @@ export function CallView({ session, call }: { session: Session; call: Call }) {
   });
 
   return (
-    <div className={`call call-${session.view.kind} ${side === "chat" ? "call-with-chat" : ""}`} aria-label={t.call.region} role="region">
+    <div
+      className={`call call-${session.view.kind} ${side === "chat" ? "call-with-chat" : ""}`}
+      aria-label={t.call.region}
+      role="region"
+    >
       <div className="stage">
         <Stage session={session} />
         <header className="call-head">
@@ -66,9 +70,13 @@ export function CallView({ session, call }: { session: Session; call: Call }) {
           />
         </div>
       </div>
-      {side === "chat" ? <ChatPanel session={session} messages={messages} onSend={actions.send} onClose={toggleChat} /> : null}
+      {side === "chat" ? (
+        <ChatPanel session={session} messages={messages} onSend={actions.send} onClose={toggleChat} />
+      ) : null}
       {asking === "devices" ? <DeviceDialog session={session} onClose={() => setAsking("none")} /> : null}
-      {asking === "hangup" ? <HangUpDialog onStay={() => setAsking("none")} onHangUp={() => void actions.hangUp()} /> : null}
+      {asking === "hangup" ? (
+        <HangUpDialog onStay={() => setAsking("none")} onHangUp={() => void actions.hangUp()} />
+      ) : null}
     </div>
   );
 }
@@ -107,4 +115,3 @@ function HangUpDialog({ onStay, onHangUp }: { onStay: () => void; onHangUp: () =
     </Dialog>
   );
 }
-

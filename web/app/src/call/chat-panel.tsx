@@ -69,7 +69,14 @@ export function ChatPanel({ session, messages, onSend, onClose }: Props) {
           }}
           data-testid="chat-input"
         />
-        <Button type="submit" look="primary" icon="send" disabled={text.trim() === ""} aria-label={t.chat.send} data-testid="chat-send" />
+        <Button
+          type="submit"
+          look="primary"
+          icon="send"
+          disabled={text.trim() === ""}
+          aria-label={t.chat.send}
+          data-testid="chat-send"
+        />
       </form>
     </aside>
   );

@@ -51,9 +51,32 @@ export function Controls({ session, actions, unread, chatOpen, onChat, onDevices
           testId="screen"
         />
       ) : null}
-      <Control icon="chat" label={t.call.chat} short={t.call.short.chat} shortcut="C" lit={chatOpen} onClick={onChat} testId="chat" badge={unread} />
-      <Control icon="settings" label={t.call.devices} short={t.call.short.devices} onClick={onDevices} testId="devices" />
-      <Control icon="hangUp" label={t.call.hangUp} short={t.call.short.hangUp} shortcut="E" danger onClick={onHangUp} testId="hangup" />
+      <Control
+        icon="chat"
+        label={t.call.chat}
+        short={t.call.short.chat}
+        shortcut="C"
+        lit={chatOpen}
+        onClick={onChat}
+        testId="chat"
+        badge={unread}
+      />
+      <Control
+        icon="settings"
+        label={t.call.devices}
+        short={t.call.short.devices}
+        onClick={onDevices}
+        testId="devices"
+      />
+      <Control
+        icon="hangUp"
+        label={t.call.hangUp}
+        short={t.call.short.hangUp}
+        shortcut="E"
+        danger
+        onClick={onHangUp}
+        testId="hangup"
+      />
     </div>
   );
 }
@@ -71,15 +94,32 @@ interface ControlProps {
   badge?: number;
 }
 
-function Control({ icon, label, short, testId, onClick, shortcut, off = false, lit = false, danger = false, badge = 0 }: ControlProps) {
+function Control({
+  icon,
+  label,
+  short,
+  testId,
+  onClick,
+  shortcut,
+  off = false,
+  lit = false,
+  danger = false,
+  badge = 0,
+}: ControlProps) {
   const look = danger ? "control-danger" : off ? "control-off" : lit ? "control-lit" : "";
   return (
-    <button type="button" className={`control ${look}`} onClick={onClick} data-testid={testId} aria-label={badge > 0 ? `${label}, ${t.chat.unread(badge)}` : label} aria-keyshortcuts={shortcut} title={shortcut === undefined ? label : `${label} (${shortcut})`}>
+    <button
+      type="button"
+      className={`control ${look}`}
+      onClick={onClick}
+      data-testid={testId}
+      aria-label={badge > 0 ? `${label}, ${t.chat.unread(badge)}` : label}
+      aria-keyshortcuts={shortcut}
+      title={shortcut === undefined ? label : `${label} (${shortcut})`}
+    >
       <span className="control-icon">
         <Icon name={icon} size={22} />
-        {badge > 0 ? (
-          <span className="badge">{badge > 99 ? "99+" : badge}</span>
-        ) : null}
+        {badge > 0 ? <span className="badge">{badge > 99 ? "99+" : badge}</span> : null}
       </span>
       <span className="control-label control-long">{label}</span>
       <span className="control-label control-short">{short}</span>

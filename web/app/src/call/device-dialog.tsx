@@ -17,7 +17,9 @@ export function DeviceDialog({ session, onClose }: { session: Session; onClose: 
   return (
     <Dialog title={t.call.devices} onClose={onClose} className="dialog-small">
       <Choice label={t.call.microphone} track={microphone} devices={data?.microphones ?? []} />
-      {session.view.kind === "video" ? <Choice label={t.call.camera} track={camera} devices={data?.cameras ?? []} /> : null}
+      {session.view.kind === "video" ? (
+        <Choice label={t.call.camera} track={camera} devices={data?.cameras ?? []} />
+      ) : null}
       <p className="hint">{t.call.shortcuts}</p>
     </Dialog>
   );
@@ -33,7 +35,11 @@ function Choice({ label, track, devices }: { label: string; track: LocalTrack; d
     <>
       <label className="field">
         <span className="label">{label}</span>
-        <select value={track.deviceId ?? ""} disabled={devices.length === 0} onChange={(event) => void choose(event.target.value)}>
+        <select
+          value={track.deviceId ?? ""}
+          disabled={devices.length === 0}
+          onChange={(event) => void choose(event.target.value)}
+        >
           {devices.length === 0 ? <option value="">{t.call.noDevice}</option> : null}
           {devices.map((device, index) => (
             <option key={device.deviceId} value={device.deviceId}>

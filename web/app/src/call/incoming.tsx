@@ -56,7 +56,13 @@ export function Incoming({ session }: { session: Session }) {
   };
 
   return (
-    <section className="incoming" role="alertdialog" aria-labelledby="incoming-title" aria-describedby="incoming-rate" data-testid="incoming">
+    <section
+      className="incoming"
+      role="alertdialog"
+      aria-labelledby="incoming-title"
+      aria-describedby="incoming-rate"
+      data-testid="incoming"
+    >
       <p className="incoming-kind">{t.incoming.title(view.kind)}</p>
       <CountdownRing share={share} size={112}>
         <Avatar user={view.client} size={92} />
@@ -70,7 +76,14 @@ export function Incoming({ session }: { session: Session }) {
       </p>
       {error === null ? null : <Failure error={error} />}
       <div className="incoming-actions">
-        <Button look="danger" icon="hangUp" busy={busy === "decline"} disabled={busy !== null} onClick={() => void decline()} data-testid="decline">
+        <Button
+          look="danger"
+          icon="hangUp"
+          busy={busy === "decline"}
+          disabled={busy !== null}
+          onClick={() => void decline()}
+          data-testid="decline"
+        >
           {t.incoming.decline}
         </Button>
         <Button

@@ -28,7 +28,9 @@ export function Quality({ session }: { session: Session }) {
           <span key={n} className={n <= worst ? "bar bar-on" : "bar"} />
         ))}
       </span>
-      <span className={worst >= 4 ? "quality-word quality-fine" : "quality-word"}>{worst >= 4 ? word : t.call.qualityOf(whose, word)}</span>
+      <span className={worst >= 4 ? "quality-word quality-fine" : "quality-word"}>
+        {worst >= 4 ? word : t.call.qualityOf(whose, word)}
+      </span>
     </span>
   );
 }

@@ -13,7 +13,15 @@ import { useLoad } from "../ui/load";
 import { TopUp } from "../ui/top-up";
 
 /** What the call costs, how long the money lasts, and the agreement to the recording; then it rings. */
-export function RequestDialog({ provider, rate, onClose }: { provider: ProviderView; rate: RateView; onClose: () => void }) {
+export function RequestDialog({
+  provider,
+  rate,
+  onClose,
+}: {
+  provider: ProviderView;
+  rate: RateView;
+  onClose: () => void;
+}) {
   const client = useTurnpike();
   const consent = useLoad(() => client.consent(), [client]);
   const [busy, setBusy] = useState(false);

@@ -47,7 +47,11 @@ export function Ringing({ session }: { session: Session }) {
       </div>
       {view.kind === "video" ? (
         <figure className="preview">
-          {camera.live ? <Picture stream={camera.stream} mirrored label={t.ringing.preview} /> : <div className="preview-off" />}
+          {camera.live ? (
+            <Picture stream={camera.stream} mirrored label={t.ringing.preview} />
+          ) : (
+            <div className="preview-off" />
+          )}
           <figcaption>{camera.live ? t.ringing.preview : t.ringing.previewOff}</figcaption>
         </figure>
       ) : null}

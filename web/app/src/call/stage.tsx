@@ -22,9 +22,15 @@ export function Stage({ session }: { session: Session }) {
   return (
     <>
       <Sound stream={remote.microphone.stream} attempt={attempt} onBlocked={onBlocked} />
-      {shared ? <Picture stream={remote.screen.stream} className="tile-screen" label={t.call.theyShare(other.name)} /> : null}
+      {shared ? (
+        <Picture stream={remote.screen.stream} className="tile-screen" label={t.call.theyShare(other.name)} />
+      ) : null}
       {session.view.kind === "video" ? (
-        <div className={shared ? "tile-other tile-beside" : "tile-other"} data-testid="remote-tile" hidden={!remote.camera.available}>
+        <div
+          className={shared ? "tile-other tile-beside" : "tile-other"}
+          data-testid="remote-tile"
+          hidden={!remote.camera.available}
+        >
           <Picture stream={remote.camera.stream} label={other.name} />
         </div>
       ) : null}
@@ -32,7 +38,9 @@ export function Stage({ session }: { session: Session }) {
       <Overlay session={session} seen={seen} />
       <ul className="call-tags" aria-live="polite">
         {remote.microphone.muted === true ? <Tag icon="microphoneOff">{t.call.theyMuted(other.name)}</Tag> : null}
-        {seen && session.view.kind === "video" && remote.camera.muted === true ? <Tag icon="cameraOff">{t.call.theyCameraOff(other.name)}</Tag> : null}
+        {seen && session.view.kind === "video" && remote.camera.muted === true ? (
+          <Tag icon="cameraOff">{t.call.theyCameraOff(other.name)}</Tag>
+        ) : null}
         {shared ? <Tag icon="screen">{t.call.theyShare(other.name)}</Tag> : null}
         {local.screen.live ? <Tag icon="screen">{t.call.youShare}</Tag> : null}
       </ul>
@@ -81,7 +89,9 @@ function Absent({ session, seen }: { session: Session; seen: boolean }) {
         <p className="absent-name">{other.name}</p>
       ) : (
         <div role="status">
-          <p className="absent-name">{session.room.state === "connected" ? t.call.waiting(other.name) : t.call.connecting}</p>
+          <p className="absent-name">
+            {session.room.state === "connected" ? t.call.waiting(other.name) : t.call.connecting}
+          </p>
           <p className="stage-hint">{view.kind === "audio" ? t.call.freeAudio : t.call.free}</p>
         </div>
       )}

@@ -51,7 +51,8 @@ const recording: Record<RecordingState, string> = {
 export const en = {
   product: "Turnpike",
   tagline: "Calls that are worth paying for.",
-  pitch: "Talk face to face with somebody who knows. You pay for the seconds you were both there, and for nothing else.",
+  pitch:
+    "Talk face to face with somebody who knows. You pay for the seconds you were both there, and for nothing else.",
   roles,
   presence,
   kinds,
@@ -158,7 +159,15 @@ export const en = {
   call: {
     region: "Call",
     /** Where there is no room for more than a word. */
-    short: { mute: "Mute", unmute: "Unmute", camera: "Camera", share: "Share", chat: "Chat", devices: "Devices", hangUp: "Hang up" },
+    short: {
+      mute: "Mute",
+      unmute: "Unmute",
+      camera: "Camera",
+      share: "Share",
+      chat: "Chat",
+      devices: "Devices",
+      hangUp: "Hang up",
+    },
     mute: "Mute",
     unmute: "Unmute",
     cameraOff: "Stop camera",
@@ -199,7 +208,14 @@ export const en = {
     microphone: "Microphone",
     camera: "Camera",
     noDevice: "None found",
-    quality: ["No connection", "Unusable connection", "Poor connection", "Fair connection", "Good connection", "Very good connection"],
+    quality: [
+      "No connection",
+      "Unusable connection",
+      "Poor connection",
+      "Fair connection",
+      "Good connection",
+      "Very good connection",
+    ],
     qualityOf: (who: string, word: string) => `${who}: ${word}`,
     recordedSince: "Both of you agreed. Compliance may play this call back with a stated reason.",
     shortcuts: "Keys: M microphone, V camera, S screen, C chat, E hang up",
@@ -316,7 +332,8 @@ export const en = {
     notReady: "The recording is still being finished. It can be played in a moment.",
     failedHint: "The recording could not be completed. The operators keep what there is.",
     reasonTitle: "Why do you need to play this recording?",
-    reasonHint: "At least 10 characters. Your name, the time and this reason go to the access log before anything plays.",
+    reasonHint:
+      "At least 10 characters. Your name, the time and this reason go to the access log before anything plays.",
     reasonLabel: "Reason",
     reasonExample: "For example: complaint 4711 about the advice given",
     reasonSubmit: "Log the reason and open",

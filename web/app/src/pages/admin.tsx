@@ -34,7 +34,9 @@ export function AdminPage() {
         <h2 id="workers">{t.admin.workers}</h2>
         {workers.error === null ? null : <Failure error={workers.error} retry={reloadWorkers} />}
         {workers.data === null ? (
-          workers.error === null ? <Skeleton rows={1} height={56} /> : null
+          workers.error === null ? (
+            <Skeleton rows={1} height={56} />
+          ) : null
         ) : workers.data.length === 0 ? (
           <Empty icon="server" title={t.admin.noWorkers}>
             {t.admin.noWorkersHint}
@@ -47,7 +49,9 @@ export function AdminPage() {
         <h2 id="latest">{t.admin.sessions}</h2>
         {sessions.error === null ? null : <Failure error={sessions.error} retry={reloadSessions} />}
         {sessions.data === null ? (
-          sessions.error === null ? <Skeleton rows={4} /> : null
+          sessions.error === null ? (
+            <Skeleton rows={4} />
+          ) : null
         ) : sessions.data.sessions.length === 0 ? (
           <Empty icon="list" title={t.sessions.empty} />
         ) : (
@@ -88,7 +92,9 @@ function WorkerTable({ workers }: { workers: readonly WorkerView[] }) {
             <td className="number">{worker.rooms}</td>
             <td className="number">{Math.round(worker.load * 100)} %</td>
             <td>
-              <span className={`stage-word stage-word-${worker.draining ? "finishing" : "ready"}`}>{worker.draining ? t.admin.draining : t.admin.running}</span>
+              <span className={`stage-word stage-word-${worker.draining ? "finishing" : "ready"}`}>
+                {worker.draining ? t.admin.draining : t.admin.running}
+              </span>
             </td>
             <td className="number soft wide-only">{roughly(worker.uptime_s * 1000)}</td>
           </tr>

@@ -77,7 +77,16 @@ function Availability() {
         <Button icon="sound" look="quiet" onClick={ringOnce}>
           {t.desk.testRing}
         </Button>
-        <button type="button" role="switch" aria-checked={open} aria-label={t.desk.toggle} className="switch" disabled={busy} onClick={() => void toggle()} data-testid="availability">
+        <button
+          type="button"
+          role="switch"
+          aria-checked={open}
+          aria-label={t.desk.toggle}
+          className="switch"
+          disabled={busy}
+          onClick={() => void toggle()}
+          data-testid="availability"
+        >
           <span className="switch-knob" />
         </button>
       </div>

@@ -35,7 +35,9 @@ export function Providers() {
       </header>
       {error === null ? null : <Failure error={error} retry={reload} />}
       {data === null ? (
-        error === null ? <Skeleton rows={3} height={104} /> : null
+        error === null ? (
+          <Skeleton rows={3} height={104} />
+        ) : null
       ) : data.length === 0 ? (
         <Empty icon="people" title={t.providers.empty}>
           {t.providers.emptyHint}
@@ -45,7 +47,11 @@ export function Providers() {
           {[...data]
             .sort((a, b) => ORDER[a.presence] - ORDER[b.presence] || a.user.name.localeCompare(b.user.name))
             .map((provider) => (
-              <ProviderRow key={provider.user.id} provider={provider} onCall={(rate) => setAsking({ provider, rate })} />
+              <ProviderRow
+                key={provider.user.id}
+                provider={provider}
+                onCall={(rate) => setAsking({ provider, rate })}
+              />
             ))}
         </ul>
       )}
@@ -73,7 +79,15 @@ function ProviderRow({ provider, onCall }: { provider: ProviderView; onCall: (ra
   );
 }
 
-function CallButton({ kind, provider, onCall }: { kind: Kind; provider: ProviderView; onCall: (rate: RateView) => void }) {
+function CallButton({
+  kind,
+  provider,
+  onCall,
+}: {
+  kind: Kind;
+  provider: ProviderView;
+  onCall: (rate: RateView) => void;
+}) {
   const client = useTurnpike();
   const rate = provider.rates.find((r) => r.kind === kind);
   if (rate === undefined) return null;

@@ -66,7 +66,11 @@ function Ticket({ session, receipt }: { session: Session; receipt: ReceiptView }
           <Avatar user={session.other} size={48} />
           <div>
             <strong>{t.kinds[receipt.kind]}</strong>
-            <span>{session.role === "observer" ? `${receipt.client.name} · ${receipt.provider.name}` : t.receipt.with(session.other.name)}</span>
+            <span>
+              {session.role === "observer"
+                ? `${receipt.client.name} · ${receipt.provider.name}`
+                : t.receipt.with(session.other.name)}
+            </span>
           </div>
           <div className="ticket-total">
             <span className="label">{provider ? t.receipt.earned : t.receipt.total}</span>
@@ -93,13 +97,19 @@ function Ticket({ session, receipt }: { session: Session; receipt: ReceiptView }
           {session.role === "client" ? null : (
             <>
               <Line label={t.receipt.total}>{amount(receipt.charged_minor)}</Line>
-              {receipt.platform_minor == null ? null : <Line label={t.receipt.platform}>{amount(receipt.platform_minor)}</Line>}
+              {receipt.platform_minor == null ? null : (
+                <Line label={t.receipt.platform}>{amount(receipt.platform_minor)}</Line>
+              )}
             </>
           )}
-          {receipt.balance_after_minor == null ? null : <Line label={t.receipt.balance}>{amount(receipt.balance_after_minor)}</Line>}
+          {receipt.balance_after_minor == null ? null : (
+            <Line label={t.receipt.balance}>{amount(receipt.balance_after_minor)}</Line>
+          )}
         </dl>
         <dl className="ticket-lines ticket-small">
-          {receipt.started_at_ms == null ? null : <Line label={t.receipt.started}>{exactly(receipt.started_at_ms)}</Line>}
+          {receipt.started_at_ms == null ? null : (
+            <Line label={t.receipt.started}>{exactly(receipt.started_at_ms)}</Line>
+          )}
           {receipt.ended_at_ms == null ? null : <Line label={t.receipt.ended}>{exactly(receipt.ended_at_ms)}</Line>}
           <Line label={t.receipt.number}>
             <code>{receipt.session_id}</code>

@@ -1,5 +1,11 @@
 import { useTurnpike } from "@turnpike/react";
-import { asTurnpikeError, type AccessGrant, type AccessView, type RecordingView, type TurnpikeError } from "@turnpike/sdk";
+import {
+  asTurnpikeError,
+  type AccessGrant,
+  type AccessView,
+  type RecordingView,
+  type TurnpikeError,
+} from "@turnpike/sdk";
 import { useEffect, useState, type FormEvent } from "react";
 
 import { Player } from "../player/player";
@@ -42,7 +48,9 @@ export function RecordingPage({ id }: { id: string }) {
       </Link>
       {error === null ? null : <Failure error={error} retry={reload} />}
       {data === null ? (
-        error === null ? <Skeleton rows={2} height={220} /> : null
+        error === null ? (
+          <Skeleton rows={2} height={220} />
+        ) : null
       ) : (
         <>
           <Head recording={data} />
@@ -76,7 +84,13 @@ function Head({ recording }: { recording: RecordingView }) {
         <span>{exactly(recording.started_at_ms)}</span>
         <span>{duration(recording.duration_ms)}</span>
         <span>{bytes(recording.bytes)}</span>
-        <span>{recording.hashes_ok == null ? t.recordings.unchecked : recording.hashes_ok ? t.recordings.intact : t.recordings.broken}</span>
+        <span>
+          {recording.hashes_ok == null
+            ? t.recordings.unchecked
+            : recording.hashes_ok
+              ? t.recordings.intact
+              : t.recordings.broken}
+        </span>
       </p>
     </header>
   );
@@ -100,7 +114,15 @@ function Locked({ onOpen }: { onOpen: () => void }) {
   );
 }
 
-function ReasonDialog({ id, onGranted, onClose }: { id: string; onGranted: (grant: AccessGrant) => void; onClose: () => void }) {
+function ReasonDialog({
+  id,
+  onGranted,
+  onClose,
+}: {
+  id: string;
+  onGranted: (grant: AccessGrant) => void;
+  onClose: () => void;
+}) {
   const client = useTurnpike();
   const [reason, setReason] = useState("");
   const [busy, setBusy] = useState(false);
@@ -122,12 +144,29 @@ function ReasonDialog({ id, onGranted, onClose }: { id: string; onGranted: (gran
         <p className="hint">{t.recordings.reasonHint}</p>
         <label className="field">
           <span className="label">{t.recordings.reasonLabel}</span>
-          <textarea rows={3} required minLength={REASON_MIN} maxLength={REASON_MAX} value={reason} placeholder={t.recordings.reasonExample} onChange={(e) => setReason(e.target.value)} data-testid="reason-input" autoFocus />
+          <textarea
+            rows={3}
+            required
+            minLength={REASON_MIN}
+            maxLength={REASON_MAX}
+            value={reason}
+            placeholder={t.recordings.reasonExample}
+            onChange={(e) => setReason(e.target.value)}
+            data-testid="reason-input"
+            autoFocus
+          />
         </label>
         {error === null ? null : <Failure error={error} />}
         <footer className="dialog-actions">
           <Button onClick={onClose}>{t.common.cancel}</Button>
-          <Button type="submit" look="primary" icon="lock" busy={busy} disabled={reason.trim().length < REASON_MIN} data-testid="reason-submit">
+          <Button
+            type="submit"
+            look="primary"
+            icon="lock"
+            busy={busy}
+            disabled={reason.trim().length < REASON_MIN}
+            data-testid="reason-submit"
+          >
             {t.recordings.reasonSubmit}
           </Button>
         </footer>
@@ -193,13 +232,23 @@ function Details({ recording, grant }: { recording: RecordingView; grant: Access
   );
 }
 
-function AccessLog({ entries, error, retry }: { entries: AccessView[] | null; error: TurnpikeError | null; retry: () => void }) {
+function AccessLog({
+  entries,
+  error,
+  retry,
+}: {
+  entries: AccessView[] | null;
+  error: TurnpikeError | null;
+  retry: () => void;
+}) {
   return (
     <section className="block" aria-labelledby="log">
       <h2 id="log">{t.recordings.log}</h2>
       {error === null ? null : <Failure error={error} retry={retry} />}
       {entries === null ? (
-        error === null ? <Skeleton rows={2} height={40} /> : null
+        error === null ? (
+          <Skeleton rows={2} height={40} />
+        ) : null
       ) : entries.length === 0 ? (
         <p className="hint">{t.recordings.logEmpty}</p>
       ) : (

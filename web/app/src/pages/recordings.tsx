@@ -31,7 +31,9 @@ export function RecordingsPage() {
       <SearchForm onSearch={setSearch} searching={searching} />
       {pages.error === null ? null : <Failure error={pages.error} retry={pages.reload} />}
       {pages.items === null ? (
-        pages.error === null ? <Skeleton rows={5} height={56} /> : null
+        pages.error === null ? (
+          <Skeleton rows={5} height={56} />
+        ) : null
       ) : pages.items.length === 0 ? (
         <Empty icon="film" title={searching ? t.recordings.emptySearch : t.recordings.empty}>
           {searching ? t.recordings.emptySearchHint : t.recordings.emptyHint}
@@ -72,7 +74,13 @@ function SearchForm({ onSearch, searching }: { onSearch: (search: RecordingSearc
     <form className="search" role="search" onSubmit={submit}>
       <label className="field search-who">
         <span className="label">{t.recordings.participant}</span>
-        <input type="search" value={participant} placeholder={t.recordings.participantHint} onChange={(e) => setParticipant(e.target.value)} data-testid="recording-search" />
+        <input
+          type="search"
+          value={participant}
+          placeholder={t.recordings.participantHint}
+          onChange={(e) => setParticipant(e.target.value)}
+          data-testid="recording-search"
+        />
       </label>
       <label className="field">
         <span className="label">{t.recordings.from}</span>
@@ -137,7 +145,10 @@ export function Stage({ recording }: { recording: RecordingView }) {
   const broken = recording.hashes_ok === false;
   return (
     <span className={`stage-word stage-word-${broken ? "failed" : recording.state}`}>
-      <Icon name={broken || recording.state === "failed" ? "alert" : recording.state === "ready" ? "check" : "film"} size={16} />
+      <Icon
+        name={broken || recording.state === "failed" ? "alert" : recording.state === "ready" ? "check" : "film"}
+        size={16}
+      />
       {broken ? t.recordings.broken : t.recordings.stages[recording.state]}
     </span>
   );

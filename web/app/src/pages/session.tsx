@@ -14,7 +14,9 @@ export function SessionPage({ id }: { id: string }) {
   const call = useCall(id);
   const { session, error } = call;
   if (session === null) {
-    return <div className="page">{error === null ? <Skeleton rows={3} height={120} /> : <Failure error={error} />}</div>;
+    return (
+      <div className="page">{error === null ? <Skeleton rows={3} height={120} /> : <Failure error={error} />}</div>
+    );
   }
   if (isLive(session.view.state) && session.role !== "observer") return <Live session={session} call={call} />;
   return session.view.started_at_ms == null ? <NotTaken session={session} /> : <Receipt session={session} />;
@@ -39,7 +41,8 @@ function NotTaken({ session }: { session: Session }) {
       ? t.over.missedProvider(session.other.name)
       : provider && state === "declined"
         ? t.over.declinedProvider(session.other.name)
-        : (t.over.notTaken[state]?.(session.other.name) ?? (end_reason == null ? t.states[state] : t.endReasons[end_reason]));
+        : (t.over.notTaken[state]?.(session.other.name) ??
+          (end_reason == null ? t.states[state] : t.endReasons[end_reason]));
   return (
     <div className="page" data-testid="not-taken">
       <Empty

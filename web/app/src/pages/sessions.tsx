@@ -27,7 +27,9 @@ export function PastSessions() {
       </header>
       {pages.error === null ? null : <Failure error={pages.error} retry={pages.reload} />}
       {pages.items === null ? (
-        pages.error === null ? <Skeleton /> : null
+        pages.error === null ? (
+          <Skeleton />
+        ) : null
       ) : pages.items.length === 0 ? (
         <Empty icon="list" title={t.sessions.empty}>
           {role === "client" ? t.sessions.emptyClient : role === "provider" ? t.sessions.emptyProvider : undefined}

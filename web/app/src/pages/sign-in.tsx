@@ -58,7 +58,12 @@ export function SignIn() {
             <ul className="demo-cards">
               {accounts.map((account, index) => (
                 <li key={account.email}>
-                  <DemoCard account={account} hue={(index * 67 + 160) % 360} busy={working === account.email} onPick={() => void signIn(account.email, account.password)} />
+                  <DemoCard
+                    account={account}
+                    hue={(index * 67 + 160) % 360}
+                    busy={working === account.email}
+                    onPick={() => void signIn(account.email, account.password)}
+                  />
                 </li>
               ))}
             </ul>
@@ -69,13 +74,31 @@ export function SignIn() {
           {accounts.length === 0 ? <h2>{t.signIn.title}</h2> : null}
           <label className="field">
             <span className="label">{t.signIn.email}</span>
-            <input type="email" name="email" autoComplete="username" required value={email} onChange={(e) => setEmail(e.target.value)} />
+            <input
+              type="email"
+              name="email"
+              autoComplete="username"
+              required
+              value={email}
+              onChange={(e) => setEmail(e.target.value)}
+            />
           </label>
           <label className="field">
             <span className="label">{t.signIn.password}</span>
-            <input type="password" name="password" autoComplete="current-password" required value={password} onChange={(e) => setPassword(e.target.value)} />
+            <input
+              type="password"
+              name="password"
+              autoComplete="current-password"
+              required
+              value={password}
+              onChange={(e) => setPassword(e.target.value)}
+            />
           </label>
-          <Button type="submit" look={accounts.length === 0 ? "primary" : "secondary"} busy={working !== null && working === email}>
+          <Button
+            type="submit"
+            look={accounts.length === 0 ? "primary" : "secondary"}
+            busy={working !== null && working === email}
+          >
             {t.signIn.submit}
           </Button>
         </form>
@@ -84,9 +107,25 @@ export function SignIn() {
   );
 }
 
-function DemoCard({ account, hue, busy, onPick }: { account: DemoAccount; hue: number; busy: boolean; onPick: () => void }) {
+function DemoCard({
+  account,
+  hue,
+  busy,
+  onPick,
+}: {
+  account: DemoAccount;
+  hue: number;
+  busy: boolean;
+  onPick: () => void;
+}) {
   return (
-    <button type="button" className="demo-card" data-testid={`demo-card-${account.email}`} onClick={onPick} aria-busy={busy || undefined}>
+    <button
+      type="button"
+      className="demo-card"
+      data-testid={`demo-card-${account.email}`}
+      onClick={onPick}
+      aria-busy={busy || undefined}
+    >
       <Avatar user={{ name: account.name, avatar_hue: hue }} size={40} />
       <span className="demo-card-text">
         <strong>{account.name}</strong>

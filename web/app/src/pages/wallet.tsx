@@ -31,15 +31,21 @@ export function WalletPage() {
       </header>
       <section className="purse">
         <span className="label">{provider ? t.wallet.earned : t.wallet.available}</span>
-        <span className="purse-amount">{view === null ? "…" : money(provider ? view.balance_minor : view.available_minor, view.currency)}</span>
-        {view !== null && (view.held_minor ?? 0) > 0 && !provider ? <p className="hint">{t.wallet.held(money(view.held_minor ?? 0, view.currency))}</p> : null}
+        <span className="purse-amount">
+          {view === null ? "…" : money(provider ? view.balance_minor : view.available_minor, view.currency)}
+        </span>
+        {view !== null && (view.held_minor ?? 0) > 0 && !provider ? (
+          <p className="hint">{t.wallet.held(money(view.held_minor ?? 0, view.currency))}</p>
+        ) : null}
         {provider ? null : <TopUp />}
       </section>
       <section className="block" aria-labelledby="transfers">
         <h2 id="transfers">{t.wallet.transfers}</h2>
         {pages.error === null ? null : <Failure error={pages.error} retry={pages.reload} />}
         {pages.items === null ? (
-          pages.error === null ? <Skeleton rows={4} height={44} /> : null
+          pages.error === null ? (
+            <Skeleton rows={4} height={44} />
+          ) : null
         ) : pages.items.length === 0 ? (
           <Empty icon="wallet" title={t.wallet.empty}>
             {t.wallet.emptyHint}
@@ -91,7 +97,9 @@ function TransferTable({ transfers }: { transfers: readonly TransferView[] }) {
               {transfer.amount_minor > 0 ? "+" : ""}
               {money(transfer.amount_minor, transfer.currency)}
             </td>
-            <td className="number soft wide-only">{transfer.balance_after_minor == null ? "" : money(transfer.balance_after_minor, transfer.currency)}</td>
+            <td className="number soft wide-only">
+              {transfer.balance_after_minor == null ? "" : money(transfer.balance_after_minor, transfer.currency)}
+            </td>
           </tr>
         ))}
       </tbody>

@@ -17,7 +17,15 @@ const SYNC_MS = 100;
  * Plays all streams of a recording side by side on one time line. The time line is a clock of its own; each stream is
  * kept in step with it, and it waits while a stream that should play is still loading.
  */
-export function Player({ recording, grant, onExpired }: { recording: RecordingView; grant: AccessGrant; onExpired: () => void }) {
+export function Player({
+  recording,
+  grant,
+  onExpired,
+}: {
+  recording: RecordingView;
+  grant: AccessGrant;
+  onExpired: () => void;
+}) {
   const { streams } = grant;
   const total = totalSeconds(streams);
   const media = useRef(new Map<number, HTMLVideoElement>());
@@ -76,7 +84,12 @@ export function Player({ recording, grant, onExpired }: { recording: RecordingVi
   };
   const keys = (event: KeyboardEvent) => {
     if ((event.target as HTMLElement).closest("input, select, button") !== null && event.key !== "k") return;
-    const action = { " ": toggle, k: toggle, ArrowLeft: () => seek(position.current - STEP_S), ArrowRight: () => seek(position.current + STEP_S) }[event.key];
+    const action = {
+      " ": toggle,
+      k: toggle,
+      ArrowLeft: () => seek(position.current - STEP_S),
+      ArrowRight: () => seek(position.current + STEP_S),
+    }[event.key];
     if (action === undefined) return;
     event.preventDefault();
     action();
@@ -111,14 +124,28 @@ export function Player({ recording, grant, onExpired }: { recording: RecordingVi
               <SoundToggle
                 name={person.name}
                 off={streams.some((s) => s.participant_id === person.id && muted.has(s.n))}
-                onToggle={() => setMuted(toggled(muted, streams.filter((s) => s.participant_id === person.id)))}
+                onToggle={() =>
+                  setMuted(
+                    toggled(
+                      muted,
+                      streams.filter((s) => s.participant_id === person.id),
+                    ),
+                  )
+                }
               />
             </span>
           </div>
         ))}
       </div>
       <div className="transport">
-        <Button look="primary" icon={playing ? "pause" : "play"} onClick={toggle} aria-label={playing ? t.player.pause : t.player.play} data-testid="player-play" data-playing={playing} />
+        <Button
+          look="primary"
+          icon={playing ? "pause" : "play"}
+          onClick={toggle}
+          aria-label={playing ? t.player.pause : t.player.play}
+          data-testid="player-play"
+          data-playing={playing}
+        />
         <IconButton label={t.player.back} icon="back10" onClick={() => seek(position.current - STEP_S)} />
         <IconButton label={t.player.ahead} icon="ahead10" onClick={() => seek(position.current + STEP_S)} />
         <span className="transport-time" data-testid="player-position" data-s={shown.toFixed(2)}>
@@ -154,7 +181,13 @@ export function Player({ recording, grant, onExpired }: { recording: RecordingVi
   );
 }
 
-function keepInStep(element: HTMLVideoElement, stream: AccessStream, positionS: number, run: boolean, speed: number): void {
+function keepInStep(
+  element: HTMLVideoElement,
+  stream: AccessStream,
+  positionS: number,
+  run: boolean,
+  speed: number,
+): void {
   const wanted = localTime(stream, positionS);
   if (wanted === null) {
     if (!element.paused) element.pause();
@@ -173,7 +206,8 @@ function keepInStep(element: HTMLVideoElement, stream: AccessStream, positionS: 
 
 /** Whether the time line has to wait for this stream. */
 function waits(element: HTMLVideoElement | undefined, stream: AccessStream, positionS: number): boolean {
-  if (element === undefined || localTime(stream, positionS) === null || element.error !== null || element.ended) return false;
+  if (element === undefined || localTime(stream, positionS) === null || element.error !== null || element.ended)
+    return false;
   return element.readyState < HTMLMediaElement.HAVE_FUTURE_DATA && element.currentTime < element.duration - 0.5;
 }
 
@@ -214,7 +248,17 @@ function StreamTile({ stream, hidden, pictured, muted, name, attach, onError }: 
 }
 
 /** Stands where there is no picture: sound only, not begun, or over. */
-function Placard({ person, recording, streams, at }: { person: RecordingView["participants"][number]; recording: RecordingView; streams: readonly AccessStream[]; at: number }) {
+function Placard({
+  person,
+  recording,
+  streams,
+  at,
+}: {
+  person: RecordingView["participants"][number];
+  recording: RecordingView;
+  streams: readonly AccessStream[];
+  at: number;
+}) {
   const own = streams.filter((s) => s.participant_id === person.id);
   const now = own.filter((s) => localTime(s, at) !== null);
   const pictured = now.some((s) => (recording.streams.find((r) => r.n === s.n)?.video_codec ?? null) !== null);
@@ -231,14 +275,29 @@ function Placard({ person, recording, streams, at }: { person: RecordingView["pa
 
 function SoundToggle({ name, off, onToggle }: { name: string; off: boolean; onToggle: () => void }) {
   return (
-    <button type="button" className="sound-toggle" aria-pressed={!off} aria-label={t.player.solo(name)} title={t.player.solo(name)} onClick={onToggle}>
+    <button
+      type="button"
+      className="sound-toggle"
+      aria-pressed={!off}
+      aria-label={t.player.solo(name)}
+      title={t.player.solo(name)}
+      onClick={onToggle}
+    >
       <Icon name={off ? "soundOff" : "sound"} size={16} />
     </button>
   );
 }
 
 /** One thin line per participant: when there is something of them. */
-function Spans({ streams, total, recording }: { streams: readonly AccessStream[]; total: number; recording: RecordingView }) {
+function Spans({
+  streams,
+  total,
+  recording,
+}: {
+  streams: readonly AccessStream[];
+  total: number;
+  recording: RecordingView;
+}) {
   if (total === 0) return null;
   return (
     <div className="spans" aria-hidden="true">
@@ -247,7 +306,10 @@ function Spans({ streams, total, recording }: { streams: readonly AccessStream[]
           {streams
             .filter((s) => s.participant_id === person.id)
             .map((s) => (
-              <span key={s.n} style={{ left: `${s.offset_ms / 10 / total}%`, width: `${s.duration_ms / 10 / total}%` }} />
+              <span
+                key={s.n}
+                style={{ left: `${s.offset_ms / 10 / total}%`, width: `${s.duration_ms / 10 / total}%` }}
+              />
             ))}
         </div>
       ))}

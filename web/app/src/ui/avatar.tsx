@@ -7,10 +7,22 @@ function initials(name: string): string {
 }
 
 /** A person's initials on their colour; decorative, the name stands beside it. */
-export function Avatar({ user, size = 40, presence }: { user: Pick<UserView, "name" | "avatar_hue">; size?: number; presence?: Presence }) {
+export function Avatar({
+  user,
+  size = 40,
+  presence,
+}: {
+  user: Pick<UserView, "name" | "avatar_hue">;
+  size?: number;
+  presence?: Presence;
+}) {
   const hue = user.avatar_hue ?? 0;
   return (
-    <span className="avatar" aria-hidden="true" style={{ width: size, height: size, fontSize: size * 0.38, "--hue": hue } as React.CSSProperties}>
+    <span
+      className="avatar"
+      aria-hidden="true"
+      style={{ width: size, height: size, fontSize: size * 0.38, "--hue": hue } as React.CSSProperties}
+    >
       {initials(user.name)}
       {presence === undefined ? null : <span className={`presence-dot presence-${presence}`} />}
     </span>

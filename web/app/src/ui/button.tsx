@@ -21,7 +21,11 @@ export function Button({ look = "secondary", icon, busy = false, children, class
       disabled={disabled === true || busy}
       {...rest}
     >
-      {busy ? <span className="spinner" aria-hidden="true" /> : icon === undefined ? null : <Icon name={icon} size={18} />}
+      {busy ? (
+        <span className="spinner" aria-hidden="true" />
+      ) : icon === undefined ? null : (
+        <Icon name={icon} size={18} />
+      )}
       {children}
     </button>
   );
@@ -37,7 +41,13 @@ export function IconButton({ label, icon, className = "", ...rest }: Props & { l
 }
 
 /** A link within the app. */
-export function Link({ to, children, className, current, ...rest }: {
+export function Link({
+  to,
+  children,
+  className,
+  current,
+  ...rest
+}: {
   to: string;
   children: ReactNode;
   className?: string;

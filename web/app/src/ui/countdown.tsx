@@ -17,7 +17,14 @@ export function CountdownRing({ share, size, children }: { share: number; size: 
     <span className="ring" style={{ width: size, height: size }}>
       <svg width={size} height={size} aria-hidden="true">
         <circle cx={size / 2} cy={size / 2} r={radius} className="ring-track" />
-        <circle cx={size / 2} cy={size / 2} r={radius} className="ring-left" strokeDasharray={length} strokeDashoffset={length * (1 - share)} />
+        <circle
+          cx={size / 2}
+          cy={size / 2}
+          r={radius}
+          className="ring-left"
+          strokeDasharray={length}
+          strokeDashoffset={length * (1 - share)}
+        />
       </svg>
       {children}
     </span>

@@ -4,7 +4,17 @@ import { t } from "../locale";
 import { IconButton } from "./button";
 
 /** A modal dialog. The browser's own `<dialog>` keeps the focus inside, closes on Escape and gives the focus back. */
-export function Dialog({ title, children, onClose, className = "" }: { title: string; children: ReactNode; onClose: () => void; className?: string }) {
+export function Dialog({
+  title,
+  children,
+  onClose,
+  className = "",
+}: {
+  title: string;
+  children: ReactNode;
+  onClose: () => void;
+  className?: string;
+}) {
   const element = useRef<HTMLDialogElement>(null);
   const heading = useId();
   useEffect(() => {

@@ -10,7 +10,15 @@ export function explain(error: TurnpikeError): string {
   return t.errors[error.code] ?? t.devices[error.code] ?? error.message;
 }
 
-export function Notice({ tone = "error", children, action }: { tone?: "error" | "warn" | "info" | "good"; children: ReactNode; action?: ReactNode }) {
+export function Notice({
+  tone = "error",
+  children,
+  action,
+}: {
+  tone?: "error" | "warn" | "info" | "good";
+  children: ReactNode;
+  action?: ReactNode;
+}) {
   return (
     <div className={`notice notice-${tone}`} role={tone === "error" ? "alert" : "status"}>
       <Icon name={tone === "good" ? "check" : "alert"} size={18} />
@@ -26,7 +34,17 @@ export function Failure({ error, retry }: { error: TurnpikeError; retry?: () => 
   return <Notice action={action}>{explain(error)}</Notice>;
 }
 
-export function Empty({ icon, title, children, action }: { icon: IconName; title: string; children?: ReactNode; action?: ReactNode }) {
+export function Empty({
+  icon,
+  title,
+  children,
+  action,
+}: {
+  icon: IconName;
+  title: string;
+  children?: ReactNode;
+  action?: ReactNode;
+}) {
   return (
     <div className="empty">
       <span className="empty-icon">

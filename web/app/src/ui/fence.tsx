@@ -15,7 +15,15 @@ export class Fence extends Component<{ children: ReactNode }, { broken: boolean 
   override render(): ReactNode {
     if (!this.state.broken) return this.props.children;
     return (
-      <Empty icon="alert" title={t.common.brokenTitle} action={<Button look="primary" onClick={() => location.reload()}>{t.common.reload}</Button>}>
+      <Empty
+        icon="alert"
+        title={t.common.brokenTitle}
+        action={
+          <Button look="primary" onClick={() => location.reload()}>
+            {t.common.reload}
+          </Button>
+        }
+      >
         {t.common.brokenHint}
       </Empty>
     );

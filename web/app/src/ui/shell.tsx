@@ -22,8 +22,16 @@ const ALL_SESSIONS: Place = { to: "/sessions", icon: "list", label: t.nav.allSes
 const RECORDINGS: Place = { to: "/recordings", icon: "film", label: t.nav.recordings };
 
 const PLACES: Record<Role, readonly Place[]> = {
-  client: [{ to: "/providers", icon: "people", label: t.nav.providers }, SESSIONS, { to: "/wallet", icon: "wallet", label: t.nav.wallet }],
-  provider: [{ to: "/desk", icon: "phone", label: t.nav.desk }, SESSIONS, { to: "/wallet", icon: "wallet", label: t.nav.earnings }],
+  client: [
+    { to: "/providers", icon: "people", label: t.nav.providers },
+    SESSIONS,
+    { to: "/wallet", icon: "wallet", label: t.nav.wallet },
+  ],
+  provider: [
+    { to: "/desk", icon: "phone", label: t.nav.desk },
+    SESSIONS,
+    { to: "/wallet", icon: "wallet", label: t.nav.earnings },
+  ],
   compliance: [RECORDINGS, ALL_SESSIONS],
   finance: [ALL_SESSIONS],
   admin: [{ to: "/operations", icon: "server", label: t.nav.admin }, ALL_SESSIONS, RECORDINGS],
@@ -49,7 +57,12 @@ export function Shell({ path, role, children }: { path: string; role: Role; chil
           </Link>
           <nav className="nav" aria-label={t.nav.main}>
             {PLACES[role].map((place) => (
-              <Link key={place.to} to={place.to} className="nav-link" current={path === place.to || path.startsWith(`${place.to}/`)}>
+              <Link
+                key={place.to}
+                to={place.to}
+                className="nav-link"
+                current={path === place.to || path.startsWith(`${place.to}/`)}
+              >
                 <Icon name={place.icon} size={18} />
                 <span>{place.label}</span>
               </Link>
@@ -121,7 +134,14 @@ function UserMenu() {
   if (me === null) return null;
   return (
     <div className="user-menu" ref={box}>
-      <button type="button" className="user-button" aria-expanded={open} aria-label={me.user.name} onClick={() => setOpen(!open)} data-testid="user-menu">
+      <button
+        type="button"
+        className="user-button"
+        aria-expanded={open}
+        aria-label={me.user.name}
+        onClick={() => setOpen(!open)}
+        data-testid="user-menu"
+      >
         <Avatar user={me.user} size={36} />
       </button>
       {open ? (

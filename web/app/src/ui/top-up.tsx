@@ -40,7 +40,14 @@ export function TopUp({ onDone }: { onDone?: () => void }) {
     <section className="top-up" aria-label={t.wallet.topUp}>
       <div className="top-up-amounts">
         {AMOUNTS_MINOR.map((amount) => (
-          <Button key={amount} icon="plus" busy={busy === amount} disabled={busy !== null} onClick={() => void add(amount)} data-testid={`top-up-${amount}`}>
+          <Button
+            key={amount}
+            icon="plus"
+            busy={busy === amount}
+            disabled={busy !== null}
+            onClick={() => void add(amount)}
+            data-testid={`top-up-${amount}`}
+          >
             {money(amount, currency)}
           </Button>
         ))}
