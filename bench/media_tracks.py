@@ -19,6 +19,8 @@ from relay.rtp import Unwrapper, make_packet, read_header
 HISTORY_MAX: Final = 1024
 """Sent packets kept to answer NACKs; the oldest go first."""
 MISSING_MAX: Final = 512
+NACK_TRIES_MAX: Final = 6
+NACK_INTERVAL_NS: Final = 60_000_000
 _MARK: Final = b"TPMC"
 _STAMP: Final = struct.Struct("!4sIQBB")
 _OPUS_TOC: Final = b"\x78"  # CELT, full band, 20 ms, mono
@@ -161,15 +163,18 @@ class ReceivedTrack:
     _newest: int | None = None
     _parts: OrderedDict[int, set[int]] = field(default_factory=OrderedDict)
     _key_numbers: set[int] = field(default_factory=set)
+    _complete_frames: set[int] = field(default_factory=set)
     _decoded_to: int | None = None
+    _missing: OrderedDict[int, tuple[int, int]] = field(default_factory=OrderedDict)
 
     def receive(self, packet: bytes, now_ns: int) -> list[int]:
-        """Take one RTP packet of this SSRC; returns sequence numbers that are found missing by it."""
+        """Take one RTP packet of this SSRC; returns sequence numbers to ask for now."""
         header = read_header(packet, len(packet))
         if header is None:
             return []
         number = self._unwrap.unwrap(header.sequence)
-        return self._take(number, packet[header.payload_start : header.payload_end], now_ns)
+        self._take(number, packet[header.payload_start : header.payload_end], now_ns)
+        return self._to_ask_for(now_ns)
 
     def receive_rtx(self, packet: bytes, now_ns: int) -> None:
         """Take one packet of the RTX SSRC."""
@@ -182,10 +187,21 @@ class ReceivedTrack:
             self.repaired += 1
         self._take(number, packet[header.payload_start + 2 : header.payload_end], now_ns)
 
-    def _take(self, number: int, payload: bytes, now_ns: int) -> list[int]:
+    def _to_ask_for(self, now_ns: int) -> list[int]:
+        due = [number for number, (_, at_ns) in self._missing.items() if at_ns <= now_ns]
+        for number in due:
+            tries = self._missing[number][0] + 1
+            if tries > NACK_TRIES_MAX:
+                del self._missing[number]
+            else:
+                self._missing[number] = (tries, now_ns + NACK_INTERVAL_NS)
+        return [number & 0xFFFF for number in due]
+
+    def _take(self, number: int, payload: bytes, now_ns: int) -> None:
+        self._missing.pop(number, None)
         if number in self._seen:
             self.duplicates += 1
-            return []
+            return
         self._seen[number] = None
         if len(self._seen) > HISTORY_MAX:
             self._seen.popitem(last=False)
@@ -194,12 +210,12 @@ class ReceivedTrack:
             self.gap_max_ns = max(self.gap_max_ns, now_ns - self.last_ns)
         self.first_ns, self.last_ns = self.first_ns or now_ns, now_ns
         self._check(payload, now_ns)
-        missing: list[int] = []
         if self._newest is not None and number > self._newest + 1:
-            first = max(self._newest + 1, number - MISSING_MAX)
-            missing = [sequence & 0xFFFF for sequence in range(first, number)]
+            for lost in range(max(self._newest + 1, number - MISSING_MAX), number):
+                self._missing[lost] = (0, now_ns)
+        while len(self._missing) > MISSING_MAX:
+            self._missing.popitem(last=False)
         self._newest = number if self._newest is None else max(self._newest, number)
-        return missing
 
     def _check(self, payload: bytes, now_ns: int) -> None:
         at = payload.find(_MARK, 0, 32)
@@ -221,9 +237,15 @@ class ReceivedTrack:
 
     def _complete(self, frame: int) -> None:
         self.frames_complete += 1
-        is_key = frame in self._key_numbers
-        self._key_numbers.discard(frame)
-        self.key_frames += is_key
-        if is_key or (self._decoded_to is not None and frame == self._decoded_to + 1):
-            self._decoded_to = frame
+        if frame in self._key_numbers:
+            self._key_numbers.discard(frame)
+            self.key_frames += 1
+            if self._decoded_to is None or frame > self._decoded_to + 1:
+                self._decoded_to = frame - 1  # a decoder waits no longer for what a key frame makes needless
+        self._complete_frames.add(frame)
+        while self._decoded_to is not None and self._decoded_to + 1 in self._complete_frames:
+            self._decoded_to += 1
             self.frames_decodable += 1
+        if len(self._complete_frames) > HISTORY_MAX:
+            floor = self._decoded_to or 0
+            self._complete_frames = {number for number in self._complete_frames if number > floor}

@@ -82,12 +82,13 @@ async def test_gate_closes_when_the_grant_is_used_up_and_opens_when_it_is_raised
         await call.wait_for(MediaStarted)
         used_up = await call.wait_for(GrantUsedUp)
         assert used_up.live_ms == 1200
+        assert abs(used_up.at_ms - call.told(MediaStarted)[0].at_ms - 1200) <= 20, "the worker's timer is exact"
         room = next(iter(call.worker.rooms))
         await asyncio.sleep(0.3)
         stopped_at = {page: page.received["microphone"].last_ns for page in (client, provider)}
         first = max(page.received["microphone"].first_ns for page in (client, provider))
         for at in stopped_at.values():
-            assert abs((at - first) / 1e6 - 1200) < 60, "media flowed for as long as was paid, give or take two packets"
+            assert abs((at - first) / 1e6 - 1200) < 200, "media flowed for as long as was paid"
             assert time.monotonic_ns() - at > 200_000_000, "and not a packet since"
         assert room.live.live_ms == 1200
         frames = provider.received["camera"].frames_decodable
@@ -148,6 +149,7 @@ async def test_one_side_silent_pauses_from_its_last_sign_and_its_return_resumes(
 ) -> None:
     monkeypatch.setattr("relay.evidence.LIVENESS_WINDOW_NS", 600_000_000)
     monkeypatch.setattr("relay.room.LIVENESS_WINDOW_NS", 600_000_000)
+    monkeypatch.setattr("bench.media_client.CONSENT_INTERVAL_S", 0.1)
     await call.open()
     async with two_pages(call) as (client, provider):
         await call.wait_for(MediaStarted)
@@ -172,12 +174,14 @@ async def test_one_side_silent_pauses_from_its_last_sign_and_its_return_resumes(
 
 async def test_declared_mute_keeps_the_clock_running(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.evidence.LIVENESS_WINDOW_NS", 600_000_000)
+    monkeypatch.setattr("bench.media_client.CONSENT_INTERVAL_S", 0.1)
     await call.open(kind="audio")
     async with two_pages(call, sources=("microphone",)) as (_, provider):
         await call.wait_for(MediaStarted)
         assert await call.do(DeclareState, user_id=PROVIDER, muted={"microphone": True}) == Done()
         provider.pause("microphone")
         await asyncio.sleep(1.2)
+        await call.read()
         assert not call.told(MediaInterrupted)
         evidence = await call.wait_for(MediaEvidence, lambda e: e.live_ms > 900)
         assert evidence.participants[1].muted == {"microphone": True}
