@@ -18,6 +18,7 @@ from config.ids import PublicId, RecordingId, SessionId, TenantId, UserId, is_pu
 from config.keys import KeyRing
 from config.objects import ObjectStore
 from recorder import audit, segments
+from recorder.errors import ConsentMissing
 from recorder.manifest import Entry
 from recorder.segments import Sealer
 from recorder.store import StreamRow, entries_of, streams_of
@@ -149,15 +150,7 @@ class Recordings:
     async def consented(self, tenant: TenantId, session_id: SessionId, user_ids: Sequence[UserId]) -> bool:
         """Whether the newest answer of every one of the users is yes. Nobody's consent is no consent."""
         async with self._database.transaction(tenant) as connection:
-            agreed = await connection.fetchval(
-                "select count(*) from (select distinct on (user_id) user_id, accepted from consent"
-                " where tenant_id = $1 and session_id = $2 and user_id = any($3::bigint[])"
-                " order by user_id, id desc) newest where accepted",
-                tenant,
-                session_id,
-                list(user_ids),
-            )
-        return bool(user_ids) and agreed == len(set(user_ids))
+            return await _all_agreed(connection, tenant, session_id, user_ids)
 
     async def create(
         self,
@@ -170,11 +163,13 @@ class Recordings:
     ) -> NewRecording:
         """A recording for the session; the same one if asked again.
 
-        ``participants``: (user id, public id, name, role) of each.
+        ``participants``: (user id, public id, name, role) of each. Raises ``ConsentMissing``, whoever asks.
         """
         public_id = new_public_id("rec")
         key_id, wrapped_key, _ = self._keys.new_data_key(public_id)
         async with self._database.transaction(tenant) as connection:
+            if not await _all_agreed(connection, tenant, session_id, [each[0] for each in participants]):
+                raise ConsentMissing(f"not everybody in {session_public_id} agreed to be recorded")
             row = await connection.fetchrow(
                 "insert into recording (tenant_id, public_id, session_id, session_public_id, kind, format_version,"
                 " key_id, wrapped_key, started_at_ms) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
@@ -362,6 +357,18 @@ select * from recording r where tenant_id = $1
     and p.recording_id = r.id and (p.public_id = $6 or p.name ilike $7)))
 order by id desc limit $8
 """
+
+
+async def _all_agreed(connection: Any, tenant: TenantId, session_id: SessionId, user_ids: Sequence[UserId]) -> bool:
+    agreed = await connection.fetchval(
+        "select count(*) from (select distinct on (user_id) user_id, accepted from consent"
+        " where tenant_id = $1 and session_id = $2 and user_id = any($3::bigint[])"
+        " order by user_id, id desc) newest where accepted",
+        tenant,
+        session_id,
+        list(user_ids),
+    )
+    return bool(user_ids) and agreed == len(set(user_ids))
 
 
 def _like(text: str) -> str:

@@ -21,3 +21,7 @@ class Diverged(RecorderError):
 
 class SegmentCorrupt(RecorderError):
     """A stored object is missing, or is not what was stored under its name."""
+
+
+class ConsentMissing(RecorderError):
+    """Somebody has not agreed to be recorded, so nothing is."""

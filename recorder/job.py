@@ -193,6 +193,9 @@ class PartJob:
             await self._persist(lambda: services.store.change_stream(part, stream, superseded=True))  # noqa: B023 - awaited here
         for stream in self._streams.values():
             entries = [entry for entry in part.entries if entry.stream == stream.n]
+            if not entries:  # its very first frame could not be muxed: the manifest says why
+                await self._persist(lambda: services.store.change_stream(part, stream, superseded=True))  # noqa: B023 - awaited here
+                continue
             name = front_name(header.tenant_id, header.recording_public_id, stream)
             try:
                 made = await self._persist(lambda: make_seekable(services.objects, sealer, name, stream, entries))  # noqa: B023 - awaited here

@@ -9,7 +9,7 @@ from typing import Final
 
 from recorder.errors import RecorderError
 from recorder.lane import Action, CloseRun, OpenRun, Run, WriteFrame
-from recorder.muxer import RunFormat, RunMuxer
+from recorder.muxer import MuxFailed, RunFormat, RunMuxer
 from recorder.part import Merge, PartCore
 from recorder.segments import Segment, Segmenter
 from relay.spool import SpoolCorrupt, SpoolPartReader, open_part
@@ -17,6 +17,8 @@ from relay.spool.reader import UnwrapKey
 
 ROUND_SEGMENTS_MAX: Final = 16
 """A round ends when it has made this many segments, so that they are stored before more is read."""
+SOUND_ONLY: Final = 1_000_000
+"""Added to the index of a run whose picture could not be muxed: the file that its sound goes into from then on."""
 RUNS_MAX: Final = 2000
 """More files than these in one part mean that something is wrong with it."""
 
@@ -51,11 +53,25 @@ class Round:
 
 
 class _File:
-    __slots__ = ("muxer", "segmenter")
+    """A run being muxed."""
+
+    __slots__ = ("muxer", "run", "segmenter")
 
     def __init__(self, run: Run, run_format: RunFormat, segment_ms: int) -> None:
+        self.run = run
         self.muxer = RunMuxer(run_format)
         self.segmenter = Segmenter(run.index, segment_ms)
+
+    def write(self, frame: WriteFrame) -> list[Segment]:
+        """Add a frame; the segments that are complete now."""
+        clusters = self.muxer.write(frame.kind, frame.data, frame.time_ms, frame.key, frame.duration_ms)
+        return self.segmenter.push(self.muxer.header, clusters) if clusters else []
+
+    def close(self) -> list[Segment]:
+        """End the file; its last segments."""
+        clusters = self.muxer.close()  # a short file's header is there only then
+        last = self.segmenter.push(self.muxer.header, clusters)
+        return last + self.segmenter.finish((self.run.end_ns - self.run.start_ns) // 1_000_000)
 
 
 class Pipeline:
@@ -77,7 +93,7 @@ class Pipeline:
         self._reader.close()
 
     def round(self) -> Round:
-        """Read and mux what is there, up to a bound. Raises ``MuxFailed``, ``OSError``."""
+        """Read and mux what is there, up to a bound. Raises ``RecorderError``, ``OSError``."""
         outputs: list[Output] = []
         while not self._done and sum(isinstance(each, Segment) for each in outputs) < ROUND_SEGMENTS_MAX:
             over = self._reader.closed or not self._reader.writer_alive
@@ -102,21 +118,53 @@ class Pipeline:
 
     def _carry_out(self, actions: Iterable[Action], outputs: list[Output]) -> None:
         for action in actions:
-            run = action.run
             match action:
-                case WriteFrame(_, kind, data, time_ms, key, duration_ms):
-                    file = self._files[run.index]
-                    clusters = file.muxer.write(kind, data, time_ms, key, duration_ms)
-                    if clusters:
-                        outputs += file.segmenter.push(file.muxer.header, clusters)
-                case OpenRun():
+                case WriteFrame():
+                    self._write(action, outputs)
+                case OpenRun(run):
                     if run.index >= RUNS_MAX:
                         raise RecorderError(f"the part falls into more than {RUNS_MAX} files")
-                    run_format = RunFormat(run.video_codec, run.width, run.height, run.audio is not None)
-                    self._files[run.index] = _File(run, run_format, self._segment_ms)
-                    outputs.append(RunBegan(run, run_format))
-                case CloseRun():
-                    file = self._files.pop(run.index)
-                    outputs += file.segmenter.push(file.muxer.header, file.muxer.close())
-                    outputs += file.segmenter.finish((run.end_ns - run.start_ns) // 1_000_000)
-                    outputs.append(RunEnded(run))
+                    self._open(run, RunFormat(run.video_codec, run.width, run.height, run.audio is not None), outputs)
+                case CloseRun(run):
+                    self._close(run.index, outputs)
+
+    def _open(self, run: Run, run_format: RunFormat, outputs: list[Output]) -> None:
+        self._files[run.index] = _File(run, run_format, self._segment_ms)
+        outputs.append(RunBegan(run, run_format))
+
+    def _write(self, frame: WriteFrame, outputs: list[Output]) -> None:
+        """Mux a frame. One that FFmpeg refuses ends the picture of its run: whoever sent it must not be able to end the
+        recording of the others, or of their own voice."""
+        index = frame.run.index
+        if (file := self._files.get(index)) is None:
+            if frame.kind == "video":
+                return
+            index += SOUND_ONLY
+            if (file := self._files.get(index)) is None:
+                run = dataclasses.replace(frame.run, index=index, video=None, video_codec=None, width=0, height=0)
+                run.video_frames = run.audio_ms = 0
+                self._open(run, RunFormat(None, 0, 0, True), outputs)
+                file = self._files[index]
+        if index >= SOUND_ONLY:
+            file.run.end_ns = max(file.run.end_ns, frame.run.end_ns)
+            file.run.audio_ms += frame.duration_ms
+        try:
+            outputs += file.write(frame)
+        except MuxFailed as error:
+            if index >= SOUND_ONLY:
+                raise
+            self.core.problem(f"run {index}: {error}")
+            self._close(index, outputs)
+
+    def _close(self, index: int, outputs: list[Output]) -> None:
+        for each in (index, index + SOUND_ONLY):
+            file = self._files.pop(each, None)
+            if file is None:
+                continue
+            try:
+                segments = file.close()
+            except MuxFailed as error:
+                self.core.problem(f"run {each}: {error}")
+                segments = file.segmenter.finish((file.run.end_ns - file.run.start_ns) // 1_000_000)
+            outputs += segments
+            outputs.append(RunEnded(file.run))

@@ -26,14 +26,15 @@ def crashes(directory: Path) -> int:
 
 
 def note_attempt(directory: Path) -> None:
-    """Count a beginning."""
-    with (directory / ATTEMPTS_NAME).open("ab") as file:
+    """Count a beginning, if the disk lets us: a full one is no reason not to record."""
+    with contextlib.suppress(OSError), (directory / ATTEMPTS_NAME).open("ab") as file:
         file.write(b".")
 
 
 def forget_attempts(directory: Path) -> None:
     """The recorder lived through it."""
-    (directory / ATTEMPTS_NAME).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (directory / ATTEMPTS_NAME).unlink(missing_ok=True)
 
 
 def keep(directory: Path, why: str) -> None:

@@ -17,7 +17,7 @@ from config.ids import DEFAULT_TENANT, PublicId, SessionId, UserId
 from config.keys import KeyRing
 from config.objects import DirectoryStore
 from config.settings import Settings
-from recorder.catalogue import NewRecording, Recordings
+from recorder.catalogue import CONSENT_TEXT, NewRecording, Recordings
 from recorder.job import Services
 from recorder.store import Store
 from relay.spool import PartHeader, PartParticipant
@@ -105,6 +105,8 @@ async def desk(
     keys, objects = KeyRing.from_settings(settings), DirectoryStore(settings.objects_dir)
     recordings = Recordings(database, keys, objects, clock)
     sides = [people["client"], people["provider"]]
+    for side in sides:
+        await recordings.give_consent(DEFAULT_TENANT, SessionId(5), side.id, CONSENT_TEXT.version, True)
     new = await recordings.create(
         DEFAULT_TENANT,
         SessionId(5),

@@ -12,6 +12,7 @@ from config.database import Database
 from config.ids import DEFAULT_TENANT, PublicId, SessionId, TenantId, UserId
 from recorder import audit
 from recorder.catalogue import CONSENT_TEXT, Recordings, Search
+from recorder.errors import ConsentMissing
 from tests.recorder.conftest import Desk
 from tests.recorder.media import START_WALL_MS
 
@@ -48,7 +49,25 @@ async def test_consent_cannot_be_changed_afterwards(desk: Desk, database: Databa
                 await connection.execute(statement)
 
 
+async def agree(desk: Desk, session: int) -> None:
+    for role in ("client", "provider"):
+        user_id, version = desk.people[role].id, CONSENT_TEXT.version
+        await desk.recordings.give_consent(DEFAULT_TENANT, SessionId(session), user_id, version, True)
+
+
+async def test_nothing_is_recorded_without_everybodys_consent(desk: Desk, recordings: Recordings) -> None:
+    ana, ben = desk.people["client"], desk.people["provider"]
+    people = [(p.id, p.public_id, p.name, p.role) for p in (ana, ben)]
+    for said in (None, (ana.id, True), (ben.id, False)):
+        if said is not None:
+            await recordings.give_consent(DEFAULT_TENANT, SESSION, said[0], CONSENT_TEXT.version, said[1])
+        with pytest.raises(ConsentMissing):
+            await recordings.create(DEFAULT_TENANT, SESSION, PublicId("ses_x"), "audio", people, START_WALL_MS)
+    assert await recordings.of_session(DEFAULT_TENANT, SESSION) is None
+
+
 async def test_asking_again_gives_the_same_recording(desk: Desk, recordings: Recordings) -> None:
+    await agree(desk, SESSION)
     people = [(p.id, p.public_id, p.name, p.role) for p in (desk.people["client"], desk.people["provider"])]
 
     async def create() -> Any:
@@ -65,13 +84,15 @@ async def test_asking_again_gives_the_same_recording(desk: Desk, recordings: Rec
 
 async def test_search_by_person_session_and_time(desk: Desk, recordings: Recordings) -> None:
     ana = desk.people["client"]
+    ben = desk.people["provider"]
     for number in range(6, 9):
+        await agree(desk, number)
         await recordings.create(
             DEFAULT_TENANT,
             SessionId(number),
             PublicId(f"ses_{number}"),
             "video",
-            [(ana.id, ana.public_id, "Ana 100%", "client")] if number == 7 else [],
+            [(ana.id, ana.public_id, "Ana 100%", "client")] if number == 7 else [(ben.id, PublicId("usr_b"), "Bea", "provider")],
             START_WALL_MS + number * 1000,
         )
 

@@ -254,6 +254,21 @@ def test_following_a_live_part_gives_the_same_bytes_as_reading_it_afterwards(sce
     assert live.merge.late == 0
 
 
+def test_picture_that_cannot_be_muxed_ends_alone_and_its_sound_goes_on(scene: Scene) -> None:
+    sound, picture = Sender("opus", ssrc=1), Sender("h264", ssrc=2)
+    scene.add(sound, sound.packets(audio(5.0)), reports_ms=(2500,))
+    sets = [n for n in video("h264", 5.0)[0].data.split(b"\0\0\0\1") if n]
+    poison = b"".join(b"\0\0\0\1" + unit for unit in sets if unit[0] & 31 == 7) + b"\0\0\0\1\x65garbage"
+    scene.add(picture, picture.packets([Coded(n * 100.0, poison, True) for n in range(50)]))
+    other = Sender("opus", ssrc=3, user_id=8)
+    scene.add(other, other.packets(audio(5.0)), reports_ms=(2500,))
+    muxed = finish(scene)
+    found = {(run.user_id, run.source): decode(muxed.file(run.index)) for run in muxed.runs if muxed.file(run.index)}
+    assert len(found[8, "microphone"].audio_ms) == 250
+    assert len(found[7, "camera"].audio_ms) > 240
+    assert "cannot mux" in muxed.core.described()["problems"][0]
+
+
 def test_garbage_in_a_part_is_noted_and_harms_nothing(scene: Scene) -> None:
     both(scene, 3.0)
     stream = scene.part.add_stream(Sender("opus", ssrc=9).track, START_NS)
