@@ -94,8 +94,6 @@ class Accrual:
         self._loaded: dict[int, int] = {}
         """Shard → lease epoch under which all of its open meters were loaded."""
         self._urgent: set[SessionId] = set()
-        self.turned_away = 0
-        """Events of sessions beyond ``SESSIONS_MAX``."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -107,25 +105,25 @@ class Accrual:
 
     # --- evidence in
 
-    def take(self, event: Event) -> None:
-        """Take in one media event; any order, any number of times."""
+    def take(self, event: Event) -> bool:
+        """Take in one media event; any order, any number of times. False: it is of one session too many."""
         if not isinstance(event, _METERED):
-            return
+            return True
         session_id = SessionId(event.session_id)
         one = self._sessions.get(session_id)
         if one is None:
             if len(self._sessions) >= SESSIONS_MAX:
-                self.turned_away += 1
-                return
+                return False
             one = self._sessions[session_id] = _Tracked()
         moved = one.epoch > 0
         if not one.enter(event.epoch):
-            return
+            return True
         if moved and one.post_now:
             self._urgent.add(session_id)
         _apply(one, event)
         if one.row is not None and (isinstance(event, GrantUsedUp) or _crossing(one, one.row)):
             self._urgent.add(session_id)
+        return True
 
     # --- what is stored
 

@@ -40,7 +40,8 @@ class Meter:
 
     def take(self, event: Event) -> None:
         """Take in one media event of a leased shard; any order, any number of times."""
-        self._core.take(event)
+        if not self._core.take(event):
+            metrics.TURNED_AWAY.inc()
 
     @property
     def urgent(self) -> frozenset[SessionId]:

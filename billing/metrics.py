@@ -15,6 +15,7 @@ UNAVAILABLE: Final = counter("turnpike_billing_ledger_unavailable_total", "Ticks
 FENCED: Final = counter(
     "turnpike_billing_fenced_total", "Sessions refused in a tick because another process leads them"
 )
+TURNED_AWAY: Final = counter("turnpike_billing_turned_away_total", "Media events of sessions beyond what is metered")
 OVER_GRANT: Final = counter(
     "turnpike_billing_over_grant_seconds_total", "Media time that evidence shows beyond its grant; never charged"
 )

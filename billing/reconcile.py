@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Any, Final
 
-from billing.checks import CHECKS, COMMON, EVIDENCE_GRACE_S, WAITING
+from billing.checks import CHECKS, COMMON, EVIDENCE_GRACE_S, WAITING, Check
 from billing.store import ledger
 from config.database import ALL_TENANTS, Database
 from config.settings import Settings
@@ -36,15 +36,17 @@ async def examine(database: Database) -> list[Finding]:
     findings = []
     for check in CHECKS:
         async with ledger(database, ALL_TENANTS) as connection:
-            examined = await connection.fetchval(COMMON + check.examined)
-            counted = await connection.fetch(
-                f"{COMMON}, wrong as ({check.wrong}) {_NUMBERED}",
-                ROWS_MAX,
-            )
-        rows = [{key: value for key, value in row.items() if key != "disagreeing"} for row in counted]
-        disagreeing = counted[0]["disagreeing"] if counted else 0
-        findings.append(Finding(check.name, check.proves, examined, disagreeing, rows))
+            findings.append(await run_check(connection, check))
     return findings
+
+
+async def run_check(connection: Any, check: Check) -> Finding:
+    """Run one check."""
+    examined = await connection.fetchval(COMMON + check.examined)
+    counted = await connection.fetch(f"{COMMON}, wrong as ({check.wrong}) {_NUMBERED}", ROWS_MAX)
+    rows = [{key: value for key, value in row.items() if key != "disagreeing"} for row in counted]
+    disagreeing = counted[0]["disagreeing"] if counted else 0
+    return Finding(check.name, check.proves, examined, disagreeing, rows)
 
 
 async def waiting_for_evidence(database: Database) -> int:

@@ -73,26 +73,26 @@ async def test_a_top_up_is_made_once_and_told(town: Town, ask: Ask, told: list[t
     assert (status, refused["error"]["code"]) == (409, "key_reused")
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"amount_minor": 99, "request_key": "key-0001"},
-        {"amount_minor": 50_001, "request_key": "key-0001"},
-        {"amount_minor": "500", "request_key": "key-0001"},
-        {"amount_minor": 500.5, "request_key": "key-0001"},
-        {"amount_minor": True, "request_key": "key-0001"},
-        {"amount_minor": 500, "request_key": "short"},
-        {"amount_minor": 500, "request_key": "key\u0000-0001"},
-        {"amount_minor": 500, "request_key": "key-0001", "user_id": 7},
-        {"amount_minor": 500},
-        [],
-        "money",
-    ],
-)
-async def test_a_senseless_top_up_is_refused_by_field(town: Town, ask: Ask, body: object) -> None:
+SENSELESS: list[Any] = [
+    {"amount_minor": 99, "request_key": "key-0001"},
+    {"amount_minor": 50_001, "request_key": "key-0001"},
+    {"amount_minor": "500", "request_key": "key-0001"},
+    {"amount_minor": 500.5, "request_key": "key-0001"},
+    {"amount_minor": True, "request_key": "key-0001"},
+    {"amount_minor": 500, "request_key": "short"},
+    {"amount_minor": 500, "request_key": "key\u0000-0001"},
+    {"amount_minor": 500, "request_key": "key-0001", "user_id": 7},
+    {"amount_minor": 500},
+    [],
+    "money",
+]
+
+
+async def test_a_senseless_top_up_is_refused_by_field(town: Town, ask: Ask) -> None:
     client = await town.client(0)
-    status, answer = await ask(Role.CLIENT, client, "POST", "/wallet/topups", json=body)
-    assert (status, answer["error"]["code"]) == (400, "bad_request")
+    for body in SENSELESS:
+        status, answer = await ask(Role.CLIENT, client, "POST", "/wallet/topups", json=body)
+        assert (status, answer["error"]["code"]) == (400, "bad_request"), body
     assert await town.balance(client) == 0
 
 
@@ -118,11 +118,15 @@ async def test_history_is_paged_by_cursor(town: Town, ask: Ask) -> None:
     assert second["next_cursor"] is None
 
 
-@pytest.mark.parametrize("query", ["cursor=x", "cursor=1.t", "cursor=1.x1", "cursor=-1.t1", "cursor=١.t1", "limit=0",
-                                   "limit=201", "limit=x", "cursor=" + "9" * 300])  # fmt: skip
-async def test_a_made_up_page_is_refused(town: Town, ask: Ask, query: str) -> None:
-    status, answer = await ask(Role.CLIENT, await town.client(0), "GET", f"/wallet/transfers?{query}")
-    assert (status, answer["error"]["code"]) == (400, "bad_query")
+MADE_UP = ["cursor=x", "cursor=1.t", "cursor=1.x1", "cursor=-1.t1", "cursor=\u0661.t1", "cursor=" + "9" * 300,
+           "limit=0", "limit=201", "limit=x"]  # fmt: skip
+
+
+async def test_a_made_up_page_is_refused(town: Town, ask: Ask) -> None:
+    client = await town.client(0)
+    for query in MADE_UP:
+        status, answer = await ask(Role.CLIENT, client, "GET", f"/wallet/transfers?{query}")
+        assert (status, answer["error"]["code"]) == (400, "bad_query"), query
 
 
 async def test_without_demo_there_is_no_test_money(billing: Billing, settings: Settings) -> None:

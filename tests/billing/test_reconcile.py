@@ -54,22 +54,36 @@ async def test_an_empty_installation_is_right(database: Any, settings: Settings)
     assert await reconcile.main(settings) == 0
 
 
-@pytest.mark.parametrize("name", [check.name for check in CHECKS])
-async def test_damage_is_found_and_its_rows_are_named(
-    name: str, town: Town, owner: Any, settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_each_kind_of_damage_is_found_and_its_rows_are_named(town: Town, owner: Any) -> None:
     await _worked_town(town)
-    for constraint in ("account_never_negative",):
-        await owner.execute(f"alter table account drop constraint {constraint}")
+    await owner.execute("alter table account drop constraint account_never_negative")
     for table in ("session_charge", "session_meter", "transfer"):
         await owner.execute(f"alter table {table} disable trigger user")
-    await owner.execute(DAMAGE[name])
+    assert DAMAGE.keys() == {check.name for check in CHECKS}
+    for check in CHECKS:
+        damage = owner.transaction()
+        await damage.start()
+        await owner.execute(DAMAGE[check.name])
+        finding = await reconcile.run_check(owner, check)
+        await damage.rollback()
+        assert len(finding.rows) == finding.disagreeing > 0, check.name
+        assert (await reconcile.run_check(owner, check)).disagreeing == 0, check.name
+
+
+async def test_damage_fails_the_command_for_people_and_programs(
+    town: Town, owner: Any, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await _worked_town(town)
+    await owner.execute(DAMAGE["sums"])
     assert await reconcile.main(settings, as_json=True) == 1
     report = json.loads(capsys.readouterr().out)
     assert not report["balanced"]
-    found = {check["name"]: check for check in report["checks"] if check["disagreeing"]}
-    assert name in found
-    assert len(found[name]["rows"]) == found[name]["disagreeing"] > 0
+    assert {check["name"] for check in report["checks"] if check["disagreeing"]} == {"sums", "balances"}
+    assert await reconcile.main(settings) == 1
+    shown = capsys.readouterr().out
+    assert "WRONG sums" in shown
+    assert "sum_minor=1" in shown
+    assert shown.endswith("2 rows disagree\n")
 
 
 async def test_a_session_settled_just_now_waits_for_its_evidence(
