@@ -1,0 +1,152 @@
+"""Two associations in memory, over links that lose, repeat and mangle."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.dtls import (
+    DATAGRAM_MAX_BYTES,
+    EARLY_MAX,
+    HANDSHAKE_MAX_NS,
+    DtlsAssociation,
+    DtlsCertificate,
+    DtlsState,
+    Fingerprint,
+)
+from relay.plane import SrtpProfile
+
+SERVER, CLIENT = DtlsCertificate(), DtlsCertificate()
+
+
+def pair() -> tuple[DtlsAssociation, DtlsAssociation]:
+    return DtlsAssociation(SERVER, "server"), DtlsAssociation(CLIENT, "client")
+
+
+def start(server: DtlsAssociation, client: DtlsAssociation) -> None:
+    server.start([CLIENT.fingerprint], 0)
+    client.start([SERVER.fingerprint], 0)
+
+
+def exchange(server: DtlsAssociation, client: DtlsAssociation) -> None:
+    for _ in range(10):
+        for datagram in client.poll():
+            server.receive(datagram)
+        for datagram in server.poll():
+            assert len(datagram) <= DATAGRAM_MAX_BYTES
+            client.receive(datagram)
+
+
+def test_both_sides_end_with_the_same_keys_and_the_cheap_profile() -> None:
+    server, client = pair()
+    start(server, client)
+    exchange(server, client)
+    assert server.state is client.state is DtlsState.CONNECTED
+    assert server.keys is not None
+    assert client.keys is not None
+    assert server.keys.profile is SrtpProfile.AEAD_AES_128_GCM
+    assert (server.keys.receive_key, server.keys.send_key) == (client.keys.send_key, client.keys.receive_key)
+    assert server.next_timer_ns(0) is None
+
+
+def test_client_hello_that_comes_before_the_start_waits() -> None:
+    server, client = pair()
+    client.start([SERVER.fingerprint], 0)
+    for datagram in client.poll():
+        server.receive(datagram)
+    for _ in range(3 * EARLY_MAX):
+        server.receive(b"\x16junk")
+    assert server.poll() == []
+    server.start([CLIENT.fingerprint], 0)
+    exchange(server, client)
+    assert server.state is DtlsState.CONNECTED
+
+
+def test_repeated_client_hello_brings_the_last_flight_again_at_once() -> None:
+    server, client = pair()
+    start(server, client)
+    (hello,) = client.poll()
+    server.receive(hello)
+    lost = server.poll()
+    server.receive(hello[:10] + b"\x07" + hello[11:])  # a repeat has another record number
+    again = server.poll()
+    assert again == lost
+    assert server.resends == 1
+
+
+def test_certificate_other_than_announced_is_refused() -> None:
+    server, client = pair()
+    server.start([Fingerprint("sha-256", "00:" * 31 + "00")], 0)
+    client.start([SERVER.fingerprint], 0)
+    exchange(server, client)
+    assert server.state is DtlsState.FAILED
+    assert server.keys is None
+    assert "certificate" in server.failure
+
+
+def test_fingerprints_of_unknown_hashes_alone_are_refused() -> None:
+    server, client = pair()
+    server.start([Fingerprint("md5", "00")], 0)
+    client.start([SERVER.fingerprint], 0)
+    exchange(server, client)
+    assert server.state is DtlsState.FAILED
+
+
+def test_handshake_has_a_deadline() -> None:
+    server, _ = pair()
+    server.start([CLIENT.fingerprint], 1000)
+    due = server.next_timer_ns(1000)
+    assert due is not None
+    assert due <= 1000 + HANDSHAKE_MAX_NS
+    server.handle_timer(1000 + HANDSHAKE_MAX_NS - 1)
+    assert server.state is DtlsState.HANDSHAKE
+    server.handle_timer(1000 + HANDSHAKE_MAX_NS)
+    assert server.state is DtlsState.FAILED
+
+
+def test_goodbye_is_heard() -> None:
+    server, client = pair()
+    start(server, client)
+    exchange(server, client)
+    client.close()
+    client.close()
+    exchange(server, client)
+    assert server.state is client.state is DtlsState.CLOSED
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_handshake_survives_repeats_and_disorder(seed: int) -> None:
+    dice = random.Random(seed)
+    server, client = pair()
+    start(server, client)
+    for _ in range(20):
+        for source, sink in ((client, server), (server, client)):
+            datagrams = [datagram for datagram in source.poll() for _ in range(dice.choice((1, 1, 2)))]
+            dice.shuffle(datagrams)
+            for datagram in datagrams:
+                sink.receive(datagram)
+    assert server.state is client.state is DtlsState.CONNECTED
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.binary(max_size=200).map(lambda tail: b"\x16\xfe\xfd" + tail), max_size=5))
+def test_garbage_never_raises(datagrams: list[bytes]) -> None:
+    server, _ = pair()
+    server.start([CLIENT.fingerprint], 0)
+    for datagram in datagrams:
+        server.receive(datagram)
+        server.poll()
+    assert server.state in (DtlsState.HANDSHAKE, DtlsState.FAILED)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.binary(min_size=1, max_size=100))
+def test_garbage_after_the_handshake_changes_nothing(junk: bytes) -> None:
+    server, client = pair()
+    start(server, client)
+    exchange(server, client)
+    server.receive(b"\x17\xfe\xfd" + junk)
+    assert server.state is DtlsState.CONNECTED
