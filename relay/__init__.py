@@ -1,9 +1,14 @@
-"""The media plane. One packet's way, in file order:
+"""The media plane.
 
-socket → ``plane`` (classify, unprotect, look up, cache, rewrite, protect, send) → what is not forwarded media comes up
-to ``worker`` → ``transport`` (ICE-lite, DTLS) and ``rtcp`` → decisions in ``room`` go back down as routes and gates.
-Below the plane's interface: ``plane_python`` (handles), ``plane_sockets``, ``plane_packets`` (the way of one packet),
+One packet's way, in file order: a ``plane`` (classify, unprotect, look up, cache, rewrite, protect, send) forwards media
+by itself and hands the rest up to ``port`` → ``transport`` (``ice``, ``dtls``), where pages connect, and to
+``room_rtcp``, where they report and ask. What is decided there goes back down as streams, routes and gates. Below the
+plane's interface: ``plane_python`` (handles), ``plane_sockets``, ``plane_packets`` (the way of one packet),
 ``plane_streams`` (what came), ``plane_routes`` (what goes), on the cores ``rtp``, ``rtcp``, ``srtp``, ``codecs``,
-``packet_cache`` and ``feedback``. Beside it: ``messages`` and ``bus`` (what control says and hears), ``negotiation``
-(SDP), ``evidence`` and ``journal`` (how long media flowed), ``spool`` (the recorder's write-ahead log).
+``packet_cache`` and ``feedback``.
+
+One call's way: ``worker`` takes commands off the ``bus`` (``messages``) and gives them to ``rooms``; a ``room`` answers
+offers (``sdp``, ``negotiation``), connects its participants (``participant``, ``wiring``), tells how long media flowed
+(``evidence``, ``quality``) through ``room_events``, the ``outbox`` and the ``journal`` (``store``), and lets a
+``recording`` write its media to the ``spool``, the recorder's write-ahead log.
 """

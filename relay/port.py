@@ -82,6 +82,8 @@ class MediaPort:
         self._sockets: list[SocketHandle] = []
         self._by_ufrag: dict[str, Transport] = {}
         self._transports: dict[int, Transport] = {}
+        self._connecting: dict[int, Transport] = {}
+        """Those that still need timers."""
         self._sources: Counter[str] = Counter()
         self._second = 0
 
@@ -119,7 +121,7 @@ class MediaPort:
     ) -> Transport:
         """A new transport that waits for its page's connectivity checks."""
         transport = Transport(self.plane, self.certificate, local, remote_ufrag, fingerprints, owner, now_ns)
-        self._transports[transport.handle] = transport
+        self._transports[transport.handle] = self._connecting[transport.handle] = transport
         self._by_ufrag[transport.ice.local.ufrag] = transport
         return transport
 
@@ -135,6 +137,7 @@ class MediaPort:
         """Close and forget a transport. Idempotent."""
         transport.close()
         self._transports.pop(transport.handle, None)
+        self._connecting.pop(transport.handle, None)
         for ufrag in [ufrag for ufrag, owner in self._by_ufrag.items() if owner is transport]:
             del self._by_ufrag[ufrag]
 
@@ -149,18 +152,16 @@ class MediaPort:
 
     def next_timer_ns(self, now_ns: int) -> int | None:
         """When ``run_timers`` wants to be called next."""
+        for handle in [h for h, t in self._connecting.items() if t.state is not TransportState.CONNECTING]:
+            del self._connecting[handle]
         timers = [self.plane.next_timer_ns()]
-        timers += [
-            transport.next_timer_ns(now_ns)
-            for transport in self._transports.values()
-            if transport.state is TransportState.CONNECTING
-        ]
+        timers += [transport.next_timer_ns(now_ns) for transport in self._connecting.values()]
         return min((timer for timer in timers if timer is not None), default=None)
 
     def run_timers(self, now_ns: int) -> None:
         """Run what is due in the plane and in transports that are connecting."""
         self.dispatch(self.plane.run_timers(now_ns))
-        for transport in [t for t in self._transports.values() if t.state is TransportState.CONNECTING]:
+        for transport in list(self._connecting.values()):
             transport.handle_timer(now_ns)
 
     def _stun(self, upcall: Upcall) -> None:

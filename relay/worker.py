@@ -72,6 +72,7 @@ class Worker:
         self.port = MediaPort(self.plane, DtlsCertificate())
         self.outbox = Outbox()
         self.ops_url = ""
+        self.data = settings.data
         self._settings = settings
         self._redis = redis
         self._store = store

@@ -6,12 +6,16 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncIterator
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 from redis.asyncio import Redis
 
+from config.keys import KeyRing
+from config.settings import Settings
 from relay.bus import ControlBus
 from relay.messages import (
     Closed,
@@ -28,11 +32,16 @@ from relay.messages import (
     OpenRoom,
     ParticipantConnected,
     ParticipantDisconnected,
+    RecordingStarted,
+    RecordingStopped,
     Refused,
     RoomClosed,
+    StartRecording,
+    StopRecording,
     TrackStarted,
 )
 from relay.port import PortDrop
+from relay.spool import RtpRecord, SenderReportRecord, TrackEventRecord, open_part
 from tests.relay.call import CLIENT, PARTICIPANTS, PROVIDER, Call, NotNegotiated, running_worker, two_pages, until
 
 
@@ -328,3 +337,69 @@ async def test_worker_that_stops_closes_its_rooms_with_final_evidence(
         assert closed.reason == "worker_stopped"
         assert call.told(MediaEvidence)[-1].final
         assert await bus.workers() == []
+
+
+async def test_recording_spools_every_track_and_ends_in_order(call: Call) -> None:
+    settings = Settings(data=call.worker.data)
+    key_id, wrapped, data_key = KeyRing.from_settings(settings).new_data_key("rec_test")
+    start = {"recording_public_id": "rec_test", "key_id": key_id, "wrapped_key": wrapped}
+    await call.open()
+    async with two_pages(call) as (client, _):
+        await call.wait_for(MediaStarted)
+        assert await call.do(StartRecording, **start) == Done()
+        assert await call.do(StartRecording, **start) == Done(), "once is enough"
+        other = await call.do(StartRecording, **{**start, "recording_public_id": "rec_other"})
+        assert isinstance(other, Refused)
+        assert other.code == "already_recording"
+        await asyncio.sleep(1.3)
+        assert await call.do(DeclareState, user_id=CLIENT, muted={"microphone": True}) == Done()
+        assert client.sent["camera"].key_frames >= 2, "a recording begins with a key frame"
+        assert await call.do(StopRecording, recording_public_id="rec_test") == Done()
+        assert next(iter(call.worker.rooms)).recording is None
+    part = open_part(settings.spool_dir / "rec_test" / "1", lambda *_: data_key)
+    by_file: dict[int, list[object]] = {}
+    for number, record in part.poll():
+        by_file.setdefault(number, []).append(record)
+    assert part.closed
+    assert len(by_file) == 4
+    tracks = {}
+    for records in by_file.values():
+        first, last = records[0], records[-1]
+        assert isinstance(first, TrackEventRecord)
+        assert isinstance(last, TrackEventRecord)
+        assert (first.event, last.event) == ("track", "end")
+        tracks[first.fields["user_id"], first.fields["source"]] = records
+    assert set(tracks) == {(user, source) for user in (CLIENT, PROVIDER) for source in ("microphone", "camera")}
+    for (_, source), records in tracks.items():
+        assert sum(isinstance(record, RtpRecord) for record in records) > (50 if source == "microphone" else 75)
+        assert any(isinstance(record, SenderReportRecord) for record in records)
+    assert any(isinstance(r, TrackEventRecord) and r.event == "muted" for r in tracks[CLIENT, "microphone"])
+    await call.wait_for(RecordingStarted)
+    await call.wait_for(RecordingStopped)
+
+
+async def test_recording_with_a_key_of_another_ring_is_refused_and_the_call_goes_on(call: Call) -> None:
+    await call.open()
+    reply = await call.do(StartRecording, recording_public_id="rec_x", key_id="other", wrapped_key=b"x")
+    assert isinstance(reply, Refused)
+    assert reply.code == "spool_failed"
+    async with two_pages(call):
+        await call.wait_for(MediaStarted)
+
+
+async def test_metrics_pass_promtools_check(call: Call, tool: Callable[[str, str], str]) -> None:
+    promtool = tool("promtool", "prometheus")
+    await call.open()
+    async with two_pages(call) as (client, _), aiohttp.ClientSession() as http:
+        await until(lambda: client.received["camera"].frames_decodable > 5)
+        async with http.get(f"{call.worker.ops_url}/metrics") as response:
+            text = await response.text()
+        async with http.get(f"{call.worker.ops_url}/readyz") as response:
+            assert response.status == 200
+    checker = await asyncio.create_subprocess_exec(promtool, "check", "metrics", stdin=PIPE, stdout=PIPE, stderr=STDOUT)
+    said, _ = await checker.communicate(text.encode())
+    assert checker.returncode == 0, said.decode()
+    assert "turnpike_relay_rooms 1.0" in text
+    assert "turnpike_relay_participants 2.0" in text
+    assert 'turnpike_relay_dropped_packets_total{reason="unprotect_failed"} 0.0' in text
+    assert "turnpike_relay_connect_seconds_bucket" in text
