@@ -4,6 +4,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMPS := .make
 DURATION ?= 20
+SCENARIOS ?=
+RUNS ?= 3
+SECONDS ?= 20
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -15,10 +18,10 @@ WEB := $(if $(WEB_SOURCES),$(STAMPS)/web)
 NPM := $(STAMPS)/npm
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check call format lock clean setup programs
+.PHONY: help run test check call bench-network format lock clean setup programs
 
 help: ## Say what there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
 run: setup ## Set up what is missing, then serve a whole installation from ./var (Ctrl-C stops it)
 	@TURNPIKE_LOG_FORMAT=$${TURNPIKE_LOG_FORMAT:-text} exec $(VENV)/bin/turnpike serve
@@ -35,6 +38,9 @@ check: setup ## Format, lint, types, layers
 
 call: setup programs ## One paid, recorded call between two real browsers; prints what it measured (DURATION=20)
 	@$(PY) -m bench.call --duration $(DURATION)
+
+bench-network: setup programs ## Calls through bad networks, and directly as a control (SCENARIOS="clean loss5" RUNS=3 SECONDS=20)
+	@$(PY) -m bench.network $(SCENARIOS) --runs $(RUNS) --seconds $(SECONDS) $(ARGS)
 
 format: setup ## Format the code and mend what lint can mend
 	@$(VENV)/bin/ruff check --quiet --fix . || true

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from playwright.async_api import BrowserContext, Page, Playwright, async_playwright
@@ -76,9 +76,14 @@ NOTE_CLICK = """
 
 @contextlib.asynccontextmanager
 async def chromium(
-    *, width: int = 1280, height: int = 800, playwright: Playwright | None = None
+    *,
+    width: int = 1280,
+    height: int = 800,
+    playwright: Playwright | None = None,
+    flags: Sequence[str] = (),
+    scripts: Sequence[str] = (WITNESS,),
 ) -> AsyncIterator[BrowserContext]:
-    """A browser of its own profile, so that two users are two browsers."""
+    """A browser of its own profile, so that two users are two browsers. ``scripts`` run in each page before the app."""
     profile = tempfile.mkdtemp(prefix="tp-chromium-")
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, profile, ignore_errors=True)
@@ -87,12 +92,13 @@ async def chromium(
             profile,
             executable_path=CHROMIUM,
             headless=False,  # the new headless mode is asked for by a flag
-            args=list(FLAGS),
+            args=[*FLAGS, *flags],
             ignore_default_args=["--mute-audio"],
             viewport={"width": width, "height": height},
         )
         try:
-            await context.add_init_script(WITNESS)
+            for script in scripts:
+                await context.add_init_script(script)
             yield context
         finally:
             await context.close()

@@ -1,0 +1,290 @@
+"""Calls through bad networks, and the same calls from page to page as a control (``make bench-network``).
+
+Two Chromium profiles talk through the app, each behind its own line of ``bench.netproxy``; then two plain pages talk
+directly through the same lines, with the same devices, codec, limits and timeline. What is measured is told by
+``bench.netfigures``, what is wanted by ``bench.netscenarios``. Progress goes to stderr; the last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+from playwright.async_api import BrowserContext, Page, Playwright, Route, async_playwright
+from playwright.async_api import Error as PlaywrightError
+
+from bench.browser import chromium, open_app
+from bench.call import machine
+from bench.installation import Installation, InstallationFailed, sign_in
+from bench.netfigures import LEAD_MS, Call, Window
+from bench.nethints import hints, series
+from bench.netlink import CLEAN
+from bench.netmedia import Media, make_media
+from bench.netpages import CONTROL_PAGE, CONTROL_URL, DETOUR, HAS_VIDEO, SAMPLER
+from bench.netproxy import Proxy
+from bench.netscenarios import SCENARIOS, Scenario, rank, verdict
+
+PUBLISHER, SUBSCRIBER = "publisher", "subscriber"
+WARM_UP_S = 6.0
+"""From the first pictures to the window, so that bitrate estimates have grown."""
+SETTLED_FRAMES = 15
+CONNECT_TIMEOUT_MS = 20_000
+ENVIRONMENT = {"TURNPIKE_WORKERS": "2", "TURNPIKE_RETURN_TIMEOUT_MS": "30000"}
+FIELDS = (
+    "frames_decoded_ratio", "frozen_ratio", "audio_concealed_ratio", "recover_ms", "layer_path", "p95_rtt_ms",
+)  # fmt: skip
+
+
+class Run(NamedTuple):
+    """One call measured."""
+
+    figures: dict[str, Any]
+    hints: dict[str, Any]
+    series: dict[str, Any]
+    impaired_ms: float
+
+
+def say(text: str) -> None:
+    """Progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.asynccontextmanager
+async def browsers(driver: Playwright, media: tuple[Media, Media], proxy: Proxy) -> AsyncIterator[list[BrowserContext]]:
+    """The publisher's and the subscriber's browser, of which no connection goes past the proxy."""
+    names = (PUBLISHER, SUBSCRIBER)
+    async with contextlib.AsyncExitStack() as stack:
+        contexts = []
+        for name, files in zip(names, media, strict=True):
+            context = await stack.enter_async_context(
+                chromium(width=800, height=600, playwright=driver, flags=files.flags(), scripts=(DETOUR, SAMPLER))
+            )
+            other = next(one for one in names if one != name)
+
+            def gate(source: dict[str, Any], address: str, port: int, name: str = name, other: str = other) -> Any:
+                direct = source["page"].url == CONTROL_URL
+                return proxy.gate(name, (address, port), peer=other if direct else None)
+
+            await context.expose_binding("__gate", gate)
+            contexts.append(context)
+        yield contexts
+
+
+async def call_through_relay(turnpike: Installation, contexts: list[BrowserContext]) -> list[Page]:
+    """A video call through the app, up to the first pictures: the client publishes, the provider subscribes."""
+    async with aiohttp.ClientSession() as http:
+        accounts = [(await sign_in(http, turnpike.url, role))[1] for role in ("client", "provider")]
+    pages = [
+        await open_app(context, turnpike.url, account["email"])
+        for context, account in zip(contexts, accounts, strict=True)
+    ]
+    client, provider = pages
+    await client.locator(f"[data-testid='provider-{accounts[1]['id']}-video']:enabled").click(timeout=15_000)
+    await client.get_by_test_id("call-start").click()
+    await provider.get_by_test_id("accept").click(timeout=15_000)
+    return pages
+
+
+async def call_directly(contexts: list[BrowserContext]) -> list[Page]:
+    """The control: the two pages negotiate with each other."""
+
+    async def serve(route: Route) -> None:
+        await route.fulfill(body=CONTROL_PAGE, content_type="text/html")
+
+    pages = []
+    for context in contexts:
+        page = context.pages[0] if context.pages else await context.new_page()
+        await page.route(CONTROL_URL, serve)
+        await page.goto(CONTROL_URL)
+        pages.append(page)
+    publisher, subscriber = pages
+    offer = await publisher.evaluate("() => offer()")
+    answer = await subscriber.evaluate("(sdp) => answer(sdp)", offer)
+    await publisher.evaluate("(sdp) => accept(sdp)", answer)
+    return pages
+
+
+async def worker_of_the_call(turnpike: Installation) -> int:
+    """The process id of the worker that carries the one call there is."""
+    workers = (await turnpike.info())["workers"]
+    return int(max(workers, key=lambda worker: len(worker["rooms"]))["pid"])
+
+
+async def play(scenario: Scenario, seconds: float, proxy: Proxy, turnpike: Installation | None) -> Window:
+    """Lead, impairment and tail, by the clock."""
+    ends = (PUBLISHER, SUBSCRIBER) if scenario.ends == "both" else (scenario.ends,)
+    worker = await worker_of_the_call(turnpike) if turnpike and scenario.event == "worker_killed" else None
+    await asyncio.sleep(LEAD_MS / 1000)
+    impaired_s = scenario.impaired(seconds)
+    begun = time.time() * 1000
+    if scenario.event == "address_change":
+        for end in ends:
+            proxy.change_address(end)
+    elif worker is not None:
+        os.kill(worker, signal.SIGKILL)
+    for end in ends:
+        proxy.lines[end].set(scenario.conditions, scenario.conditions)
+    await asyncio.sleep(impaired_s)
+    for end in ends:
+        proxy.lines[end].set(CLEAN, CLEAN)
+    until = time.time() * 1000 if impaired_s else begun
+    await asyncio.sleep(scenario.tail_s)
+    return Window(begun, until, time.time() * 1000)
+
+
+async def run_once(
+    scenario: Scenario,
+    seconds: float,
+    seed: str,
+    driver: Playwright,
+    media: tuple[Media, Media],
+    turnpike: Installation | None,
+) -> Run:
+    """One call, through the relay or, without an installation, from page to page."""
+    async with Proxy(seed, (PUBLISHER, SUBSCRIBER)) as proxy, browsers(driver, media, proxy) as contexts:
+        pages = await (call_directly(contexts) if turnpike is None else call_through_relay(turnpike, contexts))
+        for page in pages:
+            await page.wait_for_function(HAS_VIDEO, arg=SETTLED_FRAMES, timeout=CONNECT_TIMEOUT_MS)
+        await asyncio.sleep(WARM_UP_S)
+        window = await play(scenario, seconds, proxy, turnpike)
+        await asyncio.sleep(0.2)  # one more reading, so that the window ends inside the readings
+        published, subscribed = [await page.evaluate("() => window.__samples") for page in pages]
+        call = Call(published, subscribed, window, relayed=turnpike is not None)
+        if turnpike is not None:
+            await hang_up(pages)
+        return Run(call.figures(), hints(call, proxy.lines), series(call), window.impaired_until - window.impaired_from)
+
+
+async def hang_up(pages: list[Page]) -> None:
+    """End the call, so that the next one finds both people free. A call that is over already is left."""
+    with contextlib.suppress(PlaywrightError):
+        await pages[0].get_by_test_id("hangup").click(timeout=3_000)
+        await pages[0].get_by_test_id("receipt-total").wait_for(timeout=10_000)
+
+
+async def measure(
+    scenario: Scenario, options: argparse.Namespace, driver: Playwright, media: tuple[Media, Media]
+) -> dict[str, Any]:
+    """Some runs of one scenario; the best of them and the best of the control make the row."""
+    relayed: list[Run] = []
+    direct: list[Run] = []
+    for number in range(options.runs):
+        seed = f"{options.seed}/{scenario.name}/{number}"
+        if options.only != "control":
+            relayed += await attempt(scenario, options, seed, driver, media, relay=True)
+        if scenario.event != "worker_killed" and options.only != "relay":
+            direct += await attempt(scenario, options, seed, driver, media, relay=False)
+    return row(scenario, relayed, direct)
+
+
+async def attempt(
+    scenario: Scenario,
+    options: argparse.Namespace,
+    seed: str,
+    driver: Playwright,
+    media: tuple[Media, Media],
+    *,
+    relay: bool,
+) -> list[Run]:
+    """One run, or none when the call did not come about; says which."""
+    what = "relay" if relay else "control"
+    load = os.getloadavg()[0]
+    try:
+        if relay:
+            async with Installation(env=ENVIRONMENT) as turnpike:
+                try:
+                    run = await run_once(scenario, options.seconds, seed, driver, media, turnpike)
+                except PlaywrightError:
+                    say(turnpike.log_tail(20))
+                    raise
+        else:
+            run = await run_once(scenario, options.seconds, seed, driver, media, None)
+    except (PlaywrightError, InstallationFailed) as error:
+        say(f"{seed} {what}: no call: {error}")
+        return []
+    run.hints["load_average"] = [round(load, 1), round(os.getloadavg()[0], 1)]
+    say(f"{seed} {what}: {json.dumps(run.figures)}")
+    say(f"    {json.dumps(run.hints)}")
+    return [run]
+
+
+def row(scenario: Scenario, relayed: list[Run], direct: list[Run]) -> dict[str, Any]:
+    """What is printed and kept of a scenario."""
+
+    def best(runs: list[Run]) -> Run | None:
+        return max(runs, key=lambda run: rank(scenario, run.figures, run.impaired_ms), default=None)
+
+    ours, theirs = best(relayed), best(direct)
+    control = theirs.figures if theirs else None
+    made: dict[str, Any] = {"scenario": scenario.name, **{name: None for name in FIELDS}, "p2p": None}
+    if ours is not None:
+        made |= {name: ours.figures[name] for name in FIELDS}
+    if control is not None:
+        made["p2p"] = {name: control[name] for name in FIELDS}
+    judged = ours if ours is not None else None
+    made["wanted"] = (
+        verdict(scenario, judged.figures, control, judged.impaired_ms)
+        if judged is not None
+        else {"met": False, "checks": {"the call comes about": False}}
+    )
+    made["runs"] = len(relayed)
+    kept = {"relay": ours, "p2p": theirs}
+    made["_kept"] = {name: {"hints": run.hints, "series": run.series} for name, run in kept.items() if run is not None}
+    return made
+
+
+async def measure_all(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every scenario asked for, one after the other."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="tp-media-") as folder:
+        media = make_media(Path(folder))
+        async with async_playwright() as driver:
+            for name in options.scenarios:
+                rows.append(await measure(SCENARIOS[name], options, driver, media))
+                failed = [text for text, held in rows[-1]["wanted"]["checks"].items() if not held]
+                say(f"{name}: {'as wanted' if not failed else 'NOT AS WANTED: ' + '; '.join(failed)}")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of: {', '.join(SCENARIOS)}; none: all")
+    parser.add_argument("--runs", type=int, default=3, help="the best of so many counts")
+    parser.add_argument("--seconds", type=float, default=20, help="length of an impairment that lasts")
+    parser.add_argument("--seed", default="1")
+    parser.add_argument("--only", choices=["relay", "control"], help="leave the other one out")
+    parser.add_argument("--keep", type=Path, help="add rows, statistics and series to this JSON file, for bench.plots")
+    options = parser.parse_args()
+    unknown = set(options.scenarios) - set(SCENARIOS)
+    if unknown:
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    options.scenarios = options.scenarios or list(SCENARIOS)
+    print(f"{machine()}, {os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.1f}")
+    print(f"python -m bench.network {' '.join(sys.argv[1:])}".rstrip(), flush=True)
+    rows = asyncio.run(measure_all(options))
+    if options.keep is not None:
+        keep(options.keep, rows, f"{machine()}, {os.cpu_count()} CPUs")
+    print(json.dumps([{name: value for name, value in one.items() if name != "_kept"} for one in rows]))
+
+
+def keep(path: Path, rows: list[dict[str, Any]], where: str) -> None:
+    """Put these rows in the place of those of the same scenarios."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    for one in rows:
+        kept[one["scenario"]] = {**one, "date": time.strftime("%Y-%m-%d"), "machine": where}
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
