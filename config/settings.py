@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -44,8 +44,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
 
-    demo: bool = True
-    """Make demo accounts and the test payment processor at first start of an embedded installation."""
+    demo: bool = False
+    """Make demo accounts, whose passwords everybody knows, and the test payment processor. Not set: only where the
+    database is embedded and HTTP is served to this machine alone, so never by default in production."""
     token_ttl_s: int = Field(default=12 * 3600, ge=60)
     ring_timeout_ms: int = Field(default=30_000, ge=1_000)
     connect_timeout_ms: int = Field(default=30_000, ge=1_000)
@@ -64,6 +65,12 @@ class Settings(BaseSettings):
     """Aimed length of one recorded segment object."""
     body_max_bytes: int = Field(default=256 * 1024, ge=1024)
     """Largest HTTP body and Socket.IO message taken from a client."""
+
+    @model_validator(mode="after")
+    def _demo_by_default_only_at_home(self) -> Self:
+        if "demo" not in self.model_fields_set:
+            self.demo = self.database_url is None and self.http_host in ("127.0.0.1", "::1", "localhost")
+        return self
 
     @property
     def secrets_dir(self) -> Path:

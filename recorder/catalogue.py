@@ -38,8 +38,7 @@ CONSENT_TEXT: Final = ConsentText(
     "2026-11-1",
     "This call is recorded: sound, video and shared screens of both sides, from the first moment to the last. The "
     "recording is stored encrypted, kept for as long as the law and our retention policy require, and played only by "
-    "compliance staff, who must give a reason each time. By accepting you agree to be recorded; without your "
-    "agreement the call does not take place. You may ask for a copy.",
+    "compliance staff, who must give a reason each time. It is made only if both of you agree. You may ask for a copy.",
 )
 CONSENT_VERSIONS: Final = frozenset({CONSENT_TEXT.version})
 

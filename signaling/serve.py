@@ -153,6 +153,7 @@ def role_specs(settings: Settings) -> list[ChildSpec]:
         "DATABASE_OWNER_URL": settings.database_url or "",
         "REDIS_URL": settings.redis_url or "",
         "TURNPIKE_DATA": str(settings.data.resolve()),
+        "TURNPIKE_DEMO": str(settings.demo).lower(),
         "TURNPIKE_LOG_LEVEL": settings.log_level,
         "TURNPIKE_LOG_FORMAT": settings.log_format,
     }

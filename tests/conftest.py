@@ -174,6 +174,7 @@ def settings(tmp_path: Path, database_urls: DatabaseUrls, redis_url: str) -> Set
         database_owner_url=database_urls.owner_url,
         redis_url=redis_url,
         http_port=0,
+        demo=True,
         log_format="text",
     )
 
