@@ -220,7 +220,7 @@ class PartJob:
                 else self._manifest_chain,
                 entries=part.entries[first:],
                 streams=[_stream_json(header, stream, self._streams, pipeline) for stream in part.streams],
-                media=pipeline.core.described(),
+                media={**pipeline.core.described(), "late_records": pipeline.merge.late},
                 previous_sha256=part.manifest_sha256,
             )
             sha256 = hashlib.sha256(data).digest()

@@ -14,12 +14,13 @@ from aiohttp.test_utils import TestClient, TestServer
 from config.clock import VirtualClock
 from config.http import TOKENS, errors, mount
 from config.identity import Principal, Role, Tokens
-from config.ids import DEFAULT_TENANT
+from config.ids import DEFAULT_TENANT, PublicId, SessionId
 from recorder.api import endpoints
-from recorder.catalogue import GRANT_TTL_MS
+from recorder.catalogue import CONSENT_TEXT, GRANT_TTL_MS
 from recorder.job import PartJob
 from recorder.verify import export_streams
 from tests.recorder.conftest import Desk
+from tests.recorder.media import START_WALL_MS
 from tests.recorder.test_job import call
 
 REASON = {"reason": "Complaint 4711: the client disputes the advice."}
@@ -79,7 +80,24 @@ async def test_list_and_detail_show_streams_and_state(desk: Desk, ask: Ask, read
 
 
 async def test_pages_go_on_from_the_cursor(desk: Desk, ask: Ask) -> None:
-    assert (await (await ask("GET", "/recordings?limit=1", "admin")).json())["next_cursor"] is None
+    people = [desk.people[role] for role in ("client", "provider")]
+    made = [desk.new.public_id]
+    for number in range(6, 10):
+        for person in people:
+            await desk.recordings.give_consent(
+                DEFAULT_TENANT, SessionId(number), person.id, CONSENT_TEXT.version, accepted=True
+            )
+        sides = [(p.id, p.public_id, p.name, p.role) for p in people]
+        new = await desk.recordings.create(
+            DEFAULT_TENANT, SessionId(number), PublicId(f"ses_{number}"), "audio", sides, START_WALL_MS
+        )
+        made.append(new.public_id)
+    cursor, found = "", []
+    while cursor is not None:
+        page = await (await ask("GET", f"/recordings?limit=2&cursor={cursor or 0}", "admin")).json()
+        found += [each["id"] for each in page["recordings"]]
+        cursor = page["next_cursor"]
+    assert found == made[::-1]
     assert await code_of(await ask("GET", "/recordings?limit=0", "admin")) == (400, "bad_query")
     assert await code_of(await ask("GET", "/recordings?from_ms=x", "admin")) == (400, "bad_query")
 

@@ -92,7 +92,9 @@ async def test_search_by_person_session_and_time(desk: Desk, recordings: Recordi
             SessionId(number),
             PublicId(f"ses_{number}"),
             "video",
-            [(ana.id, ana.public_id, "Ana 100%", "client")] if number == 7 else [(ben.id, PublicId("usr_b"), "Bea", "provider")],
+            [(ana.id, ana.public_id, "Ana 100%", "client")]
+            if number == 7
+            else [(ben.id, PublicId("usr_b"), "Bea", "provider")],
             START_WALL_MS + number * 1000,
         )
 

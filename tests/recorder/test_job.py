@@ -17,15 +17,15 @@ from config.objects import DirectoryStore, ObjectStoreError
 from recorder import job as module
 from recorder.job import PartJob
 from recorder.pipeline import Pipeline
-from recorder.store import Store
+from recorder.store import Store, UnknownRecording
 from recorder.verify import export_streams, verify
 from tests.recorder.conftest import Desk
 from tests.recorder.media import START_WALL_MS, Scene, Sender, audio, decode, video
 
 
-def call(desk: Desk, seconds: float = 6.0, codec: str = "vp8") -> Scene:
+def call(desk: Desk, seconds: float = 6.0, codec: str = "vp8", epoch: int = 1) -> Scene:
     """Both sides with sound and picture."""
-    scene = desk.scene()
+    scene = desk.scene(epoch)
     for number, role in enumerate(("client", "provider")):
         user_id = desk.people[role].id
         sound = Sender("opus", ssrc=10 + number, user_id=user_id)
@@ -268,6 +268,27 @@ async def test_damaged_spool_gives_what_is_whole_and_is_kept(desk: Desk) -> None
     assert damaged.exists()
     manifest = json.loads(stored(desk)[f"recordings/1/{desk.new.public_id}/1/manifest.json"])
     assert "spool file 2" in manifest["problems"][0]
+
+
+async def test_parts_of_two_workers_make_one_recording(desk: Desk) -> None:
+    for epoch in (1, 2):
+        scene = call(desk, 3.0, epoch=epoch)
+        scene.close()
+        assert await PartJob(scene.directory, desk.services).run() == "ready"
+    found = await desk.recordings.find(DEFAULT_TENANT, desk.new.public_id)
+    assert found is not None
+    assert [(stream.n, stream.epoch) for stream in found.streams] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+    assert await verify(desk.recordings, desk.new.public_id) == (True, [], 4)
+
+
+async def test_part_of_a_recording_that_the_catalogue_does_not_know_is_not_touched(desk: Desk, owner: Any) -> None:
+    scene = call(desk, 3.0)
+    scene.close()
+    await owner.execute("update recording set public_id = 'rec_another'")
+    with pytest.raises(UnknownRecording):
+        await PartJob(scene.directory, desk.services).run()
+    assert scene.directory.exists()
+    assert stored(desk) == {}
 
 
 async def test_session_without_media_is_marked_as_failed(desk: Desk) -> None:

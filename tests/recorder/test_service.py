@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,8 @@ import pytest
 
 from config.clock import VirtualClock
 from config.ids import DEFAULT_TENANT, SessionId
-from recorder import service, upkeep
+from config.metrics import render
+from recorder import metrics, service, upkeep
 from recorder.service import Recorder
 from recorder.verify import export_streams, verify
 from tests.recorder.conftest import Desk
@@ -265,3 +266,11 @@ def test_reading_a_part_needs_no_more_than_its_files(tmp_path: Path) -> None:
     scene = Scene(tmp_path, bytes(range(32)))
     scene.close()
     assert mux(scene.directory).runs == []
+
+
+def test_metrics_follow_the_rules_of_prometheus(tool: Callable[[str, str], str]) -> None:
+    promtool = tool("promtool", "prometheus")
+    metrics.RETRIES.labels("store")
+    checked = subprocess.run([promtool, "check", "metrics"], input=render(), capture_output=True, check=False)
+    assert b"turnpike_recorder_bytes_total" in render()
+    assert not [line for line in checked.stderr.decode().splitlines() if "recorder" in line]
