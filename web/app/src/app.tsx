@@ -20,6 +20,7 @@ const AdminPage = lazy(async () => ({ default: (await import("./pages/admin")).A
 
 interface Route {
   pattern: RegExp;
+  title: string;
   page: ComponentType<{ id: string }>;
   roles: readonly Role[];
 }
@@ -28,14 +29,14 @@ const EVERYBODY: readonly Role[] = ["client", "provider", "compliance", "finance
 
 /** Which page a path shows, and to whom. */
 const ROUTES: readonly Route[] = [
-  { pattern: /^\/providers$/, page: Providers, roles: ["client"] },
-  { pattern: /^\/desk$/, page: Desk, roles: ["provider"] },
-  { pattern: /^\/session\/([^/]+)$/, page: SessionPage, roles: EVERYBODY },
-  { pattern: /^\/sessions$/, page: PastSessions, roles: EVERYBODY },
-  { pattern: /^\/wallet$/, page: WalletPage, roles: ["client", "provider"] },
-  { pattern: /^\/recordings$/, page: RecordingsPage, roles: ["compliance", "admin"] },
-  { pattern: /^\/recordings\/([^/]+)$/, page: RecordingPage, roles: ["compliance", "admin"] },
-  { pattern: /^\/operations$/, page: AdminPage, roles: ["admin"] },
+  { pattern: /^\/providers$/, title: t.nav.providers, page: Providers, roles: ["client"] },
+  { pattern: /^\/desk$/, title: t.nav.desk, page: Desk, roles: ["provider"] },
+  { pattern: /^\/session\/([^/]+)$/, title: t.call.region, page: SessionPage, roles: EVERYBODY },
+  { pattern: /^\/sessions$/, title: t.nav.sessions, page: PastSessions, roles: EVERYBODY },
+  { pattern: /^\/wallet$/, title: t.nav.wallet, page: WalletPage, roles: ["client", "provider"] },
+  { pattern: /^\/recordings$/, title: t.nav.recordings, page: RecordingsPage, roles: ["compliance", "admin"] },
+  { pattern: /^\/recordings\/([^/]+)$/, title: t.nav.recordings, page: RecordingPage, roles: ["compliance", "admin"] },
+  { pattern: /^\/operations$/, title: t.nav.admin, page: AdminPage, roles: ["admin"] },
 ];
 
 const HOME: Record<Role, string> = {
@@ -55,8 +56,12 @@ export function App() {
     if (role !== undefined && (path === "/" || path === "/sign-in")) go(HOME[role], true);
   }, [role, path]);
 
+  const route = ROUTES.find((r) => r.pattern.test(path) && role !== undefined && r.roles.includes(role));
+  useEffect(() => {
+    document.title = route === undefined ? t.product : `${route.title} · ${t.product}`;
+  }, [route]);
+
   if (role === undefined) return <SignIn />;
-  const route = ROUTES.find((r) => r.pattern.test(path) && r.roles.includes(role));
   const id = decodeURIComponent(route?.pattern.exec(path)?.[1] ?? "");
   const Page = route?.page;
   return (

@@ -1,6 +1,6 @@
 import { useChanges, useTurnpike } from "@turnpike/react";
 import { asTurnpikeError, type Session, type TurnpikeError } from "@turnpike/sdk";
-import { useEffect, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 
 import { money } from "../format";
 import { t } from "../locale";
@@ -24,7 +24,13 @@ export function Incoming({ session }: { session: Session }) {
   const [busy, setBusy] = useState<"accept" | "decline" | null>(null);
   const [error, setError] = useState<TurnpikeError | null>(null);
 
+  const panel = useRef<HTMLElement>(null);
+
   useEffect(() => startRinging(), []);
+  useEffect(() => {
+    // The panel, not a button: who was typing must not accept by accident.
+    panel.current?.focus();
+  }, []);
   useEffect(() => {
     const title = document.title;
     document.title = `☎ ${view.client.name}`;
@@ -57,6 +63,8 @@ export function Incoming({ session }: { session: Session }) {
 
   return (
     <section
+      ref={panel}
+      tabIndex={-1}
       className="incoming"
       role="alertdialog"
       aria-labelledby="incoming-title"
@@ -93,7 +101,6 @@ export function Incoming({ session }: { session: Session }) {
           disabled={busy !== null || consent.data === null}
           onClick={() => void accept()}
           data-testid="accept"
-          autoFocus
         >
           {t.incoming.accept}
         </Button>

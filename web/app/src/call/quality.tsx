@@ -29,7 +29,8 @@ export function Quality({ session }: { session: Session }) {
         ))}
       </span>
       <span className={worst >= 4 ? "quality-word quality-fine" : "quality-word"}>
-        {worst >= 4 ? word : t.call.qualityOf(whose, word)}
+        {worst >= 4 ? null : <span className="quality-whose">{`${whose}: `}</span>}
+        {word}
       </span>
     </span>
   );

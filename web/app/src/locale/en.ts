@@ -120,7 +120,7 @@ export const en = {
     title: (name: string) => `Call ${name}`,
     rate: "Rate",
     balance: "Available",
-    lasts: "Lasts for about",
+    lasts: "Lasts about",
     consentTitle: "This call is recorded",
     agree: "Agree and call",
   },

@@ -43,6 +43,13 @@ export function Shell({ path, role, children }: { path: string; role: Role; chil
   const current = client.current;
   const inCall = current !== null && path === `/session/${current.id}`;
   const ringingMe = current !== null && current.role === "provider" && current.view.state === "ringing";
+  const main = useRef<HTMLElement>(null);
+  const shown = useRef(path);
+  useEffect(() => {
+    // A new page: keyboards and screen readers go on from its beginning.
+    if (shown.current !== path) main.current?.focus({ preventScroll: true });
+    shown.current = path;
+  }, [path]);
   const immersed = inCall && !ringingMe;
   return (
     <div className={immersed ? "shell immersed" : "shell"}>
@@ -86,7 +93,7 @@ export function Shell({ path, role, children }: { path: string; role: Role; chil
           </Button>
         </div>
       ) : null}
-      <main id="main" className={immersed ? "main-immersed" : "main"} tabIndex={-1}>
+      <main id="main" ref={main} className={immersed ? "main-immersed" : "main"} tabIndex={-1}>
         {children}
       </main>
       {ringingMe ? <Incoming key={current.id} session={current} /> : null}
