@@ -2,6 +2,9 @@
 --
 -- Two rules hold everywhere. Money moves from one account to another in one row, so an imbalance cannot be written; and
 -- whoever writes locks in one order: meters by session, then users' accounts by id, then house accounts by id.
+--
+-- The application moves money through post_transfer and meter_tick and in no other way: they run as the owner, and the
+-- application's role may write neither balances nor history by itself.
 
 -- How much `live_ms` milliseconds cost: the only rounding there is, down, in the client's favour (billing/money.py).
 create function cost_minor(minor_per_minute bigint, live_ms bigint) returns bigint
@@ -38,6 +41,8 @@ create table account (
 ) with (fillfactor = 50);
 create index account_user on account (tenant_id, user_id) where user_id <> 0;
 select enable_tenant_rls('account');
+revoke insert, update on account from turnpike_app;
+grant insert (tenant_id, kind, user_id, lane, currency, overdraft) on account to turnpike_app;
 
 -- One movement outside the meter. Money leaves the debit account and arrives in the credit account.
 create table transfer (
@@ -62,7 +67,7 @@ create table transfer (
 create index transfer_debit on transfer (tenant_id, debit_account_id, id);
 create index transfer_credit on transfer (tenant_id, credit_account_id, id);
 select enable_tenant_rls('transfer');
-revoke update on transfer from turnpike_app;
+revoke insert, update on transfer from turnpike_app;
 
 -- What a session was charged in one posting: `amount_minor` leaves the client's wallet, `fee_minor` of it goes to the
 -- platform and the rest to the provider. Keyed by time slot first, so that old rows lie together.
@@ -81,7 +86,7 @@ create table session_charge (
   primary key (tenant_id, slot, session_id, leg)
 );
 select enable_tenant_rls('session_charge');
-revoke update on session_charge from turnpike_app;
+revoke insert, update on session_charge from turnpike_app;
 
 -- What providers charge, as a history: a change is a new row, and a session keeps the rate that it was requested at.
 create table tariff (
@@ -139,6 +144,10 @@ create index session_meter_open on session_meter (shard) where state = 'open';
 create index session_meter_client on session_meter (tenant_id, client_account_id);
 create index session_meter_provider on session_meter (tenant_id, provider_account_id);
 select enable_tenant_rls('session_meter');
+revoke insert, update on session_meter from turnpike_app;
+grant insert (tenant_id, session_id, session_public_id, shard, kind, client_account_id, provider_account_id,
+              platform_account_id, currency, minor_per_minute, provider_bps), update (lease_epoch)
+  on session_meter to turnpike_app;
 
 -- What is written stays written: not even the owner changes history in passing.
 create function refuse_change() returns trigger language plpgsql as $$
@@ -203,7 +212,7 @@ end $$;
 create function post_transfer(
   p_tenant bigint, p_public_id text, p_kind text, p_debit bigint, p_credit bigint, p_amount bigint,
   p_currency text, p_key text, p_memo text)
-returns text language plpgsql set search_path = public, pg_temp as $$
+returns text language plpgsql security definer set search_path = public, pg_temp as $$
 declare
   v_old transfer;
   v_debit_balance bigint;
@@ -250,7 +259,7 @@ returns table (
   r_session bigint, r_status text, r_epoch int, r_base bigint, r_live bigint, r_billed bigint, r_granted bigint,
   r_posted bigint, r_provider bigint, r_held bigint, r_final_unit boolean, r_balance bigint, r_available bigint,
   r_charged bigint, r_over_ms bigint)
-language plpgsql set jit = off set search_path = public, pg_temp as $$
+language plpgsql security definer set jit = off set search_path = public, pg_temp as $$
 declare
   v_users bigint[];
   v_house bigint[];
@@ -350,3 +359,6 @@ begin
     s.posted_provider_minor, s.held_minor, s.final_unit, s.balance, s.available, 0::bigint, 0::bigint
   from seen s where s.status <> 'ok';
 end $$;
+
+revoke execute on function post_transfer, meter_tick from public;
+grant execute on function post_transfer, meter_tick to turnpike_app;

@@ -215,6 +215,9 @@ async def test_live_time_of_earlier_room_epochs_is_kept_apart(town: Town, contro
     mark = control.meter.mark(ref.session_id)
     assert mark is not None
     assert (mark.epoch, mark.live_ms) == (2, 3_000)
+    late = TickInput(ref.session_id, 1, 0, 99_000, control.leases.held[ref.session_id % 64])
+    (result,) = await meter_store.tick(town.database, [late], 1, 90_000)
+    assert (result.live_ms, result.charged_minor) == (54_000, 0), "evidence of an epoch that is over adds nothing"
     receipt = await town.billing.settle(TENANT, ref.session_id, 2, 5_000)
     assert receipt.billed_ms == 56_000
     await books(owner)
@@ -324,6 +327,31 @@ async def test_many_sessions_are_metered_in_chunks_and_lanes(
         "select posted_minor from account where kind = 'platform_revenue' and posted_minor > 0"
     )
     assert len(platforms) == 2, "each lane has its own"
+    await books(owner)
+
+
+async def test_processes_that_meter_sessions_of_one_wallet_wait_for_each_other(
+    town: Town, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without ordered locks each would give away the same money, or both would lock up."""
+
+    def complain(event: str, **fields: Any) -> None:
+        pytest.fail(f"{event}: {fields}")
+
+    monkeypatch.setattr(meter_store.log, "warning", complain)
+    monkeypatch.setattr(meter_store.log, "error", complain)
+    clients = [await town.client(700) for _ in range(4)]
+    refs = [await town.open(client, await town.provider()) for client in clients for _ in range(2)]
+    held = await meter_store.lease_shards(town.database, "me", datetime.timedelta(seconds=60))
+    chosen = random.Random(5)
+
+    async def process(number: int, live_ms: int) -> None:
+        mine = chosen.sample(refs[number::2], 4)
+        inputs = [TickInput(r.session_id, 1, 0, live_ms, held[r.session_id % 64]) for r in mine]
+        await meter_store.tick(town.database, inputs, live_ms, 90_000)
+
+    for live_ms in range(1_000, 120_000, 4_000):
+        await asyncio.gather(*(process(number, live_ms) for number in (0, 1)))
     await books(owner)
 
 
