@@ -80,6 +80,7 @@ def route_spec(published: MediaAgreement, subscribed: MediaAgreement) -> RouteSp
         extension_ids={published.extensions[uri]: subscribed.extensions[uri] for uri in both},
         set_extensions={mid_id: subscribed.mid.encode()} if mid_id is not None else {},
         wait_for_key_frame=subscribed.kind == "video",
+        transport_cc_id=subscribed.extensions.get(TRANSPORT_CC),
     )
 
 

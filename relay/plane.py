@@ -49,6 +49,8 @@ class DropReason(enum.Enum):
     RTX_WITHOUT_STREAM = "rtx_without_stream"
     GATE_CLOSED = "gate_closed"
     WAITING_FOR_KEY_FRAME = "waiting_for_key_frame"
+    ROUTE_PAUSED = "route_paused"
+    PACER_FULL = "pacer_full"
     PAYLOAD_TYPE_UNMAPPED = "payload_type_unmapped"
     NO_REMOTE_ADDRESS = "no_remote_address"
     PROTECT_FAILED = "protect_failed"
@@ -137,6 +139,20 @@ class RouteSpec:
     set_extensions: dict[int, bytes] = field(default_factory=dict)
     """Subscriber's extension id → a constant value that every packet carries (mid)."""
     wait_for_key_frame: bool = False
+    transport_cc_id: int | None = None
+    """Id of the transport-wide sequence number extension towards the subscriber: packets get our own numbers."""
+
+
+class SentPacket(NamedTuple):
+    """One packet sent to a transport with a transport-wide sequence number."""
+
+    number: int
+    """Counted from 0 without wrapping."""
+    size_bytes: int
+    """On the wire, IP and UDP headers included."""
+    sent_ns: int
+    cluster: int
+    """The probe that it belongs to; 0: none."""
 
 
 @dataclass(slots=True)
@@ -272,6 +288,10 @@ class Plane(Protocol):
         ...
 
     def remove_route(self, route: RouteHandle) -> None: ...
+    def pause_route(self, route: RouteHandle, *, paused: bool) -> None:
+        """Send nothing on this route for a while. It goes on with a key frame, its numbers running on."""
+        ...
+
     def route_counters(self, route: RouteHandle) -> RouteCounters: ...
     def map_timestamp(self, route: RouteHandle, timestamp: int) -> int:
         """A publisher's RTP timestamp on the subscriber's timeline (to translate sender reports)."""
@@ -296,6 +316,23 @@ class Plane(Protocol):
 
     # recording
     def set_spool(self, stream: StreamHandle, sink: SpoolSink | None) -> None: ...
+
+    # congestion control towards a transport
+    def sent_packets(self, transport: TransportHandle, base_sequence: int, count: int) -> list[SentPacket | None]:
+        """What was sent with ``count`` transport-wide numbers from ``base_sequence`` (16 bits) on; None: forgotten."""
+        ...
+
+    def probe(self, route: RouteHandle, rate_bps: int, size_bytes: int, cluster: int, now_ns: int) -> int:
+        """Send about ``size_bytes`` beside the media, evenly at ``rate_bps``, marked with ``cluster``.
+
+        What is sent was sent before (over RTX), or is padding on the RTX stream. Returns the bytes that will be sent; 0
+        where the route has no RTX.
+        """
+        ...
+
+    def set_pace(self, transport: TransportHandle, rate_bps: int | None) -> None:
+        """Let video leave at ``rate_bps`` at most, in slices of 5 ms; None: at once. Audio never waits."""
+        ...
 
     # timed sends, for a pacer
     def send_at(self, route: RouteHandle, packet: bytes, at_ns: int) -> None:

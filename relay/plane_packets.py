@@ -7,6 +7,7 @@ import random
 import struct
 from typing import Final
 
+from relay.pacer import Paced, Probe
 from relay.packet_cache import CachedPacket
 from relay.plane import Address, DropReason, Upcall, UpcallKind
 from relay.plane_routes import Route
@@ -20,6 +21,8 @@ UPCALLS_MAX: Final = 4_096
 """Upcalls waiting for ``drain`` or ``run_timers`` to hand them over; the newest are dropped beyond it."""
 TIMED_MAX: Final = 4_096
 """Timed sends waiting; beyond it the one due first goes out at once."""
+PROBE_PACKETS_MAX: Final = 64
+"""Packets of a probe that leave at once, where timers were late."""
 KEY_FRAME_INTERVAL_NS: Final = 200_000_000
 _NOWHERE: Final[Address] = ("", 0)
 _HEADER_BYTES: Final = 12
@@ -42,6 +45,7 @@ class PacketPath:
         self._telling: set[Transport] = set()
         self._timed: list[tuple[int, int, Route, bytes]] = []  # (at_ns, order, route, packet), a heap
         self._timed_order = 0
+        self._pacing: set[Transport] = set()  # with packets or a probe waiting
         self._ssrc = random.getrandbits(31) | 1  # names us in the feedback that the plane itself sends
 
     # --- in
@@ -188,6 +192,9 @@ class PacketPath:
         if not route.gate.open:
             self.drops[DropReason.GATE_CLOSED] += 1
             return
+        if route.paused:
+            self.drops[DropReason.ROUTE_PAUSED] += 1
+            return
         if transport.send is None or transport.remote is None:
             reason = DropReason.NO_KEYS if transport.send is None else DropReason.NO_REMOTE_ADDRESS
             self.drops[reason] += 1
@@ -208,8 +215,25 @@ class PacketPath:
         length = route.render(packet, self._out)
         if length < 0:
             self.drops[DropReason.TOO_LARGE] += 1
-        elif self._protect_and_send(transport, transport.send, transport.remote, length):
-            route.count(packet, stream.handle)
+        elif stream.is_video and not transport.pacer.may_pass(self.now_ns):
+            if self._wait(route, stream, length, packet.number + route.offset):
+                route.count(packet, stream.handle)
+        else:
+            route.highest_sent = route.highest_output
+            if self._protect_and_send(transport, transport.send, transport.remote, length):
+                route.count(packet, stream.handle)
+
+    def _wait(self, route: Route, stream: Stream, length: int, output: int) -> bool:
+        """Let the rendered packet wait in the pacer; False: too much waits, and all of the route's is dropped."""
+        transport = route.transport
+        if transport.pacer.push(Paced(route, bytes(self._out.view[:length]), output)):
+            self._pacing.add(transport)
+            return True
+        self.drops[DropReason.PACER_FULL] += transport.pacer.drop(route) + 1
+        route.rewind()
+        route.stop(needs_key_frame=True)
+        self.want_key_frame(stream)
+        return False
 
     def resend(self, route: Route, sequence: int, now_ns: int) -> bool:
         """Answer a NACK for one number; False: the cache does not hold it."""
@@ -230,6 +254,17 @@ class PacketPath:
 
     def _protect_and_send(self, transport: Transport, context: SrtpContext, remote: Address, length: int) -> bool:
         out = self._out
+        data = out.data
+        cc_id = transport.cc_id
+        numbered = False
+        if cc_id and data[0] & 0x10:  # routes put our transport-wide number first, so that it is found here
+            at = 17 if data[12] == 0xBE else 18
+            if data[16] == (cc_id << 4 | 1 if at == 17 else cc_id):
+                probe = transport.pacer.probe
+                number = transport.sent.note(length, self.now_ns, 0 if probe is None else probe.cluster)
+                data[at] = number >> 8
+                data[at + 1] = number & 0xFF
+                numbered = True
         length = context.protect(out, length)
         if length < 0:
             self.drops[DropReason.PROTECT_FAILED] += 1
@@ -237,7 +272,40 @@ class PacketPath:
         if not self._sockets[transport.socket].send(out.view[:length], remote):
             self.drops[DropReason.SEND_FAILED] += 1
             return False
+        if numbered:
+            transport.sent.resize(length)
+        transport.pacer.spend(length, self.now_ns)
         return True
+
+    def probe(self, route: Route, rate_bps: int, size_bytes: int, cluster: int) -> None:
+        """Begin a probe over a route that has RTX; one that is under way is forgotten."""
+        pacer = route.transport.pacer
+        pacer.probe = Probe(route, rate_bps, size_bytes, cluster, self.now_ns)
+        self._pacing.add(route.transport)
+
+    def _send_paced(self, transport: Transport, now_ns: int) -> None:
+        """Let leave what may: what waits, then the probe's share."""
+        pacer = transport.pacer
+        for paced in pacer.release(now_ns):
+            self._out.view[: len(paced.packet)] = paced.packet
+            if not paced.route.gate.open or paced.route.removed:
+                self.drops[DropReason.GATE_CLOSED] += 1
+            else:
+                paced.route.highest_sent = max(paced.route.highest_sent, paced.output)
+                self._send_out(transport, len(paced.packet))
+        for _ in range(PROBE_PACKETS_MAX):
+            probe = pacer.probe
+            if probe is None or probe.due_ns > now_ns:
+                break
+            route = probe.route
+            length = (
+                0 if route.removed or not route.gate.open else route.render_probe(probe.next_output, self._out, now_ns)
+            )
+            probe.next_output -= 1
+            if probe.done or length <= 0 or not self._send_out(transport, length):
+                pacer.probe = None
+        if pacer.due_ns is None:
+            self._pacing.discard(transport)
 
     def send_rtcp(self, transport: Transport, compound: bytes) -> None:
         """Protect and send one RTCP packet."""
@@ -306,6 +374,7 @@ class PacketPath:
             return self.now_ns
         due = [stream.missing.due_ns for stream in self._nacking]
         due += [transport.arrivals.due_ns for transport in self._telling]
+        due += [transport.pacer.due_ns for transport in self._pacing]
         if self._timed:
             due.append(self._timed[0][0])
         return min((at_ns for at_ns in due if at_ns is not None), default=None)
@@ -324,6 +393,8 @@ class PacketPath:
                     self.send_rtcp(transport, packet)
         while self._timed and self._timed[0][0] <= now_ns:
             self._send_timed()
+        for transport in list(self._pacing):
+            self._send_paced(transport, now_ns)
 
     def _send_nacks(self, stream: Stream, now_ns: int) -> None:
         due_ns = stream.missing.due_ns
@@ -345,6 +416,7 @@ class PacketPath:
     def forget_transport(self, transport: Transport) -> None:
         """The transport is gone."""
         self._telling.discard(transport)
+        self._pacing.discard(transport)
         self._announced.pop(transport.handle, None)
 
 

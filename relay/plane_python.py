@@ -19,6 +19,7 @@ from relay.plane import (
     RouteCounters,
     RouteHandle,
     RouteSpec,
+    SentPacket,
     SocketHandle,
     SpoolSink,
     SrtpProfile,
@@ -242,6 +243,37 @@ class PythonPlane:
             return []
         return [sequence for sequence in sequences if not self._path.resend(resent, sequence, now_ns)]
 
+    def pause_route(self, route: RouteHandle, *, paused: bool) -> None:
+        changed = self._routes[route]
+        if changed.paused == paused:
+            return
+        changed.paused = paused
+        stream = changed.next_stream or changed.stream
+        if paused:
+            changed.transport.pacer.drop(changed)
+            changed.rewind()
+        video = stream is not None and stream.is_video
+        changed.stop(needs_key_frame=video or changed.needs_key_frame)
+        if not paused and stream is not None:
+            self._path.want_key_frame(stream)
+
+    # --- congestion control
+
+    def sent_packets(self, transport: TransportHandle, base_sequence: int, count: int) -> list[SentPacket | None]:
+        get = self._transports[transport].sent.get
+        return [get((base_sequence + i) & 0xFFFF) for i in range(count)]
+
+    def probe(self, route: RouteHandle, rate_bps: int, size_bytes: int, cluster: int, now_ns: int) -> int:
+        probing = self._routes[route]
+        if probing.spec.rtx_ssrc is None or not probing.spec.rtx_payload_types or probing.spec.transport_cc_id is None:
+            return 0
+        self._path.now_ns = max(self._path.now_ns, now_ns)
+        self._path.probe(probing, rate_bps, size_bytes, cluster)
+        return size_bytes
+
+    def set_pace(self, transport: TransportHandle, rate_bps: int | None) -> None:
+        self._transports[transport].pacer.rate_bps = rate_bps
+
     # --- gates
 
     def add_gate(self, *, open: bool) -> GateHandle:
@@ -257,6 +289,8 @@ class PythonPlane:
         for route in changed.routes.values():
             stream = route.stream
             video = stream is not None and stream.is_video
+            if route.transport.pacer.drop(route):
+                route.rewind()
             route.stop(needs_key_frame=video or route.needs_key_frame)
             if open and stream is not None:
                 self._path.want_key_frame(stream)

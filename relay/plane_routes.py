@@ -22,6 +22,8 @@ RUNS_MAX: Final = 8
 RESENT: Final = 1_024
 """Slots that remember when a number was sent again. A power of two."""
 RESEND_INTERVAL_MIN_NS: Final = 10_000_000
+PADDING_BYTES: Final = 224
+"""Of a packet of padding only; at most 255."""
 GATE_STREAMS_MAX: Final = 4_096
 """Streams that a gate counts; the oldest are forgotten first."""
 
@@ -66,9 +68,11 @@ class Route:
         "gate",
         "handle",
         "highest_output",
+        "highest_sent",
         "needs_key_frame",
         "next_stream",
         "offset",
+        "paused",
         "payload_types",
         "removed",
         "running",
@@ -88,7 +92,10 @@ class Route:
         self.running = False
         self.removed = False
         self.needs_key_frame = spec.wait_for_key_frame
+        self.paused = False
         self.highest_output = random.getrandbits(15) + 0x10000  # RFC 3550 §5.1: starts at random
+        self.highest_sent = self.highest_output
+        """Below ``highest_output`` while packets wait in the pacer."""
         self.offset = 0
         self.first_number = 0
         self.timestamp_offset = random.getrandbits(32)
@@ -105,6 +112,9 @@ class Route:
             self.payload_types[received & 127] = sent
         self._extension_ids = {k: v for k, v in spec.extension_ids.items() if v not in spec.set_extensions}
         self._fixed = sorted(spec.set_extensions.items())
+        if spec.transport_cc_id is not None:
+            self._fixed.insert(0, (spec.transport_cc_id, b"\0\0"))  # first, where the path finds and numbers it
+            self.transport.cc_id = spec.transport_cc_id
         self._fixed_block = pack_extensions(self._fixed)
         self._runs.clear()
         self.running = False
@@ -156,6 +166,8 @@ class Route:
         run = next((run for run in reversed(self._runs) if run.first_output <= output), None)
         if run is None or output > self.highest_output:
             return -1
+        if output > self.highest_sent:
+            return 0  # it waits in the pacer
         packet = run.stream.cache.get(output - run.offset, now_ns)
         if packet is None:
             return 0 if run.stream.awaits(output - run.offset) else -1
@@ -171,10 +183,43 @@ class Route:
         marker = 0x80 if header.marker else 0
         rtx_type = spec.rtx_payload_types.get(payload_type)
         if rtx_type is None or spec.rtx_ssrc is None:
+            if spec.transport_cc_id is not None:
+                return -1  # its new number would make other bytes of the same SRTP index, which breaks AES-GCM
             return self._write(packet, buffer, payload_type | marker, output, spec.ssrc, b"")
         self._rtx_sequence += 1
         original = (output & 0xFFFF).to_bytes(2, "big")
         return self._write(packet, buffer, rtx_type | marker, self._rtx_sequence, spec.rtx_ssrc, original)
+
+    def render_probe(self, output: int, buffer: PacketBuffer, now_ns: int) -> int:
+        """Write an earlier packet once more as RTX, or ``PADDING_BYTES`` of padding; the length, 0: no RTX here."""
+        spec = self.spec
+        rtx_type = next(iter(spec.rtx_payload_types.values()), None)
+        if rtx_type is None or spec.rtx_ssrc is None:
+            return 0
+        run = next((run for run in reversed(self._runs) if run.first_output <= output), None)
+        packet = None if run is None else run.stream.cache.get(output - run.offset, now_ns)
+        payload_type = -1 if packet is None else self.payload_types[packet.header.payload_type]
+        self._rtx_sequence += 1
+        if packet is None or payload_type not in spec.rtx_payload_types:
+            return self._write_padding(buffer, rtx_type, spec.rtx_ssrc)
+        second = spec.rtx_payload_types[payload_type] | (0x80 if packet.header.marker else 0)
+        original = (output & 0xFFFF).to_bytes(2, "big")
+        return self._write(packet, buffer, second, self._rtx_sequence, spec.rtx_ssrc, original)
+
+    def _write_padding(self, buffer: PacketBuffer, payload_type: int, ssrc: int) -> int:
+        """A packet of padding only (RFC 3550 §5.1), which receivers of RTX count and forget."""
+        block = self._fixed_block
+        at = 12 + len(block)
+        end = at + PADDING_BYTES
+        first = 0xB0 if block else 0xA0
+        timestamp = self.counters.last_timestamp
+        pack_head_into(buffer.data, 0, first, payload_type, self._rtx_sequence & 0xFFFF, timestamp, ssrc)
+        buffer.view[12:end] = block + bytes(PADDING_BYTES - 1) + bytes((PADDING_BYTES,))
+        return end
+
+    def rewind(self) -> None:
+        """What waited in the pacer will not be sent: its numbers, which were never encrypted under, are free again."""
+        self.highest_output = self.highest_sent
 
     def count(self, packet: CachedPacket, stream: StreamHandle) -> None:
         """``packet`` of ``stream`` was sent, just rendered."""

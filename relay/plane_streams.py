@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from relay.codecs import KeyFrameTest, key_frame_test
 from relay.feedback import ArrivalLog, MissingPackets
+from relay.pacer import Pacer
 from relay.packet_cache import AUDIO_PACKETS, VIDEO_PACKETS, CachedPacket, PacketCache
 from relay.plane import Address, DropReason, SpoolSink, StreamCounters, StreamHandle, StreamSpec, TransportHandle
 from relay.rtp import SEQUENCE_JUMP_MAX, RtpHeader
+from relay.send_history import SendHistory
 from relay.srtp import SrtpContext
 
 if TYPE_CHECKING:
@@ -205,15 +207,18 @@ class Transport:
     __slots__ = (
         "addresses",
         "arrivals",
+        "cc_id",
         "handle",
         "held",
         "last_heard_ns",
+        "pacer",
         "receive",
         "remote",
         "repairs",
         "round_trip_ns",
         "routes",
         "send",
+        "sent",
         "socket",
         "ssrcs_heard",
         "streams",
@@ -241,6 +246,10 @@ class Transport:
         self.transport_cc_id = 0
         self.last_heard_ns = 0
         self.round_trip_ns = ROUND_TRIP_NS
+        self.cc_id = 0
+        """Id of the transport-wide sequence number in what we send; 0: none."""
+        self.sent = SendHistory()
+        self.pacer = Pacer()
 
     def index_streams(self) -> None:
         """Rebuild the tables by SSRC after a stream came, changed or went."""
