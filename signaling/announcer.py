@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec
+
 from billing.service import Billing
 from billing.terms import MeterOutcome, Receipt, Wallet
 from config.clock import Clock
 from config.identity import Role
 from config.ids import UserId
+from config.logs import get_log
 from relay.messages import MediaEvidence, Source
+from signaling.away import AWAY
 from signaling.events import Events
 from signaling.lifecycle import State
 from signaling.messages import CostEvent, MutedEvent, RenegotiateEvent, WalletEvent, WarningEvent
@@ -15,9 +21,26 @@ from signaling.presence import Presence
 from signaling.store import Session
 from signaling.views import quality_view, session_view
 
+P = ParamSpec("P")
+
+log = get_log("signaling.announcer")
+
+
+def _told_or_not(tell: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
+    """What is stored is done, whether or not it can be told now: pages that missed it read the state again."""
+
+    @functools.wraps(tell)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            await tell(*args, **kwargs)
+        except AWAY as error:
+            log.warning("not told", what=tell.__name__, why=str(error))
+
+    return run
+
 
 class Announcer:
-    """Whom to tell what. Nothing here changes anything; told twice is told once, by the revision."""
+    """Whom to tell what. Nothing here changes anything, or fails; told twice is told once, by the revision."""
 
     def __init__(self, events: Events, presence: Presence, billing: Billing, clock: Clock) -> None:
         self._events = events
@@ -25,6 +48,7 @@ class Announcer:
         self._billing = billing
         self._clock = clock
 
+    @_told_or_not
     async def changed(self, session: Session) -> None:
         """A session has a new revision."""
         view = session_view(session)
@@ -35,6 +59,7 @@ class Announcer:
         if session.state is State.RINGING or (session.over and session.settled_at_ms is None):
             await self._presence.refresh(session.tenant_id, [session.provider.user_id])
 
+    @_told_or_not
     async def cost(self, session: Session, outcome: MeterOutcome) -> None:
         """What a tick found: the cost so far to both, and the warnings that are due."""
         common = {
@@ -55,6 +80,7 @@ class Announcer:
             for person in session.people:
                 await self._events.tell(session.tenant_id, person.user_id, "session.warning", warning)
 
+    @_told_or_not
     async def settled(self, session: Session, receipt: Receipt) -> None:
         """A session's final charge is posted."""
         common = {
@@ -71,6 +97,7 @@ class Announcer:
         await self._events.tell(session.tenant_id, session.provider.user_id, "session.cost", provider)
         await self.wallets(session)
 
+    @_told_or_not
     async def wallets(self, session: Session) -> None:
         """Money of the session's people was posted or held."""
         for person, role in ((session.client, Role.CLIENT), (session.provider, Role.PROVIDER)):
@@ -80,17 +107,20 @@ class Announcer:
             )
             await self._events.tell(session.tenant_id, person.user_id, "wallet.changed", event)
 
+    @_told_or_not
     async def muted(self, session: Session, by: UserId, muted: dict[Source, bool]) -> None:
         """One side muted or unmuted: the other side is told."""
         who, other = session.people if by == session.client.user_id else session.people[::-1]
         event = MutedEvent(session_id=session.public_id, user_id=who.public_id, muted=muted)
         await self._events.tell(session.tenant_id, other.user_id, "room.muted", event)
 
+    @_told_or_not
     async def quality(self, session: Session, evidence: MediaEvidence) -> None:
         """Both sides' connections; shown, not kept."""
         ids = [person.user_id for person in session.people]
         await self._events.show(session.tenant_id, ids, "room.quality", quality_view(session, evidence))
 
+    @_told_or_not
     async def renegotiate(self, session: Session, user_id: UserId) -> None:
         """The worker has something new for one side's connection."""
         event = RenegotiateEvent(session_id=session.public_id)

@@ -10,16 +10,19 @@ from typing import Final
 from aiohttp import web
 
 from config.http import TOKENS, errors, mount
+from config.logs import get_log
 from config.metrics import histogram, ops_routes
 from config.settings import Settings
 from signaling import openapi
 from signaling.assembly import Control, Servers
+from signaling.away import AWAY, unavailable
 from signaling.web import WebApp, safe_headers
 
 DOCUMENT: Final = "/api/v1/openapi.json"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+log = get_log("signaling.application")
 _http_s = histogram("turnpike_http_request_seconds", "HTTP requests", ["method", "route", "status"])
 
 
@@ -36,7 +39,7 @@ def application(settings: Settings, control: Control, servers: Servers) -> web.A
         return web.json_response(described)
 
     described = openapi.document(control.endpoints, version())
-    app = web.Application(middlewares=[_timed, errors], client_max_size=settings.body_max_bytes)
+    app = web.Application(middlewares=[_timed, errors, _away], client_max_size=settings.body_max_bytes)
     app[TOKENS] = control.tokens
     app.on_response_prepare.append(safe_headers)
     mount(app, control.endpoints)
@@ -53,6 +56,18 @@ def version() -> str:
         return importlib.metadata.version("turnpike")
     except importlib.metadata.PackageNotFoundError:
         return "0"
+
+
+@web.middleware
+async def _away(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """PostgreSQL or Redis is away: a refusal, not a fault."""
+    try:
+        return await handler(request)
+    except ConnectionResetError:
+        raise  # the client's own connection
+    except AWAY as error:
+        log.warning("request not carried out", method=request.method, path=request.path, why=str(error))
+        raise unavailable() from None
 
 
 @web.middleware

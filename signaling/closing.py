@@ -10,14 +10,15 @@ import asyncio
 from typing import Final
 
 from billing.service import Billing
-from billing.terms import LedgerUnavailable, Receipt, UnknownMeter
+from billing.terms import Receipt, UnknownMeter
 from config.clock import Clock
 from config.ids import SessionId
 from config.logs import get_log
 from config.metrics import counter
 from recorder.catalogue import Recordings
-from relay.bus import BUS_ERRORS, WorkerUnreachable
+from relay.bus import WorkerUnreachable
 from signaling.announcer import Announcer
+from signaling.away import AWAY
 from signaling.rooms import Placed, Rooms
 from signaling.store import Session, SessionStore
 
@@ -67,7 +68,7 @@ class Closer:
     async def _try(self, session: Session) -> None:
         try:
             await self.wind_up(session)
-        except (LedgerUnavailable, *BUS_ERRORS) as error:
+        except AWAY as error:
             log.warning("not wound up, the sweep goes on", session_id=session.public_id, why=str(error))
         except Exception:  # noqa: BLE001 - a task's boundary: logged here once, the sweep tries again
             log.fault("winding up failed", session_id=session.public_id)

@@ -23,10 +23,11 @@ from config.objects import DirectoryStore
 from config.settings import Settings
 from recorder import api as recorder_api
 from recorder.catalogue import CONSENT_TEXT, Recordings
-from relay.bus import BUS_ERRORS, ControlBus
+from relay.bus import ControlBus
 from signaling import demo
 from signaling.application import application
 from signaling.assembly import Control, Servers, assemble
+from signaling.away import AWAY
 from signaling.lifecycle import LIVE
 from signaling.messages import ConsentText
 from signaling.sockets import close_server
@@ -108,8 +109,9 @@ async def _presence(control: Control) -> None:
     while True:
         await asyncio.sleep(PRESENCE_EVERY_S)
         try:
+            await control.sockets.drop_strangers()
             await control.presence.sweep()
-        except BUS_ERRORS as error:
+        except AWAY as error:
             log.warning("presence not swept", why=str(error))
         except Exception:  # noqa: BLE001 - a loop's boundary: logged, and tried again
             log.fault("presence not swept")

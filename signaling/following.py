@@ -30,9 +30,9 @@ from relay.messages import (
 )
 from signaling.announcer import Announcer
 from signaling.closing import Closer
-from signaling.lifecycle import IN_CALL, State, Trigger
+from signaling.lifecycle import IN_CALL, LIVE, OVER, State, Trigger
 from signaling.rooms import Rooms
-from signaling.store import Session, SessionStore
+from signaling.store import Session, SessionStore, SweepRow
 
 KNOWN_MAX: Final = 20_000
 """Sessions remembered between events; the one not heard of for longest goes first and is read again when needed."""
@@ -106,8 +106,12 @@ class Follower:
         await self._apply(session, Trigger.MEDIA_HALTS, f"user {event.user_id} is gone")
 
     async def _evidence(self, session: Session, event: MediaEvidence) -> None:
+        # In case the event that said so was lost:
         if event.running and session.state in (State.CONNECTING, State.INTERRUPTED):
-            await self._apply(session, Trigger.MEDIA_FLOWS)  # in case the event that said so was lost
+            await self._apply(session, Trigger.MEDIA_FLOWS)
+        gone = [side.user_id for side in event.participants if not side.connected]
+        if gone and not event.running and not event.final and session.state is State.ACTIVE:
+            await self._apply(session, Trigger.MEDIA_HALTS, f"users {gone} are gone")
         if event.seq % QUALITY_EVERY == 0 and not session.over:
             await self._announcer.quality(session, event)
 
@@ -151,26 +155,33 @@ class Follower:
 
     async def sweep(self, shards: set[int]) -> None:
         """Look at every session of these shards that is live or not settled, and do what is due."""
-        sessions = await self._store.to_sweep(shards)
-        for session in sessions:
-            self._remember(session)
-        lost = self._rooms.find_lost(sessions)
+        rows = await self._store.to_sweep(shards)
+        now = self._clock.wall_ms()
+        lost = self._rooms.find_lost(rows)
         slots = asyncio.Semaphore(AT_ONCE)
 
-        async def one(session: Session) -> None:
+        async def one(row: SweepRow) -> None:
             async with slots:
-                try:
+                session = await self._store.get(row.tenant_id, row.id)
+                if session is not None:
                     await self._look_at(session, session.id in lost)
-                except (WorkerUnreachable, OSError) as error:
-                    log.warning("left to the next sweep", session_id=session.public_id, why=str(error))
 
-        await asyncio.gather(*(one(session) for session in sessions))
-        await self._close_strays(shards, {session.id: session for session in sessions})
+        for row in rows:
+            known = self._known.get(row.id)
+            if known is not None and known.revision != row.revision:
+                del self._known[row.id]
+        due = [row for row in rows if row.id in lost or _is_due(row, now)]
+        results = await asyncio.gather(*(one(row) for row in due), return_exceptions=True)
+        await self._close_strays(shards, {row.id: row for row in rows})
+        failures = [result for result in results if result is not None]
+        if failures:
+            raise failures[0]
 
     async def _look_at(self, session: Session, lost: bool) -> None:
         now = self._clock.wall_ms()
+        self._remember(session)
         if session.to_settle and session.ended_at_ms is not None:
-            if now - session.ended_at_ms >= SETTLE_GRACE_MS and not self._closer.busy_with(session.id):
+            if not self._closer.busy_with(session.id):
                 mark = self._meter.mark(session.id)
                 seen = mark.live_ms if mark is not None and mark.epoch == session.room_epoch else 0
                 answers = self._rooms.tells_of(session.worker_id, session.id, session.room_epoch)
@@ -178,7 +189,7 @@ class Follower:
                 await self._closer.wind_up(session, seen, without_worker=not patient)
         elif lost:
             await self._apply(session, Trigger.ROOM_LOST, "no worker tells of the room")
-        elif session.deadline_at_ms is not None and now >= session.deadline_at_ms:
+        else:
             await self._apply(session, Trigger.DEADLINE)
 
     async def heal_meters(self, shards: set[int]) -> None:
@@ -189,13 +200,12 @@ class Follower:
                 log.warning("meter was left open", session_id=session.public_id)
                 await self._billing.settle(tenant, session_id, 0, 0)
 
-    async def _close_strays(self, shards: set[int], live: dict[SessionId, Session]) -> None:
+    async def _close_strays(self, shards: set[int], live: dict[SessionId, SweepRow]) -> None:
         now = self._clock.monotonic_ns()
         strays: dict[tuple[WorkerId, SessionId, RoomEpoch], int] = {}
-        for worker_id, session_id, epoch in self._rooms.strays(shards, SHARDS):
-            session = live.get(session_id)
-            known = session is not None and not session.over
-            if known and session is not None and (session.worker_id, session.room_epoch) == (worker_id, epoch):
+        for worker_id, session_id, epoch in self._rooms.told_of(shards):
+            row = live.get(session_id)
+            if row is not None and row.state in LIVE and (row.worker_id, row.room_epoch) == (worker_id, epoch):
                 continue
             key = (worker_id, session_id, epoch)
             strays[key] = self._strays_since_ns.get(key, now)
@@ -230,3 +240,10 @@ class Follower:
         """Forget sessions of shards that someone else leads now."""
         for session_id in [s for s in self._known if s % SHARDS in shards]:
             del self._known[session_id]
+
+
+def _is_due(row: SweepRow, now_ms: int) -> bool:
+    """Whether a session's deadline has passed, or it is over and nobody winds it up."""
+    if row.state in OVER:
+        return row.ended_at_ms is not None and now_ms - row.ended_at_ms >= SETTLE_GRACE_MS
+    return row.deadline_at_ms is not None and now_ms >= row.deadline_at_ms

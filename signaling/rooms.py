@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from config.clock import Clock
 from config.http import ApiError
 from config.identity import Principal
-from config.ids import PublicId, RoomEpoch, SessionId, TenantId, WorkerId
+from config.ids import PublicId, RoomEpoch, SessionId, TenantId, WorkerId, shard_of
 from config.logs import get_log
 from relay.bus import BUS_ERRORS, ControlBus, WorkerUnreachable
 from relay.messages import (
@@ -37,7 +37,7 @@ from relay.messages import (
 )
 from signaling.lifecycle import IN_CALL
 from signaling.messages import JoinRoom, RoomAnswer, RoomTrack
-from signaling.store import Session
+from signaling.store import Session, SweepRow
 
 REGISTRY_EVERY_S: Final = 0.5
 GONE_AFTER_MS: Final = 5_000
@@ -109,7 +109,7 @@ class Rooms:
         """The workers, as of the last reading."""
         return self._workers
 
-    def find_lost(self, sessions: Iterable[Session]) -> set[SessionId]:
+    def find_lost(self, sessions: Iterable[Session | SweepRow]) -> set[SessionId]:
         """Which of the sessions' rooms no worker has told of for ``GONE_AFTER_MS``. Call it about once a second."""
         if self._read_at_ns is None:
             self._missing_since_ns.clear()  # the registry cannot be read: that says nothing about rooms
@@ -124,13 +124,13 @@ class Rooms:
         self._missing_since_ns = missing
         return {key[0] for key, since in missing.items() if now - since >= GONE_AFTER_MS * 1_000_000}
 
-    def strays(self, shards: set[int], shard_count: int) -> list[tuple[WorkerId, SessionId, RoomEpoch]]:
-        """Every (worker, session, epoch) told of in these shards: those that no session knows are to be closed."""
+    def told_of(self, shards: set[int]) -> list[tuple[WorkerId, SessionId, RoomEpoch]]:
+        """Every room that a worker tells of in these shards."""
         return [
             (WorkerId(worker.worker_id), SessionId(session_id), RoomEpoch(epoch))
             for worker in self._workers
             for session_id, epoch in worker.rooms
-            if session_id % shard_count in shards
+            if shard_of(SessionId(session_id)) in shards
         ]
 
     async def open(self, session: Session, granted_live_ms: int) -> Placed | None:

@@ -15,12 +15,13 @@ from typing import Final
 
 from billing.leases import RENEW_EVERY_MS, Leases
 from billing.meter import Meter
-from billing.terms import BillingError, MeterOutcome
+from billing.terms import MeterOutcome
 from config.clock import Clock
 from config.logs import get_log
 from config.metrics import counter, gauge, histogram
-from relay.bus import BUS_ERRORS, MediaLog
+from relay.bus import MediaLog
 from relay.messages import Event
+from signaling.away import AWAY
 from signaling.following import Follower
 
 SWEEP_EVERY_S: Final = 1.0
@@ -71,7 +72,7 @@ class ShardRunner:
             pause_s = every_s
             try:
                 await work()
-            except (BillingError, *BUS_ERRORS) as error:
+            except AWAY as error:
                 pause_s = max(every_s, 0.25)
                 if time.monotonic() >= quiet_until:
                     quiet_until = time.monotonic() + LOG_EVERY_S
@@ -111,7 +112,7 @@ class ShardRunner:
     async def _tell_follower(self, event: Event) -> None:
         try:
             await self._follower.on_event(event)
-        except BUS_ERRORS:
+        except AWAY:
             raise
         except Exception:  # noqa: BLE001 - one session's event must not hold up the shard; it is logged once
             log.fault("event failed", event_name=type(event).__name__, session_key=event.session_id)

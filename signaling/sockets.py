@@ -7,6 +7,7 @@ Websocket only, so that no stickiness is needed; python-socketio's Redis manager
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from config.identity import InvalidToken, Principal, Tokens
 from config.ids import new_public_id
 from config.logs import get_log
 from config.metrics import counter, gauge, histogram
-from relay.bus import BUS_ERRORS
+from signaling.away import AWAY, unavailable
 from signaling.chat import Chat
 from signaling.director import Director
 from signaling.events import Events, tenant_room, user_room
@@ -38,6 +39,10 @@ SOCKETS_PER_USER_MAX: Final = 16
 WORKING_MAX: Final = 16
 """Messages of one socket worked on at a time; a further one is refused."""
 
+SIGN_IN_NS: Final = 10_000_000_000
+"""A connection whose token was not accepted within this time is closed."""
+GOODBYE_S: Final = 1.0
+LISTENER_CANCELS_MAX: Final = 10
 _RESERVED: Final = frozenset({"connect", "disconnect", "connect_error", "__disconnect_final", "*"})
 
 log = get_log("signaling.sockets")
@@ -102,6 +107,7 @@ class Sockets:
         self._events = events
         self._clock = clock
         self._sockets: dict[str, _Socket] = {}
+        self._strangers: dict[str, int] = {}
         self._handlers: dict[str, Handle] = {
             "session.request": self._request,
             "session.accept": self._accept,
@@ -122,8 +128,26 @@ class Sockets:
 
     async def close(self) -> None:
         """Disconnect everybody of this process: their pages connect to another."""
-        for sid in list(self._sockets):
-            await self._server.disconnect(sid)
+        await asyncio.gather(*(self._quit(self._server.disconnect(sid)) for sid in list(self._sockets)))
+        await asyncio.gather(*(self._drop(connection) for connection in list(self._server.eio.sockets)))
+
+    async def _drop(self, connection: str) -> None:
+        await self._quit(self._server.eio.disconnect(connection))
+
+    async def _quit(self, goodbye: Awaitable[None]) -> None:
+        """Engine.IO says goodbye and waits until that is sent: for ever, when the other side is gone already."""
+        with contextlib.suppress(TimeoutError, KeyError):
+            async with asyncio.timeout(GOODBYE_S):
+                await goodbye
+
+    async def drop_strangers(self) -> None:
+        """Close connections that have not signed in within ``SIGN_IN_NS``; to be called every few seconds."""
+        now = self._clock.monotonic_ns()
+        known = {self._server.manager.eio_sid_from_sid(sid, "/") for sid in self._sockets}
+        strangers = {c: self._strangers.get(c, now) for c in list(self._server.eio.sockets) if c not in known}
+        late = [connection for connection, since in strangers.items() if now - since >= SIGN_IN_NS]
+        self._strangers = {c: since for c, since in strangers.items() if c not in late}
+        await asyncio.gather(*(self._drop(connection) for connection in late))
 
     # --- connections ------------------------------------------------------------------------------------------------
 
@@ -154,7 +178,7 @@ class Sockets:
     async def _note_presence(self, note: Callable[[Principal, str], Awaitable[None]], who: Principal, sid: str) -> None:
         try:
             await note(who, sid)
-        except BUS_ERRORS as error:
+        except AWAY as error:
             log.warning("presence not noted, the heartbeat repeats it", user_id=who.user_id, why=str(error))
 
     # --- messages -----------------------------------------------------------------------------------------------------
@@ -175,6 +199,9 @@ class Sockets:
             answer = _refused(refusal)
         except asyncio.CancelledError:
             raise
+        except AWAY as error:
+            answer = _refused(unavailable())
+            log.warning("message not carried out", message=known, user_id=socket.who.user_id, why=str(error))
         except Exception:  # noqa: BLE001 - the boundary of one client message: logged once, told without a traceback
             answer = _refused(ApiError(500, "internal", "Something went wrong on our side. It has been logged."))
             log.fault("message failed", message=known, user_id=socket.who.user_id, **_id_of(answer))
@@ -226,7 +253,7 @@ class Sockets:
             try:
                 self._tokens.check(socket.token)
             except InvalidToken:
-                await self._server.disconnect(sid)
+                await self._quit(self._server.disconnect(sid))
                 raise ApiError(401, "invalid_token", "Your sign-in has expired. Sign in again.") from None
         await self._presence.heard(who, sid)
         return {"newest": await self._events.newest(who.tenant_id, who.user_id)}
@@ -254,9 +281,11 @@ async def close_server(server: Any) -> None:
     """Stop python-socketio's background tasks and close its connections to Redis."""
     await server.shutdown()
     listener = getattr(server.manager, "thread", None)
-    if listener is not None:
+    for _ in range(LISTENER_CANCELS_MAX):  # now and then it takes the first one for a lost connection
+        if listener is None or listener.done():
+            break
         listener.cancel()
-        await asyncio.gather(listener, return_exceptions=True)
+        await asyncio.wait({listener}, timeout=0.2)
     if server.manager.redis is not None:
         await server.manager.pubsub.aclose()
         await server.manager.redis.aclose()

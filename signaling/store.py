@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -15,8 +15,17 @@ from config.ids import SHARDS, PublicId, RoomEpoch, SessionId, TenantId, UserId,
 from relay.messages import SessionKind
 from signaling.lifecycle import LIVE, OVER, Limits, State, Trigger, Verdict, step
 
-SWEEP_MAX = 2_000
-"""Sessions of the leased shards that one sweep looks at; the oldest first, the others at the next."""
+SWEEP_PAGE: Final = 5_000
+"""Sessions that a sweep reads at a time; it reads on until it has seen all."""
+DATABASE_AWAY: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    OSError,
+    TimeoutError,
+)
+"""What a transaction raises while PostgreSQL cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,19 @@ class Session:
 
     def includes(self, user_id: UserId) -> bool:
         return user_id in (self.client.user_id, self.provider.user_id)
+
+
+class SweepRow(NamedTuple):
+    """What the sweep has to know of every session that is live, or over and not settled."""
+
+    tenant_id: TenantId
+    id: SessionId
+    state: State
+    worker_id: WorkerId | None
+    room_epoch: RoomEpoch
+    deadline_at_ms: int | None
+    ended_at_ms: int | None
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,15 +317,20 @@ class SessionStore:
             )
             return [_session(row) for row in rows]
 
-    async def to_sweep(self, shards: Iterable[int]) -> list[Session]:
-        """Sessions of these shards, of all tenants, that are live, or over and not settled; oldest first."""
-        async with self._database.transaction(ALL_TENANTS) as sql:
-            rows = await sql.fetch(
-                _SELECT + f"where s.id % {SHARDS} = any($1) and (s.{_LIVE}"
-                " or (s.accepted_at_ms is not null and s.settled_at_ms is null)) order by s.id limit $2",
-                *(list(shards), SWEEP_MAX),
-            )
-            return [_session(row) for row in rows]
+    async def to_sweep(self, shards: Iterable[int]) -> list[SweepRow]:
+        """All sessions of these shards, of all tenants, that are live, or over and not settled; oldest first."""
+        found: list[SweepRow] = []
+        while True:
+            async with self._database.transaction(ALL_TENANTS) as sql:
+                rows = await sql.fetch(
+                    "select tenant_id, id, state, worker_id, room_epoch, deadline_at_ms, ended_at_ms, revision"
+                    f" from session where id % {SHARDS} = any($1) and id > $2 and ({_LIVE}"
+                    " or (accepted_at_ms is not null and settled_at_ms is null)) order by id limit $3",
+                    *(list(shards), found[-1].id if found else 0, SWEEP_PAGE),
+                )
+            found += [SweepRow(row["tenant_id"], row["id"], State(row["state"]), *row[3:]) for row in rows]
+            if len(rows) < SWEEP_PAGE:
+                return found
 
     async def busy(self, tenant: TenantId, user_ids: Iterable[int]) -> set[UserId]:
         """Which of the providers have a live session."""

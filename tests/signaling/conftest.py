@@ -342,7 +342,9 @@ async def client_of_world(
 ) -> AsyncIterator[TestClient[Any, Any]]:
     """An HTTP client of the control process, listening on a free port of loopback."""
     app = application(settings, world.control, servers_of_control)
-    async with TestClient(TestServer(app)) as client:
+    server = TestServer(app)
+    await server.start_server(shutdown_timeout=0.5)
+    async with TestClient(server) as client:
         yield client
         await world.control.sockets.close()
 

@@ -123,6 +123,21 @@ async def test_a_socket_without_a_valid_token_is_refused(
     await page.__aexit__()
 
 
+async def test_a_connection_that_does_not_sign_in_is_closed(
+    client_of_world: TestClient[Any, Any], world: World, open_page: Open
+) -> None:
+    async with open_page("ada") as ada:
+        path = "/socket.io/?EIO=4&transport=websocket"
+        async with client_of_world.ws_connect(path) as stranger:
+            assert (await stranger.receive_str()).startswith("0{")
+            await world.control.sockets.drop_strangers()
+            world.clock.advance_ms(10_001)
+            await world.control.sockets.drop_strangers()
+            assert await stranger.receive_str(timeout=5) == "1"  # Engine.IO's goodbye
+            assert len(world.control.sio.eio.sockets) == 1
+        await ada.ok("presence.heartbeat")
+
+
 async def test_one_user_cannot_open_sockets_without_end(open_page: Open) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(SOCKETS_PER_USER_MAX):
