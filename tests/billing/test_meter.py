@@ -330,28 +330,25 @@ async def test_many_sessions_are_metered_in_chunks_and_lanes(
     await books(owner)
 
 
-async def test_processes_that_meter_sessions_of_one_wallet_wait_for_each_other(
+async def test_a_tick_waits_for_another_of_the_same_wallet_and_sees_what_it_left(
     town: Town, owner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without ordered locks each would give away the same money, or both would lock up."""
-
     def complain(event: str, **fields: Any) -> None:
         pytest.fail(f"{event}: {fields}")
 
     monkeypatch.setattr(meter_store.log, "warning", complain)
-    monkeypatch.setattr(meter_store.log, "error", complain)
-    clients = [await town.client(700) for _ in range(4)]
-    refs = [await town.open(client, await town.provider()) for client in clients for _ in range(2)]
+    client = await town.client(700)
+    refs = [await town.open(client, await town.provider()) for _ in range(2)]
     held = await meter_store.lease_shards(town.database, "me", datetime.timedelta(seconds=60))
-    chosen = random.Random(5)
-
-    async def process(number: int, live_ms: int) -> None:
-        mine = chosen.sample(refs[number::2], 4)
-        inputs = [TickInput(r.session_id, 1, 0, live_ms, held[r.session_id % 64]) for r in mine]
-        await meter_store.tick(town.database, inputs, live_ms, 90_000)
-
-    for live_ms in range(1_000, 120_000, 4_000):
-        await asyncio.gather(*(process(number, live_ms) for number in (0, 1)))
+    inputs = [TickInput(ref.session_id, 1, 0, 60_000, held[ref.session_id % 64]) for ref in refs]
+    async with town.database.transaction("*") as connection:
+        (first,) = await meter_store._tick(connection, inputs[:1], False, 1, 90_000)
+        second = asyncio.create_task(meter_store.tick(town.database, inputs[1:], 1, 90_000))
+        await asyncio.sleep(0.2)
+        assert not second.done()
+    (after,) = await second
+    assert (first.final_unit, first.available_minor) == (True, 0)
+    assert (after.final_unit, after.available_minor, after.granted_ms) == (True, 0, affordable_ms(TARIFF, 298))
     await books(owner)
 
 
