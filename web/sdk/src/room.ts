@@ -31,6 +31,7 @@ const DISCONNECTED_MS = 2_000;
 const RESTART_MS = 5_000;
 const FRESH_MS = 8_000;
 const RETRY_MAX_MS = 4_000;
+const LOST_STATES: ReadonlySet<RTCPeerConnectionState> = new Set(["disconnected", "failed", "closed"]);
 /** Refusals that asking again won't change. */
 const FINAL_CODES: ReadonlySet<string> = new Set(["not_found", "forbidden", "session_over", "session_ended"]);
 
@@ -134,7 +135,8 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
     if (this.#epoch === 0 || this.#state === "closed") return;
     this.#declared = "";
     void this.#declare();
-    this.#ask(this.#pc?.connectionState === "connected" ? this.#need : "restart");
+    const lost = LOST_STATES.has(this.#pc?.connectionState ?? "closed");
+    if (!this.#working) this.#ask(lost ? "restart" : this.#need);
   }
 
   /** What the other side declared of its sources. */

@@ -264,13 +264,17 @@ function Placard({
   const pictured = now.some((s) => (recording.streams.find((r) => r.n === s.n)?.video_codec ?? null) !== null);
   if (pictured) return null;
   const begun = own.some((s) => at * 1000 >= s.offset_ms);
-  const hue = person.role === "provider" ? 262 : 18;
   return (
     <div className="placard">
-      <Avatar user={{ name: person.name, avatar_hue: hue }} size={88} />
+      <Avatar user={{ name: person.name, avatar_hue: hueOf(person.id) }} size={88} />
       <span>{now.length > 0 ? t.player.audioOnly : begun ? t.player.gone : t.player.absent}</span>
     </div>
   );
+}
+
+/** A colour for a person of whom the recording knows only the id; always the same one. */
+function hueOf(id: string): number {
+  return [...id].reduce((hash, letter) => (hash * 31 + letter.charCodeAt(0)) % 360, 7);
 }
 
 function SoundToggle({ name, off, onToggle }: { name: string; off: boolean; onToggle: () => void }) {
