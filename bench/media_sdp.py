@@ -34,6 +34,8 @@ class OfferedMedia:
     mid: str
     source: Source
     direction: str = "sendrecv"
+    announced: bool = True
+    """Whether the offer names the SSRCs; else the worker has to learn them from the packets' mid."""
     ssrc: int = field(default_factory=lambda: secrets.randbelow(2**32 - 1) + 1)
     rtx_ssrc: int = field(default_factory=lambda: secrets.randbelow(2**32 - 1) + 1)
 
@@ -75,7 +77,7 @@ def offer(
             lines += [f"a=rtcp-fb:{number} {what}" for what in ("transport-cc", "ccm fir", "nack", "nack pli")]
             lines += [f"a=fmtp:{number} {fmtp}"] if fmtp else []
             lines += [f"a=rtpmap:{rtx} rtx/90000", f"a=fmtp:{rtx} apt={number}"]
-        if item.direction in ("sendrecv", "sendonly"):
+        if item.announced and item.direction in ("sendrecv", "sendonly"):
             if kind == "video":
                 lines.append(f"a=ssrc-group:FID {item.ssrc} {item.rtx_ssrc}")
                 lines.append(f"a=ssrc:{item.rtx_ssrc} cname:client")

@@ -1,7 +1,7 @@
 """The media plane.
 
-One packet's way, in file order: a ``plane`` (classify, unprotect, look up, cache, rewrite, protect, send) forwards media
-by itself and hands the rest up to ``port`` → ``transport`` (``ice``, ``dtls``), where pages connect, and to
+One packet's way, in file order: a ``plane`` (classify, unprotect, look up, cache, rewrite, protect, send) forwards
+media by itself and hands the rest up to ``port`` → ``transport`` (``ice``, ``dtls``), where pages connect, and to
 ``room_rtcp``, where they report and ask. What is decided there goes back down as streams, routes and gates. Below the
 plane's interface: ``plane_python`` (handles), ``plane_sockets``, ``plane_packets`` (the way of one packet),
 ``plane_streams`` (what came), ``plane_routes`` (what goes), on the cores ``rtp``, ``rtcp``, ``srtp``, ``codecs``,

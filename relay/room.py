@@ -188,21 +188,30 @@ class Room:
         self._next_tick_ns = min(now_ns + (BUSY_TICK_NS if busy else TICK_NS), self._next_second_ns)
 
     def close(self, reason: str, now_ns: int) -> SpoolPart | None:
-        """Final evidence, then give everything back. Idempotent; returns the part that the worker has to close."""
+        """Final evidence, then give everything back. Idempotent; returns the part that the worker has to close.
+
+        Should the telling meet a fault, the gate is closed and the transports are given back all the same.
+        """
         if self.closed:
             return None
+        self.closed = True
+        self._plane.set_gate(self._gate, open=False)
+        try:
+            return self._say_goodbye(reason, now_ns)
+        finally:
+            for participant in self.participants.values():
+                if participant.transport is not None:
+                    self._port.close_transport(participant.transport)
+            self._plane.remove_gate(self._gate)
+
+    def _say_goodbye(self, reason: str, now_ns: int) -> SpoolPart | None:
         self._observe(now_ns)
         self.live.close(now_ns)
-        self._sync_gate()
         part = self.stop_recording(now_ns)
-        self.closed = True
         self._tell_evidence(now_ns, final=True)
         for participant in self.participants.values():
             self._disconnected(participant, "closed", now_ns)
             self._wiring.disconnect(participant, now_ns)
-            if participant.transport is not None:
-                self._port.close_transport(participant.transport)
-        self._plane.remove_gate(self._gate)
         self._events.tell(RoomClosed, now_ns, reason=reason, live_ms=self.live.live_ms)
         self._events.log("room closed", reason=reason, live_ms=self.live.live_ms)
         return part
@@ -334,7 +343,7 @@ class Room:
             self._tell_evidence(now_ns)
 
     def _sync_gate(self) -> None:
-        if self.live.gate_open != self._gate_open:
+        if not self.closed and self.live.gate_open != self._gate_open:
             self._gate_open = self.live.gate_open
             self._plane.set_gate(self._gate, open=self._gate_open)
 

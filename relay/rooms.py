@@ -145,7 +145,11 @@ class Rooms:
     def _end(self, room: Room, reason: str) -> SpoolPart | None:
         if not room.closed:
             self._forwarded_before += room.forwarded
-        part = room.close(reason, self._clock.monotonic_ns())
+        try:
+            part = room.close(reason, self._clock.monotonic_ns())
+        except Exception:  # noqa: BLE001 - it has given everything back; the worker's other rooms go on
+            log.fault("room closed with a fault", session_id=room.command.session_id, room_epoch=room.epoch)
+            part = room.recording.part if room.recording is not None else None
         session_id = room.command.session_id
         if self._rooms.get(session_id) is room:
             del self._rooms[session_id]

@@ -16,6 +16,7 @@ from relay.negotiation import MID, Agreement, MediaAgreement
 from relay.participant import Participant, PublishedTrack, SubscribedTrack, route_spec
 from relay.plane import GateHandle, Plane
 from relay.recording import RoomRecording
+from relay.reports import SenderClock
 from relay.rtp import RtpHeader, get_extension, read_header
 from relay.transport import Transport
 
@@ -47,6 +48,7 @@ class Wiring:
         before = participant.published
         if moved:
             participant.published, participant.subscribed = {}, {}
+            participant.sender_clock = SenderClock()  # another RTCPeerConnection, perhaps another machine
         participant.transport, participant.agreement = transport, agreement
         for media in agreement.media:
             if media.receives:

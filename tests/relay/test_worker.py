@@ -235,6 +235,36 @@ async def test_page_that_comes_back_takes_its_place(call: Call) -> None:
             assert (left.user_id, left.reason) == (CLIENT, "replaced")
 
 
+async def test_ssrcs_that_no_offer_named_are_learnt_by_mid(call: Call) -> None:
+    await call.open()
+    async with call.page(CLIENT, ("microphone", "camera", "screen")) as client, call.page(PROVIDER) as provider:
+        for media in client.media:
+            media.announced = False
+        await asyncio.gather(client.connect(), provider.connect())
+        client.start()
+        provider.start()
+        await until(lambda: provider.received["camera"].frames_decodable > 20)
+        await until(lambda: provider.received["microphone"].packets > 20)
+        client.sent["camera"].ssrc ^= 1
+        await until(lambda: provider.received["camera"].key_frames >= 2)
+        frames = provider.received["camera"].frames_decodable
+        await until(lambda: provider.received["camera"].frames_decodable > frames + 10)
+        assert provider.unreadable == 0
+        await call.read()
+        assert {event.source for event in call.told(TrackStarted) if event.user_id == CLIENT} >= {"camera", "screen"}
+
+
+async def test_fault_in_one_room_closes_it_and_leaves_the_worker(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    await call.open()
+    async with two_pages(call) as (client, _):
+        await call.wait_for(MediaStarted)
+        monkeypatch.setattr(next(iter(call.worker.rooms)), "_observe", None)
+        await until(lambda: client.closed_by_peer)
+    assert len(call.worker.rooms) == 0
+    other = Call(call.worker, call.bus, call.worker._redis, session_id=8)
+    await other.open()
+
+
 async def test_joiner_without_the_codec_in_use_makes_the_other_renegotiate(call: Call) -> None:
     await call.open()
     async with call.page(CLIENT) as client, call.page(PROVIDER, video_codecs=("H264",)) as provider:
@@ -256,6 +286,26 @@ async def test_closing_page_is_noticed_at_once(call: Call) -> None:
     left = await call.wait_for(ParticipantDisconnected, timeout_s=1)
     assert (left.user_id, left.reason) == (CLIENT, "closed")
     assert call.worker.port.transports == 0
+
+
+async def test_page_that_never_connects_is_given_up(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.transport.CONNECT_MAX_NS", 300_000_000)
+    await call.open()
+    async with call.page(CLIENT) as client:
+        client.silent = True
+        with pytest.raises(TimeoutError):
+            await client.connect(timeout_s=0.6)
+    left = await call.wait_for(ParticipantDisconnected)
+    assert (left.user_id, left.reason) == (CLIENT, "timeout")
+    assert call.worker.port.transports == 0
+
+
+async def test_handshake_survives_lost_datagrams(call: Call) -> None:
+    await call.open()
+    dice = random.Random(11)
+    async with call.page(CLIENT) as client:
+        client.drop_incoming = lambda data: 20 <= data[0] <= 63 and dice.random() < 0.5
+        await client.connect(timeout_s=9)
 
 
 async def test_audio_room_carries_no_video(call: Call) -> None:
