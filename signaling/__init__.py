@@ -1,8 +1,8 @@
 """Sessions, and everything that people and pages say to the server. One session's way, in file order:
 
-``messages`` (what clients say and hear) → ``sockets`` and ``api`` take a wish in → ``director`` carries it out:
-``lifecycle`` says what may follow what, ``store`` makes it durable, ``rooms`` talks to the workers → ``announcer``
-tells both sides through ``events`` → ``shards`` reads the workers' evidence, drives billing's meter, and lets
+``messages`` and ``server_events`` (what clients say and hear) → ``sockets`` and ``api`` take a wish in → ``director``
+carries it out: ``lifecycle`` says what may follow what, ``store`` makes it durable, ``rooms`` talks to the workers →
+``announcer`` tells both sides through ``events`` → ``shards`` reads the workers' evidence, drives billing's meter, and lets
 ``following`` do what happens by itself (media, money, deadlines, dead workers) → ``closing`` closes the room and
 settles. Beside it: ``presence``, ``chat``, ``people``, ``limits``, ``demo``. ``assembly`` puts the parts together,
 ``control`` runs them; ``web`` and ``openapi`` serve the app and the description. ``cli``, ``serve``, ``supervisor``,

@@ -16,8 +16,8 @@ from relay.messages import MediaEvidence, Source
 from signaling.away import AWAY
 from signaling.events import Events
 from signaling.lifecycle import State
-from signaling.messages import CostEvent, MutedEvent, RenegotiateEvent, WalletEvent, WarningEvent
 from signaling.presence import Presence
+from signaling.server_events import CostEvent, MutedEvent, RenegotiateEvent, WalletEvent, WarningEvent
 from signaling.store import Session
 from signaling.views import quality_view, session_view
 

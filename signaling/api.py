@@ -128,7 +128,7 @@ class Api:
     async def demo(self, _: Call) -> DemoAccounts:
         if not self.settings.demo:
             raise not_found("page")
-        return accounts()
+        return await accounts(self.people)
 
     async def me(self, call: Call) -> MeView:
         return me_view(await self._user(call.principal))

@@ -64,12 +64,14 @@ _ACCOUNTS: Final = (
 )
 
 
-def accounts() -> DemoAccounts:
-    """What ``GET /api/v1/demo/accounts`` shows."""
+async def accounts(people: People) -> DemoAccounts:
+    """What ``GET /api/v1/demo/accounts`` shows: those that are there."""
+    there = await people.existing(DEFAULT_TENANT, [account.email for account in _ACCOUNTS])
     return DemoAccounts(
         accounts=[
             DemoAccount(email=a.email, password=a.password, name=a.name, role=a.role.value, note=a.note)
             for a in _ACCOUNTS
+            if a.email in there
         ]
     )
 

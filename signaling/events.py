@@ -23,7 +23,7 @@ from config.ids import TenantId, UserId
 from config.logs import get_log
 from config.metrics import counter
 from relay.bus import BUS_ERRORS
-from signaling.messages import SERVER_EVENTS
+from signaling.server_events import SERVER_EVENTS
 
 EVENTS_KEPT_MAX: Final = 256
 """Events kept per user; the oldest go first, and a client that needs them reads the state again."""

@@ -1,7 +1,8 @@
-"""Everything that clients say to the server and hear from it: REST bodies and views, Socket.IO messages and events.
+"""What clients say to the server and hear in answer: REST bodies and views, Socket.IO messages and acknowledgements.
 
-This module is the source of docs/protocol.md and of the OpenAPI document. Money is an integer in minor units with its
-currency beside it; durations are milliseconds; times are Unix milliseconds; ids are opaque public ids.
+This module and ``server_events`` are the source of docs/protocol.md and of the OpenAPI document. Money is an integer in
+minor units with its currency beside it; durations are milliseconds; times are Unix milliseconds; ids are opaque
+public ids.
 """
 
 from __future__ import annotations
@@ -360,96 +361,3 @@ CLIENT_MESSAGES: dict[str, type[Body]] = {
     "events.since": EventsSince,
 }
 """Every message that a client may send; the acknowledgement of the ``session.*`` ones carries a ``SessionView``."""
-
-
-# --- Socket.IO: server → client; each payload is {"seq": …, "data": …} ----------------------------------------------
-
-
-class CostEvent(View):
-    """``session.cost``: every tick (5 s) while the clock runs, and at the end. Interpolate by ``running``."""
-
-    session_id: str
-    live_ms: int
-    at_ms: int
-    running: bool
-    cost_minor: int
-    currency: str
-    balance_minor: int | None = None
-    """The client's money left after what has accrued so far; only to the client."""
-    earnings_minor: int | None = None
-    """The provider's share of the cost so far; only to the provider."""
-    remaining_ms: int | None = None
-    """Billable time that the wallet still pays for at this rate."""
-
-
-class WarningEvent(View):
-    """``session.warning``: the paid time ends in about 60, 30 or 10 s."""
-
-    session_id: str
-    remaining_ms: int
-
-
-class MutedEvent(View):
-    """``room.muted``: the other side muted or unmuted."""
-
-    session_id: str
-    user_id: str
-    muted: dict[Source, bool]
-
-
-class QualitySide(View):
-    """One side's connection, as the relay sees it."""
-
-    user_id: str
-    connected: bool
-    score: int
-    """1 (unusable) – 5 (good)."""
-    rtt_ms: float | None
-    loss_up: float
-    loss_down: float
-    jitter_ms: float
-    bitrate_up_bps: int
-    bitrate_down_bps: int
-
-
-class QualityEvent(View):
-    """``room.quality``: about every 2 s; not numbered and not kept."""
-
-    session_id: str
-    sides: list[QualitySide]
-
-
-class RenegotiateEvent(View):
-    """``room.renegotiate``: the page should send ``room.join`` again on the same connection."""
-
-    session_id: str
-
-
-class PresenceEvent(View):
-    """``presence.changed``: a provider's presence."""
-
-    user_id: str
-    presence: Presence
-
-
-class WalletEvent(View):
-    """``wallet.changed``: after every posting."""
-
-    balance_minor: int
-    available_minor: int
-    currency: str
-
-
-SERVER_EVENTS: dict[str, type[View]] = {
-    "session.ringing": SessionView,
-    "session.updated": SessionView,
-    "session.cost": CostEvent,
-    "session.warning": WarningEvent,
-    "room.muted": MutedEvent,
-    "room.quality": QualityEvent,
-    "room.renegotiate": RenegotiateEvent,
-    "chat.message": ChatMessage,
-    "presence.changed": PresenceEvent,
-    "wallet.changed": WalletEvent,
-}
-"""Every event that the server sends. All but ``room.quality`` and ``presence.changed`` are numbered per user."""

@@ -129,6 +129,16 @@ class People:
             row = await sql.fetchrow(_SELECT + "and lower(u.email) = lower($2)", tenant, email)
             return None if row is None else _user(row)
 
+    async def existing(self, tenant: TenantId, emails: list[str]) -> set[str]:
+        """Which of these addresses, in lower case, are those of users."""
+        async with self._database.transaction(tenant) as sql:
+            rows = await sql.fetch(
+                "select lower(email) as email from app_user where tenant_id = $1 and lower(email) = any($2)"
+                " and disabled_at is null",
+                *(tenant, [email.lower() for email in emails]),
+            )
+            return {row["email"] for row in rows}
+
     async def others(self, tenant: TenantId, emails: list[str]) -> bool:
         """Whether the tenant has users other than those with these addresses."""
         async with self._database.transaction(tenant) as sql:

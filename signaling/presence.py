@@ -23,8 +23,8 @@ from config.identity import Principal, Role
 from config.ids import TenantId, UserId
 from signaling.events import Events
 from signaling.messages import Presence as PresenceWord
-from signaling.messages import PresenceEvent
 from signaling.people import People, User
+from signaling.server_events import PresenceEvent
 from signaling.store import SessionStore
 
 TTL_MS: Final = 30_000

@@ -5,13 +5,12 @@ from __future__ import annotations
 from relay.messages import MediaEvidence, ParticipantEvidence
 from signaling.messages import (
     MeView,
-    QualityEvent,
-    QualitySide,
     RateView,
     SessionView,
     UserView,
 )
 from signaling.people import User
+from signaling.server_events import QualityEvent, QualitySide
 from signaling.store import Person, Session
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -219,3 +221,18 @@ async def test_the_page_is_served_with_a_strict_policy(client_of_world: Http) ->
     for path in ("/../../pyproject.toml", "/..%2f..%2fpyproject.toml", "/assets/missing.js", "/%00"):
         async with client_of_world.get(path) as answer:
             assert b"setuptools" not in await answer.read()
+
+
+async def test_prometheus_finds_nothing_wrong_with_the_numbers(
+    client_of_world: Http, tool: Callable[[str, str], str]
+) -> None:
+    async with client_of_world.get("/metrics") as answer:
+        text = await answer.read()
+    check = await asyncio.create_subprocess_exec(
+        *(tool("promtool", "prometheus"), "check", "metrics"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await check.communicate(text)
+    assert (check.returncode, said.decode()) == (0, "")

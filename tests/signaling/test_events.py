@@ -12,7 +12,7 @@ from config.clock import VirtualClock
 from config.connections import open_redis
 from config.ids import TenantId, UserId
 from signaling.events import EVENTS_KEPT_MAX, Events
-from signaling.messages import PresenceEvent, WarningEvent
+from signaling.server_events import PresenceEvent, WarningEvent
 
 TENANT, USER = TenantId(1), UserId(7)
 
