@@ -19,7 +19,7 @@ import av.filter
 VOICE_RATE = 48_000
 VOICE_S = 4
 PICTURE_S = 3
-GRAIN = 7
+GRAIN = 3
 """Strength of the noise: enough for about a megabit per second at 640x480 without the encoder giving up sharpness."""
 
 

@@ -91,6 +91,14 @@ HAS_VIDEO = """
 """
 """Whether more than so many frames of the other side were decoded."""
 
+HAS_WIDTH = """
+(width) => {
+  const last = window.__samples.at(-1);
+  return !!last && last.pcs.some((pc) => pc.in.some((x) => x.kind === 'video' && x.frameWidth >= width));
+}
+"""
+"""Whether the other side's picture arrives this wide."""
+
 CONTROL_URL = "http://control.localhost/"
 """A name that browsers hold for this machine, so that the page may open camera and microphone; nobody listens there."""
 

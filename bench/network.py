@@ -17,12 +17,14 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
 from playwright.async_api import BrowserContext, Page, Playwright, Route, async_playwright
 from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from bench.browser import chromium, open_app
 from bench.call import machine
@@ -30,14 +32,16 @@ from bench.installation import Installation, InstallationFailed, sign_in
 from bench.netfigures import LEAD_MS, Call, Window
 from bench.nethints import hints, series
 from bench.netlink import CLEAN
-from bench.netmedia import Media, make_media
-from bench.netpages import CONTROL_PAGE, CONTROL_URL, DETOUR, HAS_VIDEO, SAMPLER
+from bench.netmedia import Media, camera_size, make_media
+from bench.netpages import CONTROL_PAGE, CONTROL_URL, DETOUR, HAS_VIDEO, HAS_WIDTH, SAMPLER
 from bench.netproxy import Proxy
-from bench.netscenarios import SCENARIOS, Scenario, rank, verdict
+from bench.netscenarios import ENDS, SCENARIOS, Ends, Scenario, rank, verdict
 
 PUBLISHER, SUBSCRIBER = "publisher", "subscriber"
-WARM_UP_S = 6.0
-"""From the first pictures to the window, so that bitrate estimates have grown."""
+WARM_UP_S = 5.0
+"""From the first pictures to the window at least, so that bitrate estimates have grown."""
+FULL_SIZE_TIMEOUT_MS = 15_000
+"""Encoders begin with a small picture. For the full one is waited so long; a call that never has it is measured too."""
 SETTLED_FRAMES = 15
 CONNECT_TIMEOUT_MS = 20_000
 ENVIRONMENT = {"TURNPIKE_WORKERS": "2", "TURNPIKE_RETURN_TIMEOUT_MS": "30000"}
@@ -121,9 +125,14 @@ async def worker_of_the_call(turnpike: Installation) -> int:
     return int(max(workers, key=lambda worker: len(worker["rooms"]))["pid"])
 
 
+def lines_of(ends: Ends) -> tuple[str, ...]:
+    """The participants whose lines are bad."""
+    return (PUBLISHER, SUBSCRIBER) if ends == "both" else (ends,)
+
+
 async def play(scenario: Scenario, seconds: float, proxy: Proxy, turnpike: Installation | None) -> Window:
     """Lead, impairment and tail, by the clock."""
-    ends = (PUBLISHER, SUBSCRIBER) if scenario.ends == "both" else (scenario.ends,)
+    ends = lines_of(scenario.ends)
     worker = await worker_of_the_call(turnpike) if turnpike and scenario.event == "worker_killed" else None
     await asyncio.sleep(LEAD_MS / 1000)
     impaired_s = scenario.impaired(seconds)
@@ -157,6 +166,8 @@ async def run_once(
         for page in pages:
             await page.wait_for_function(HAS_VIDEO, arg=SETTLED_FRAMES, timeout=CONNECT_TIMEOUT_MS)
         await asyncio.sleep(WARM_UP_S)
+        with contextlib.suppress(PlaywrightTimeout):
+            await pages[1].wait_for_function(HAS_WIDTH, arg=camera_size()[0], timeout=FULL_SIZE_TIMEOUT_MS)
         window = await play(scenario, seconds, proxy, turnpike)
         await asyncio.sleep(0.2)  # one more reading, so that the window ends inside the readings
         published, subscribed = [await page.evaluate("() => window.__samples") for page in pages]
@@ -251,7 +262,7 @@ async def measure_all(options: argparse.Namespace) -> list[dict[str, Any]]:
         media = make_media(Path(folder))
         async with async_playwright() as driver:
             for name in options.scenarios:
-                rows.append(await measure(SCENARIOS[name], options, driver, media))
+                rows.append(await measure(replace(SCENARIOS[name], ends=options.ends), options, driver, media))
                 failed = [text for text, held in rows[-1]["wanted"]["checks"].items() if not held]
                 say(f"{name}: {'as wanted' if not failed else 'NOT AS WANTED: ' + '; '.join(failed)}")
     return rows
@@ -264,6 +275,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="length of an impairment that lasts")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--only", choices=["relay", "control"], help="leave the other one out")
+    parser.add_argument("--ends", choices=ENDS, default="subscriber", help="whose line is bad")
     parser.add_argument("--keep", type=Path, help="add rows, statistics and series to this JSON file, for bench.plots")
     options = parser.parse_args()
     unknown = set(options.scenarios) - set(SCENARIOS)
