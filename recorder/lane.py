@@ -119,6 +119,10 @@ class Lane:
         self.gaps: list[Gap] = []
         self.unplayable = 0
         """Frames left out because the key frame before them is missing."""
+        self.overlapping = 0
+        """Packets of sound left out because what came before them lasts longer: clocks that moved apart."""
+        self.silence_ms = 0
+        """Silence put where sound was missing."""
         self._counter = counter
         self._tracks: list[Track] = []
         self._runs: list[Run] = []
@@ -267,7 +271,8 @@ class Lane:
     def _write_audio(self, run: Run, track: Track, frame: Frame, time_ms: int) -> Iterator[Action]:
         duration_ms = max(1, frame.samples * 1000 // OPUS_RATE)
         if time_ms + duration_ms <= run.audio_until_ms and "audio" in run.last_ms:
-            return  # a whole packet behind: the sender's clocks moved against each other
+            self.overlapping += 1  # a whole packet behind
+            return
         if run.video is None and time_ms - run.audio_until_ms > FILL_MAX_MS:
             yield from self._close([run])
             yield from self._open(track, None, None, run.start_ns + time_ms * _MS)
@@ -282,6 +287,7 @@ class Lane:
     def _fill(self, run: Run, until_ms: int) -> Iterator[Action]:
         """Silence where sound is missing before ``until_ms``; what is less than a packet stays a hole."""
         while run.audio is not None and run.audio_until_ms < until_ms:
+            self.silence_ms += _SILENCE_MS
             yield self._audio(run, OPUS_SILENCE, run.audio_until_ms, _SILENCE_MS)
 
     def _audio(self, run: Run, data: bytes, time_ms: int, duration_ms: int) -> WriteFrame:
