@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -101,7 +102,7 @@ def test_jitter_wanders_over_its_whole_range() -> None:
 def test_reordered_packet_is_overtaken() -> None:
     link = Link("a", Conditions(reorder=0.2, reorder_ms=40))
     arrivals = [times[0] for times in fates(link, [(100, 2)] * 300)]
-    overtaken = sum(later < earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False))
+    overtaken = sum(later < earlier for earlier, later in itertools.pairwise(arrivals))
     assert 30 < overtaken <= link.stats.reordered < 90
 
 
