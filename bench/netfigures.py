@@ -12,7 +12,8 @@ replaced go on counting in its successor, so a reconnection is part of the call 
     totalFreezesDuration, plus the gaps between streams (no connection counts those), plus a freeze that is still going
     on at the end; over the window.
 ``audio_concealed_ratio``
-    (concealedSamples - silentConcealedSamples) / totalSamplesReceived.
+    concealedSamples / totalSamplesReceived: sound that was made up. The silent ones are counted too, because the
+    voice never stops (``bench.netmedia``): silence is what a long gap turns into.
 ``recover_ms``
     From the end of the impairment (for an address change or a kill: from the event) to the first frame that begins a
     second with at least 80 % of the frames of the two seconds before the impairment; None: not within the window.
@@ -242,8 +243,7 @@ class Call:
             return counter(self.subscriber, "in", "audio", name).between(self.window.start, self.window.end)
 
         received = grew("totalSamplesReceived")
-        made_up = grew("concealedSamples") - grew("silentConcealedSamples")
-        return round(max(0.0, made_up) / received, 4) if received > 0 else 1.0
+        return round(min(1.0, grew("concealedSamples") / received), 4) if received > 0 else 1.0
 
     def recover_ms(self) -> int | None:
         decoded, window = self.decoded(), self.window

@@ -294,8 +294,14 @@ def keep(path: Path, rows: list[dict[str, Any]], where: str) -> None:
     """Put these rows in the place of those of the same scenarios."""
     kept = json.loads(path.read_text()) if path.exists() else {}
     for one in rows:
-        kept[one["scenario"]] = {**one, "date": time.strftime("%Y-%m-%d"), "machine": where}
-    path.write_text(json.dumps(kept, indent=1) + "\n")
+        kept[one["scenario"]] = {
+            **one,
+            "says": SCENARIOS[one["scenario"]].says,
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": where,
+        }
+    ordered = {name: kept[name] for name in SCENARIOS if name in kept}
+    path.write_text(json.dumps(ordered, indent=1) + "\n")
 
 
 if __name__ == "__main__":
