@@ -88,9 +88,9 @@ async def test_browsers_see_and_hear_each_other(call: Call, tool: Callable[[str,
     async with two_browsers(call) as pages:
         await call.wait_for(MediaStarted)
         for page in pages:
-            assert await page.evaluate(FIRST_FRAME) < 1500
-            assert await page.evaluate(CODEC) == f"video/{codec}"
+            assert await page.evaluate(FIRST_FRAME) < 3000, "with room for a machine that is busy"
         await asyncio.sleep(2)
+        assert [await page.evaluate(CODEC) for page in pages] == [f"video/{codec}"] * 2
         await pages[0].evaluate(AGAIN, {"iceRestart": True})
         await pages[1].evaluate(AGAIN, {})
         before = [await page.evaluate(RECEIVED) for page in pages]

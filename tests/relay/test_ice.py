@@ -17,7 +17,10 @@ THERE = Path(SocketHandle(1), ("192.0.2.8", 5000))
 
 
 def binding(
-    credentials: IceCredentials = LOCAL, remote: str = "remote", pwd: str | None = None, **attributes: Any
+    credentials: IceCredentials = LOCAL,
+    remote: str = "remote",
+    pwd: str | None = None,
+    attributes: dict[str, Any] | None = None,
 ) -> stun.Message:
     message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
     message.attributes["USERNAME"] = f"{credentials.ufrag}:{remote}"
@@ -49,8 +52,8 @@ def test_before_a_nomination_the_newest_path_is_used_and_after_it_only_nominated
     assert agent.receive(binding(), HERE, 1).outcome is IceOutcome.SELECTED
     assert agent.receive(binding(), THERE, 2).outcome is IceOutcome.SELECTED
     assert agent.heard(HERE)
-    nominating = {"ICE-CONTROLLING": 1, "USE-CANDIDATE": None}
-    assert agent.receive(binding(**nominating), THERE, 3).outcome is IceOutcome.SELECTED
+    nominating: dict[str, Any] = {"ICE-CONTROLLING": 1, "USE-CANDIDATE": None}
+    assert agent.receive(binding(attributes=nominating), THERE, 3).outcome is IceOutcome.SELECTED
     assert agent.receive(binding(), HERE, 4).outcome is IceOutcome.ANSWERED
     assert not agent.heard(HERE)
     assert agent.path == THERE
@@ -67,7 +70,7 @@ def test_what_does_not_authenticate_is_met_with_silence() -> None:
 
 def test_other_side_that_wants_to_be_controlled_is_told_to_change_roles() -> None:
     agent = IceAgent(LOCAL, "remote")
-    reply = agent.receive(binding(**{"ICE-CONTROLLED": 7}), HERE, 1)
+    reply = agent.receive(binding(attributes={"ICE-CONTROLLED": 7}), HERE, 1)
     assert reply.outcome is IceOutcome.ROLE_CONFLICT
     assert reply.datagram is not None
     assert stun.parse_message(reply.datagram).error_code == 487
@@ -79,10 +82,10 @@ def test_restart_accepts_both_credentials_until_the_new_ones_are_used() -> None:
     agent.receive(binding(), HERE, 1)
     new = IceCredentials.fresh()
     agent.restart(new, "remote2")
-    assert agent.ufrags == (LOCAL.ufrag, new.ufrag)
+    assert set(agent.ufrags) == {LOCAL.ufrag, new.ufrag}
     assert agent.receive(binding(), HERE, 2).datagram is not None
     assert agent.receive(binding(new, "remote2"), THERE, 3).outcome is IceOutcome.SELECTED
-    assert agent.ufrags == (new.ufrag,)
+    assert set(agent.ufrags) == {new.ufrag}
     assert agent.receive(binding(), HERE, 4).outcome is IceOutcome.UNAUTHENTICATED
 
 
