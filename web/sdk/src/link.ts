@@ -8,6 +8,7 @@ import type { ServerEvents } from "./wire";
 
 const HEARTBEAT_MS = 10_000;
 const ACK_MS = 10_000;
+const SIGN_IN_AGAIN: ReadonlySet<string> = new Set(["unauthenticated", "invalid_token"]);
 
 interface Ack {
   ok: boolean;
@@ -99,7 +100,7 @@ export class Link extends Emitter<LinkEvents> {
   #refused(error: Error & { data?: unknown }): void {
     const data = error.data as { error?: unknown; code?: unknown } | undefined;
     const refusal = errorFromWire(data?.error ?? data ?? { code: "unreachable", message: error.message });
-    if (["unauthorized", "unauthenticated", "invalid_token", "token_expired"].includes(refusal.code)) {
+    if (SIGN_IN_AGAIN.has(refusal.code)) {
       this.emit("refused", refusal);
     } else {
       this.emit("state", "reconnecting");
@@ -132,10 +133,13 @@ export class Link extends Emitter<LinkEvents> {
     if (this.#fetching) return;
     this.#fetching = true;
     try {
-      const answer = await this.request<{ events: NumberedEvent[]; complete: boolean }>("events.since", {
-        seq: this.#sequence.last ?? 0,
-      });
-      this.#deliver(this.#sequence.fill(answer.events ?? [], answer.complete));
+      const answer = await this.request<{ events: NumberedEvent[]; complete: boolean; newest: number }>(
+        "events.since",
+        {
+          seq: this.#sequence.last ?? 0,
+        },
+      );
+      this.#deliver(this.#sequence.fill(answer.events, answer.complete, answer.newest));
       if (!answer.complete) this.emit("resync", null);
     } catch {
       // Still behind: the next heartbeat asks again.

@@ -40,14 +40,18 @@ export class EventSequence {
     return this.#release();
   }
 
-  /** Takes the answer to `events.since`. When it is not complete the gap is given up: state is read anew by the caller. */
-  fill(events: readonly NumberedEvent[], complete: boolean): NumberedEvent[] {
+  /**
+   * Takes the answer to `events.since`. When it is not complete, what is missing up to `newest` is given up: state is
+   * read anew by the caller.
+   */
+  fill(events: readonly NumberedEvent[], complete: boolean, newest: number): NumberedEvent[] {
     const ready: NumberedEvent[] = [];
     if (!complete) {
       const first = Math.min(...events.map((e) => e.seq ?? Infinity), ...this.#held.keys());
       if (Number.isFinite(first) && (this.#last === null || first > this.#last + 1)) this.#last = first - 1;
     }
     for (const event of events) ready.push(...this.take(event));
+    if (!complete && newest > (this.#last ?? 0)) this.#last = newest;
     ready.push(...this.#release());
     return ready;
   }

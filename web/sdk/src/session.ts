@@ -27,8 +27,8 @@ const END_SILENCE_MS = 1_000;
 const END_RETRY_MS = 1_000;
 /** Errors that leave open whether the server has heard. */
 const UNREACHED: ReadonlySet<string> = new Set(["offline", "timeout"]);
-/** Settling takes about this long: asked earlier, the server could only refuse. */
-const SETTLING_MS = 500;
+/** How long to wait to be told that the session is settled, before asking all the same. */
+const SETTLED_WAIT_MS = 4_000;
 
 export interface SessionEvents {
   changed: null;
@@ -54,8 +54,6 @@ export class Session extends Emitter<SessionEvents> {
   #quality: readonly QualitySide[] = [];
   #warning: WarningEvent | null = null;
   #entered = false;
-  /** When this page saw it end, on its own clock; -Infinity: it was over before. */
-  #endedAt = -Infinity;
 
   constructor(
     view: SessionView,
@@ -168,8 +166,7 @@ export class Session extends Emitter<SessionEvents> {
 
   /** The receipt; waits while the session is being settled. */
   async receipt(): Promise<ReceiptView> {
-    const early = this.#endedAt + SETTLING_MS - performance.now();
-    if (early > 0) await new Promise((resolve) => setTimeout(resolve, early));
+    await this.#settled();
     for (let attempt = 1; ; attempt += 1) {
       try {
         return await this.host.rest.get<ReceiptView>(`/sessions/${this.id}/receipt`);
@@ -187,7 +184,6 @@ export class Session extends Emitter<SessionEvents> {
     const before = this.#view;
     this.#view = view;
     const ended = isLive(before.state) && !isLive(view.state);
-    if (ended) this.#endedAt = performance.now();
     this.#follow(before);
     this.emit("changed", null);
     if (ended) this.emit("ended", view);
@@ -242,6 +238,20 @@ export class Session extends Emitter<SessionEvents> {
       this.#warning = null;
       this.room.close();
     }
+  }
+
+  /** Resolves when the server has told that the session is settled, or might have without being heard. */
+  #settled(): Promise<void> {
+    if (this.#view.settled !== false) return Promise.resolve();
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        off();
+        resolve();
+      };
+      const timer = setTimeout(done, SETTLED_WAIT_MS);
+      const off = this.on("changed", () => this.#view.settled === true && done());
+    });
   }
 
   async #change(message: string, body: object = {}): Promise<SessionView> {

@@ -99,6 +99,8 @@ export interface SessionView {
   accepted_at_ms?: number | null;
   started_at_ms?: number | null;
   ended_at_ms?: number | null;
+  /** The books of an ended session are closed: its receipt is there. */
+  settled?: boolean;
   revision: number;
 }
 

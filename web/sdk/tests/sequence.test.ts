@@ -19,7 +19,7 @@ describe("EventSequence", () => {
     sequence.take(event(1));
     expect(sequence.take(event(4))).toEqual([]);
     expect(sequence.gap).toBe(true);
-    expect(numbers(sequence.fill([event(2), event(3)], true))).toEqual([2, 3, 4]);
+    expect(numbers(sequence.fill([event(2), event(3)], true, 4))).toEqual([2, 3, 4]);
     expect(sequence.gap).toBe(false);
     expect(sequence.last).toBe(4);
   });
@@ -28,7 +28,15 @@ describe("EventSequence", () => {
     const sequence = new EventSequence();
     sequence.take(event(1));
     sequence.take(event(9));
-    expect(numbers(sequence.fill([event(8)], false))).toEqual([8, 9]);
+    expect(numbers(sequence.fill([event(8)], false, 9))).toEqual([8, 9]);
+  });
+
+  it("stands at the newest number when nothing of the gap is kept", () => {
+    const sequence = new EventSequence();
+    sequence.take(event(1));
+    expect(sequence.fill([], false, 40)).toEqual([]);
+    expect(sequence.compare(40)).toBe("level");
+    expect(numbers(sequence.take(event(41)))).toEqual([41]);
   });
 
   it("passes unnumbered events at once", () => {
@@ -51,7 +59,7 @@ describe("EventSequence", () => {
     const sequence = new EventSequence();
     sequence.take(event(1));
     for (let seq = 3; seq < 3 + 2 * HELD_MAX; seq += 1) sequence.take(event(seq));
-    const filled = sequence.fill([event(2)], true);
+    const filled = sequence.fill([event(2)], true, 2);
     expect(numbers(filled)[0]).toBe(2);
     expect(filled.length).toBeLessThanOrEqual(HELD_MAX + 1);
   });

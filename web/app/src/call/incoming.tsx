@@ -47,7 +47,9 @@ export function Incoming({ session }: { session: Session }) {
       await session.accept({ version: consent.data.version, accepted: true });
       go(`/session/${session.id}`);
     } catch (thrown) {
-      setError(asTurnpikeError(thrown));
+      const refusal = asTurnpikeError(thrown);
+      if (refusal.code === "consent_outdated") consent.reload();
+      setError(refusal);
       setBusy(null);
     }
   };

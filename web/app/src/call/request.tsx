@@ -40,7 +40,9 @@ export function RequestDialog({
       onClose();
       go(`/session/${session.id}`);
     } catch (thrown) {
-      setError(asTurnpikeError(thrown));
+      const refusal = asTurnpikeError(thrown);
+      if (refusal.code === "consent_outdated") consent.reload();
+      setError(refusal);
       setBusy(false);
     }
   };

@@ -64,7 +64,6 @@ export const en = {
     retry: "Try again",
     close: "Close",
     cancel: "Cancel",
-    back: "Back",
     more: "Show more",
     perMinute: "/min",
     you: "You",
@@ -101,7 +100,6 @@ export const en = {
     demoTitle: "Look around with a demo account",
     demoHint: "Each browser tab can be somebody else: open a client and a provider side by side and have a call.",
     or: "or with your own account",
-    working: "Signing in…",
   },
   providers: {
     title: "Who would you like to talk to?",
@@ -139,8 +137,6 @@ export const en = {
     openHint: "Clients see you as available. Keep this page open: it rings here.",
     closedHint: "Clients see you as offline. Nobody can call you.",
     toggle: "Take calls",
-    waiting: "Waiting for the next call",
-    waitingHint: "Leave this tab open. Turn your sound up: an incoming call rings for 30 seconds.",
     recent: "Latest calls",
     earnings: "Earned, not yet paid out",
     testRing: "Test the ring tone",
@@ -199,7 +195,6 @@ export const en = {
     theyCameraOff: (name: string) => `${name} has the camera off`,
     theyShare: (name: string) => `${name} shares the screen`,
     youShare: "You are sharing your screen",
-    youMuted: "You are muted",
     left: (time: string) => `${time} of paid time left`,
     leftProvider: (time: string) => `The client's money lasts another ${time}`,
     unheard: "Your browser blocked the sound",
@@ -229,7 +224,6 @@ export const en = {
     failed: "Not sent.",
     resend: "Send again",
     unread: (n: number) => `${n} unread`,
-    closed: "The call is over; the chat is closed.",
   },
   over: {
     notTaken: {
@@ -272,10 +266,6 @@ export const en = {
     emptyProvider: "When you have taken a call, what you earned is here.",
     recorded: "Recorded",
     notConnected: "Never connected",
-    who: "With",
-    when: "When",
-    what: "Call",
-    outcome: "Outcome",
   },
   wallet: {
     title: "Wallet",
@@ -293,7 +283,6 @@ export const en = {
     what: "What",
     amount: "Amount",
     after: "Balance",
-    other: "Other amount",
     kinds: {
       top_up: "Money added",
       topup: "Money added",
@@ -325,7 +314,6 @@ export const en = {
     when: "Recorded",
     length: "Length",
     size: "Size",
-    integrity: "Integrity",
     intact: "All hashes agree",
     broken: "Hashes disagree",
     unchecked: "Not checked yet",
@@ -342,7 +330,6 @@ export const en = {
     open: "State a reason",
     streams: "What was recorded",
     stream: "Stream",
-    track: "Track",
     codec: "Codec",
     offset: "Starts at",
     hash: "SHA-256",
@@ -350,9 +337,6 @@ export const en = {
     logEmpty: "Nobody has opened this recording.",
     manifest: "Manifest",
     session: "Call number",
-    action: "What",
-    reason: "Reason",
-    expired: "The access has expired. State the reason again to go on.",
     auditorOnly: "Only compliance staff can open recordings.",
   },
   player: {
@@ -396,8 +380,8 @@ export const en = {
     insufficient_funds: "The balance is too low for this call. Add money and call again.",
     offline: "Turnpike can't be reached. Check your connection and try again.",
     timeout: "Turnpike did not answer in time. Try again.",
-    invalid_credentials: "E-mail address or password is wrong.",
-    rate_limited: "Too many attempts. Wait a minute and try again.",
+    wrong_credentials: "E-mail address or password is wrong.",
+    too_many_attempts: "Too many attempts. Wait a minute and try again.",
   } as Record<string, string>,
 };
 
