@@ -13,6 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from config.identity import Principal
 from config.ids import DEFAULT_TENANT
 from signaling import openapi
+from signaling.assembly import Servers
 from signaling.limits import SIGN_INS_PER_ACCOUNT
 from tests.signaling.conftest import CONSENT, World
 
@@ -141,39 +142,39 @@ async def test_wrong_roles_are_refused(as_: Any, world: World) -> None:
     assert (await as_(None)("GET", "/me", status=401))["code"] == "unauthenticated"
 
 
-@pytest.mark.parametrize("token", ["x", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", "é" * 10, "x" * 5000])
-async def test_bad_tokens_are_refused(client_of_world: Http, token: str) -> None:
-    headers = {"Authorization": f"Bearer {token}".encode("latin-1", "replace").decode("latin-1")}
-    async with client_of_world.get("/api/v1/me", headers=headers) as answer:
-        assert (answer.status, (await answer.json())["error"]["code"]) == (401, "invalid_token")
+async def test_bad_tokens_are_refused(client_of_world: Http) -> None:
+    for token in ["x", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", "é" * 10, "x" * 5000]:
+        headers = {"Authorization": f"Bearer {token}".encode("latin-1", "replace").decode("latin-1")}
+        async with client_of_world.get("/api/v1/me", headers=headers) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (401, "invalid_token")
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "code"),
-    [
-        (b"{", 400, "bad_request"),
-        (b"[]", 400, "bad_request"),
-        (b'{"email": 1, "password": "x"}', 400, "bad_request"),
-        (b'{"email": "a@b.c", "password": "x", "more": 1}', 400, "bad_request"),
-        (b"\xff\xfe\x00", 400, "bad_request"),
-        (b'{"email": "a\\u0000@b.c", "password": "x"}', 400, "bad_request"),
-        (b"[" * 100_000, 400, "bad_request"),
-        (b'{"email": "' + b"a" * 400_000 + b'"}', 413, "body_too_large"),
-    ],
-)
-async def test_bad_bodies_are_refused(client_of_world: Http, body: bytes, status: int, code: str) -> None:
-    async with client_of_world.post("/api/v1/auth/login", data=body) as answer:
-        assert (answer.status, (await answer.json())["error"]["code"]) == (status, code)
+BAD_BODIES = [
+    (b"{", 400, "bad_request"),
+    (b"[]", 400, "bad_request"),
+    (b'{"email": 1, "password": "x"}', 400, "bad_request"),
+    (b'{"email": "a@b.c", "password": "x", "more": 1}', 400, "bad_request"),
+    (b"\xff\xfe\x00", 400, "bad_request"),
+    (b'{"email": "a\\u0000@b.c", "password": "x"}', 400, "bad_request"),
+    (b"[" * 100_000, 400, "bad_request"),
+    (b'{"email": "' + b"a" * 400_000 + b'"}', 413, "body_too_large"),
+]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=9999999999999999999", "cursor=" + "c" * 100])
-async def test_bad_queries_are_refused(as_: Any, query: str) -> None:
-    assert (await as_("client")("GET", f"/sessions?{query}", status=400))["code"] == "bad_query"
+async def test_bad_bodies_are_refused(client_of_world: Http) -> None:
+    for body, status, code in BAD_BODIES:
+        async with client_of_world.post("/api/v1/auth/login", data=body) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (status, code)
 
 
-@pytest.mark.parametrize("path", ["/sessions/ses_00000000000000000000", "/sessions/%00", "/sessions/'--", "/nothing"])
-async def test_unknown_things_are_not_found(as_: Any, path: str) -> None:
-    assert (await as_("client")("GET", path, status=404))["code"] == "not_found"
+async def test_bad_queries_are_refused(as_: Any) -> None:
+    for query in ["limit=0", "limit=x", "limit=9999999999999999999", "cursor=" + "c" * 100]:
+        assert (await as_("client")("GET", f"/sessions?{query}", status=400))["code"] == "bad_query"
+
+
+async def test_unknown_things_are_not_found(as_: Any) -> None:
+    for path in ["/sessions/ses_00000000000000000000", "/sessions/%00", "/sessions/'--", "/nothing"]:
+        assert (await as_("client")("GET", path, status=404))["code"] == "not_found"
 
 
 async def test_an_unknown_method_is_named(client_of_world: Http) -> None:
@@ -236,3 +237,10 @@ async def test_prometheus_finds_nothing_wrong_with_the_numbers(
     )
     said, _ = await check.communicate(text)
     assert (check.returncode, said.decode()) == (0, "")
+
+
+async def test_without_postgresql_a_request_is_refused_as_unavailable(as_: Any, servers_of_control: Servers) -> None:
+    client = as_("client")
+    await client("GET", "/me")
+    servers_of_control.database._pool.terminate()
+    assert (await client("GET", "/me", status=503))["code"] == "unavailable"
