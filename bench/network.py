@@ -263,6 +263,8 @@ async def measure_all(options: argparse.Namespace) -> list[dict[str, Any]]:
         async with async_playwright() as driver:
             for name in options.scenarios:
                 rows.append(await measure(replace(SCENARIOS[name], ends=options.ends), options, driver, media))
+                if options.keep is not None:
+                    keep(options.keep, rows[-1])
                 failed = [text for text, held in rows[-1]["wanted"]["checks"].items() if not held]
                 say(f"{name}: {'as wanted' if not failed else 'NOT AS WANTED: ' + '; '.join(failed)}")
     return rows
@@ -285,21 +287,15 @@ def main() -> None:
     print(f"{machine()}, {os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.1f}")
     print(f"python -m bench.network {' '.join(sys.argv[1:])}".rstrip(), flush=True)
     rows = asyncio.run(measure_all(options))
-    if options.keep is not None:
-        keep(options.keep, rows, f"{machine()}, {os.cpu_count()} CPUs")
     print(json.dumps([{name: value for name, value in one.items() if name != "_kept"} for one in rows]))
 
 
-def keep(path: Path, rows: list[dict[str, Any]], where: str) -> None:
-    """Put these rows in the place of those of the same scenarios."""
+def keep(path: Path, made: dict[str, Any]) -> None:
+    """Put this row in the place of the one of the same scenario, with what tells where it comes from."""
     kept = json.loads(path.read_text()) if path.exists() else {}
-    for one in rows:
-        kept[one["scenario"]] = {
-            **one,
-            "says": SCENARIOS[one["scenario"]].says,
-            "date": time.strftime("%Y-%m-%d"),
-            "machine": where,
-        }
+    name = made["scenario"]
+    where = f"{machine()}, {os.cpu_count()} CPUs"
+    kept[name] = {**made, "says": SCENARIOS[name].says, "date": time.strftime("%Y-%m-%d"), "machine": where}
     ordered = {name: kept[name] for name in SCENARIOS if name in kept}
     path.write_text(json.dumps(ordered, indent=1) + "\n")
 
