@@ -25,9 +25,16 @@ from playwright.async_api import Page, async_playwright
 
 from bench.browser import CHROMIUM, chromium, click_at, open_app, seen
 from bench.installation import Installation, sign_in
+from config.database import ALL_TENANTS, Database
+from config.settings import Settings
+from signaling.installation import beside
 
 RECORDING_READY_S = 60
-SETTLED_S = 15
+SETTLED_S = 20
+FINAL_EVIDENCE = """
+select max(e.live_ms) from media_evidence e join session s on s.tenant_id = e.tenant_id and s.id = e.session_id
+where s.public_id = $1 having bool_or(e.final)
+"""
 
 
 async def hold_call(turnpike: Installation, seconds: float, shots: Path | None = None) -> dict[str, Any]:
@@ -98,6 +105,21 @@ async def receipt_of(http: aiohttp.ClientSession, turnpike: Installation, sessio
         await asyncio.sleep(0.2)
 
 
+async def evidence_of(turnpike: Installation, session_id: str) -> int:
+    """The live time that the worker's own journal shows, as shipped to PostgreSQL, in ms."""
+    url = beside(Settings(data=turnpike.data)).database_url
+    assert url is not None
+    async with await Database.open(url, name="bench") as database:
+        deadline = time.monotonic() + SETTLED_S
+        while time.monotonic() < deadline:
+            async with database.transaction(ALL_TENANTS) as connection:
+                live_ms = await connection.fetchval(FINAL_EVIDENCE, session_id)
+            if live_ms is not None:
+                return int(live_ms)
+            await asyncio.sleep(0.2)
+    raise TimeoutError("no final evidence")
+
+
 async def recording_of(http: aiohttp.ClientSession, turnpike: Installation, session_id: str) -> dict[str, Any]:
     """Fetch the recording as the compliance officer does, and decode every stream from first to last frame."""
     headers, _ = await sign_in(http, turnpike.url, "compliance")
@@ -159,6 +181,7 @@ async def measure(seconds: float, shots: Path | None) -> dict[str, Any]:
             call = await hold_call(turnpike, seconds, shots)
             receipt = await receipt_of(http, turnpike, call["session_id"])
             recording = await recording_of(http, turnpike, call["session_id"])
+            live_ms = await evidence_of(turnpike, call["session_id"])
             balanced = await turnpike.books_balance()
         except Exception:
             print(turnpike.log_tail(80), file=sys.stderr)
@@ -171,7 +194,7 @@ async def measure(seconds: float, shots: Path | None) -> dict[str, Any]:
         "audio_seconds": round(min(s["audio"] for s in sides), 2),
         "frozen_ms": round(max(s["frozen"] for s in sides)),
         "seen_ms": round(min(lasts) - max(firsts)),
-        "live_ms": receipt["billed_ms"],
+        "live_ms": live_ms,
         "billed_ms": receipt["billed_ms"],
         "charged_minor": receipt["charged_minor"],
         "expected_minor": cost(receipt["rate"]["minor_per_minute"], receipt["billed_ms"]),

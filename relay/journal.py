@@ -1,8 +1,9 @@
 """The worker's own journal of evidence: append-only files that outlive the worker, the bus and the database.
 
 Each second every open room's evidence is appended and ``fdatasync`` called once. A file is closed when it is
-``FILE_MAX_NS`` old; closed files, and those that dead workers left, are shipped to PostgreSQL and then deleted. Whether
-a file's writer lives is told by ``flock``: the kernel lets go of it when the process dies.
+``FILE_MAX_NS`` old, or ``FINAL_AFTER_NS`` after a room has ended in it; closed files, and those that dead workers
+left, are shipped to PostgreSQL and then deleted. Whether a file's writer lives is told by ``flock``: the kernel lets go
+of it when the process dies.
 
 A line is ``crc32 JSON``; a torn or altered line is skipped and counted, all others are read. With PostgreSQL away files
 pile up; beyond ``FILES_MAX`` per directory the oldest are given up, with an error in the log: the bus has carried the
@@ -25,7 +26,9 @@ from config.logs import get_log
 
 FILE_MAX_NS: Final = 30_000_000_000
 """Age at which a file is closed and may be shipped."""
-FILES_MAX: Final = 2 * 24 * 60
+FINAL_AFTER_NS: Final = 2_000_000_000
+"""Age at which a file is closed that holds the end of a room: what is final should soon be where it is checked."""
+FILES_MAX: Final = 24 * 60 * 60 // 2
 LINE_MAX_BYTES: Final = 1024
 _SUFFIX: Final = ".journal"
 
@@ -95,12 +98,13 @@ class Journal:
         self._worker_id = worker_id
         self._number = 0
         self._fd = -1
-        self._opened_ns = 0
+        self._close_at_ns = 0
 
     def append(self, entries: Iterable[JournalEntry], now_ns: int) -> None:
         """Append and sync. Raises OSError; what was written before stays."""
+        entries = list(entries)
         lines = b"".join(encode_line(entry) for entry in entries)
-        if self._fd >= 0 and now_ns - self._opened_ns >= FILE_MAX_NS:
+        if self._fd >= 0 and now_ns >= self._close_at_ns:
             self.close()
         if not lines:
             return
@@ -110,6 +114,8 @@ class Journal:
         while written < len(lines):
             written += os.write(self._fd, lines[written:])
         os.fdatasync(self._fd)
+        if any(entry.final for entry in entries):
+            self._close_at_ns = min(self._close_at_ns, now_ns + FINAL_AFTER_NS)
 
     def close(self) -> None:
         """Close the current file, which makes it ready to be shipped. Idempotent."""
@@ -129,7 +135,7 @@ class Journal:
         except OSError:
             os.close(fd)
             raise
-        self._fd, self._opened_ns = fd, now_ns
+        self._fd, self._close_at_ns = fd, now_ns + FILE_MAX_NS
 
 
 def closed_files(directory: Path) -> list[Path]:

@@ -42,7 +42,7 @@ from relay.store import EvidenceStore, StoreUnavailable
 
 STATUS_INTERVAL_S: Final = 1.0
 JOURNAL_INTERVAL_S: Final = 1.0
-SHIP_INTERVAL_S: Final = 10.0
+SHIP_INTERVAL_S: Final = 2.0
 RETRY_S: Final = 0.25
 FAREWELL_MAX_S: Final = 4.0
 """How long a stopping worker tries to get its last events onto the bus."""

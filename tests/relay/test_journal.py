@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from relay.bus import ControlBus
-from relay.journal import FILE_MAX_NS, Journal, JournalEntry, closed_files, decode_lines, encode_line, read_file
+from relay.journal import (
+    FILE_MAX_NS,
+    FINAL_AFTER_NS,
+    Journal,
+    JournalEntry,
+    closed_files,
+    decode_lines,
+    encode_line,
+    read_file,
+)
 from relay.messages import MediaStarted
 from relay.store import EvidenceStore, StoreUnavailable
 from tests.conftest import DatabaseUrls
@@ -116,3 +125,12 @@ async def test_worker_journals_its_rooms_and_ships_what_dead_workers_left(
     assert list((tmp_path / "journal").glob("*.journal")) == []
     rows = await owner.fetch("select session_id, live_ms, final from media_evidence order by session_id")
     assert [tuple(row) for row in rows] == [(7, closed.live_ms, True), (99, 80, False)]
+
+
+def test_file_that_holds_the_end_of_a_room_is_closed_within_seconds(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "wrk")
+    journal.append([entry(1)], 0)
+    journal.append([entry(2, final=True)], 1_000_000_000)
+    assert closed_files(tmp_path) == []
+    journal.append([], 1_000_000_000 + FINAL_AFTER_NS)
+    assert [e.final for path in closed_files(tmp_path) for e in read_file(path).entries] == [False, True]
