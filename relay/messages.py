@@ -256,6 +256,15 @@ class NegotiationNeeded(MediaEvent, frozen=True, kw_only=True):
     user_id: int
 
 
+class VideoPaused(MediaEvent, frozen=True, kw_only=True):
+    """The path to a participant (``user_id``) does not take the other's video of ``source`` beside the audio: it is not
+    sent for now; or, not ``paused``, takes it again. The clock runs on."""
+
+    user_id: int
+    source: Source
+    paused: bool
+
+
 class GrantUsedUp(MediaEvent, frozen=True, kw_only=True):
     """``live_ms`` reached ``granted_live_ms``: the gate is closed, nothing is forwarded until the grant is raised."""
 
@@ -290,6 +299,7 @@ Event = (
     | MediaResumed
     | TrackStarted
     | NegotiationNeeded
+    | VideoPaused
     | GrantUsedUp
     | RecordingStarted
     | RecordingStopped

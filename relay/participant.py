@@ -100,6 +100,8 @@ class Participant:
         self.local_ssrc = secrets.randbelow(2**32 - 1) + 1
         """Our own SSRC in feedback to this participant."""
         self.sender_clock = SenderClock()
+        self.round_trip_ns: int | None = None
+        """As their reports say; None: not yet."""
         self.measured = Measured()
         self.score = 5
         self._quality = QualityScore()

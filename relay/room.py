@@ -31,12 +31,15 @@ from relay.messages import (
     RecordingStopped,
     Refused,
     RoomClosed,
+    Source,
     TrackStarted,
+    VideoPaused,
 )
 from relay.participant import Participant
 from relay.port import MediaPort
 from relay.recording import RoomRecording
 from relay.reports import TimeBase
+from relay.room_bandwidth import RoomBandwidth
 from relay.room_events import RoomEvents, RoomListener
 from relay.room_rtcp import RoomRtcp
 from relay.spool import SpoolPart
@@ -71,6 +74,10 @@ class Room:
         self._rtcp = RoomRtcp(self._plane, self.time, self.participants)
         self._wiring = Wiring(self._plane, self._gate, self.participants, self._rtcp.want_key_frame)
         self._rtcp.wiring = self._wiring
+        self._bandwidth = RoomBandwidth(
+            self._plane, self.participants, self._wiring, self._events.log, self._video_paused
+        )
+        self._rtcp.bandwidth = self._bandwidth
         self._next_second_ns = now_ns + SECOND_NS
         self._next_tick_ns = now_ns
 
@@ -176,6 +183,7 @@ class Room:
             return
         self._observe(now_ns)
         self._rtcp.send_due(now_ns)
+        self._bandwidth.tick(now_ns)
         if now_ns >= self._next_second_ns:
             self._next_second_ns += SECOND_NS * (1 + (now_ns - self._next_second_ns) // SECOND_NS)
             for participant in self.participants.values():
@@ -297,6 +305,10 @@ class Room:
             if in_use - joined.agreement.video_codecs:
                 other.asked_to_negotiate = True
                 self._events.tell(NegotiationNeeded, now_ns, user_id=other.spec.user_id)
+
+    def _video_paused(self, subscriber: Participant, source: Source, paused: bool, now_ns: int) -> None:
+        """A subscriber's path does not take the video, or takes it again."""
+        self._events.tell(VideoPaused, now_ns, user_id=subscriber.spec.user_id, source=source, paused=paused)
 
     def _owner_of(self, transport: Transport) -> Participant | None:
         return next((p for p in self.participants.values() if p.transport is transport), None)

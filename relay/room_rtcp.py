@@ -12,10 +12,12 @@ from relay.participant import Participant, PublishedTrack, SubscribedTrack
 from relay.plane import Plane
 from relay.recording import RoomRecording
 from relay.reports import TimeBase, sender_report
+from relay.room_bandwidth import RoomBandwidth
 from relay.rtcp import (
     FullIntraRequest,
     Nack,
     PictureLoss,
+    ReceiverEstimate,
     ReceiverReport,
     ReportBlock,
     SenderReport,
@@ -23,6 +25,7 @@ from relay.rtcp import (
     pack_receiver_report,
     parse_compound,
 )
+from relay.rtcp_transport_cc import TransportFeedback
 from relay.wiring import Wiring
 
 
@@ -33,6 +36,8 @@ class RoomRtcp:
         self.malformed = 0
         self.wiring: Wiring
         """Set by the room right after both exist."""
+        self.bandwidth: RoomBandwidth
+        """Likewise."""
         self._plane = plane
         self._time = time_base
         self._participants = participants
@@ -122,6 +127,7 @@ class RoomRtcp:
                 subscribed.delivery.report_block(block, self._time.ntp64(now_ns))
                 if subscribed.delivery.rtt_ms is not None and participant.transport is not None:
                     round_trip_ns = int(subscribed.delivery.rtt_ms * 1_000_000)
+                    participant.round_trip_ns = round_trip_ns
                     self._plane.set_round_trip(participant.transport.handle, round_trip_ns)
 
     def _nack(self, participant: Participant, nack: Nack, now_ns: int) -> None:
@@ -143,6 +149,12 @@ class RoomRtcp:
             if subscribed is not None:
                 self._key_frame_for(participant, subscribed, now_ns)
 
+    def _transport_feedback(self, participant: Participant, feedback: TransportFeedback, now_ns: int) -> None:
+        self.bandwidth.feedback(participant, feedback, now_ns)
+
+    def _receiver_estimate(self, participant: Participant, estimate: ReceiverEstimate, now_ns: int) -> None:
+        self.bandwidth.receiver_estimate(participant, estimate, now_ns)
+
     def _key_frame_for(self, participant: Participant, subscribed: SubscribedTrack, now_ns: int) -> None:
         feed = self.wiring.feed_of(participant, subscribed)
         if feed is not None:
@@ -154,4 +166,6 @@ class RoomRtcp:
         Nack: _nack,
         PictureLoss: _picture_loss,
         FullIntraRequest: _full_intra,
+        TransportFeedback: _transport_feedback,
+        ReceiverEstimate: _receiver_estimate,
     }

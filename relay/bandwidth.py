@@ -1,0 +1,320 @@
+"""How much one subscriber's path takes: the send-side estimate, from transport-cc feedback.
+
+``FeedbackReader`` joins a page's feedback with what was sent; ``BandwidthEstimator`` turns it into one number: a
+delay-based estimate (``bandwidth_delay``; falls to 0.85 of what arrives, rises by 8 % a second while it is used, after
+draft-ietf-rmcat-gcc-02 §5.5), a loss-based bound (``bandwidth_loss``) and probes (``bandwidth_probe``) that lift both.
+Without transport-cc, a REMB is taken for the estimate.
+
+Sans-IO, one per subscriber transport. Rates are bits per second on the wire, IP and UDP headers included.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from relay.bandwidth_delay import DelayDetector, Usage
+from relay.bandwidth_loss import LossBound
+from relay.bandwidth_probe import ProbePlan, Prober
+from relay.plane import SentPacket
+from relay.rtcp_transport_cc import TICK_NS, TransportFeedback
+
+START_BPS: Final = 3_000_000
+"""Assumed until something is known: a path is innocent until its queue grows."""
+BPS_MIN: Final = 30_000
+BPS_MAX: Final = 30_000_000
+BETA: Final = 0.85
+RISE_PER_SECOND: Final = 0.08
+USED: Final = 1.5
+"""The estimate rises by itself to this many times what arrives; beyond, only probes lift it."""
+HOLD_NS: Final = 300_000_000
+"""Between two falls: the round trip and this."""
+RATE_WINDOW_NS: Final = 500_000_000
+NEWEST_NS: Final = 150_000_000
+RATE_SPAN_MIN_NS: Final = 200_000_000
+SAMPLES_MAX: Final = 4_096
+BURST_LOSS: Final = 0.4
+"""Of one feedback's packets; with a queue above ``BURST_QUEUE_MS`` it has overflowed, and nobody need wait and see."""
+BURST_PACKETS_MIN: Final = 10
+BURST_QUEUE_MS: Final = 80.0
+OUTAGE_NS: Final = 300_000_000
+"""Packets lost in a row over more than this time met an outage, not a queue."""
+DRAIN_S: Final = 1.0
+"""A standing queue is to be gone within this time."""
+DRAIN_SHARE_MIN: Final = 0.4
+RECEIVER_ESTIMATE_NS: Final = 10_000_000_000
+"""How long a REMB holds without being repeated."""
+STATUSES: Final = 8_192
+"""Packets remembered as told of. A power of two."""
+_SECOND_NS: Final = 1_000_000_000
+_UNKNOWN, _LOST, _ARRIVED = 0, 1, 2
+
+
+class Told(NamedTuple):
+    """What a feedback newly says of one packet."""
+
+    sent: SentPacket
+    arrival_ns: int | None
+    """On the page's clock; None: lost."""
+    late: bool = False
+    """It was told lost before."""
+
+
+class FeedbackReader:
+    """Joins feedback with what was sent; tells of each packet's arrival once, whatever is repeated or reordered."""
+
+    def __init__(self) -> None:
+        self._reference: int | None = None
+        self._statuses = bytearray(STATUSES)
+        self._newest = -1
+
+    def read(self, feedback: TransportFeedback, sent: Sequence[SentPacket | None]) -> list[Told]:
+        """``sent``: for each of the feedback's deltas. In order of sending; forgotten packets are left out."""
+        ticks = self._unwrap(feedback.reference_ticks)
+        told: list[Told] = []
+        for packet, delta in zip(sent, feedback.deltas, strict=True):
+            if delta is not None:
+                ticks += delta
+            if packet is None or packet.number <= self._newest - STATUSES:
+                continue
+            self._forget_up_to(packet.number)
+            slot = packet.number & STATUSES - 1
+            status = self._statuses[slot]
+            if delta is None:
+                if status == _UNKNOWN:
+                    self._statuses[slot] = _LOST
+                    told.append(Told(packet, None))
+            elif status != _ARRIVED:
+                self._statuses[slot] = _ARRIVED
+                told.append(Told(packet, ticks * TICK_NS, status == _LOST))
+        return told
+
+    def _unwrap(self, reference: int) -> int:
+        """The 32-bit reference as one that does not wrap."""
+        if self._reference is None:
+            self._reference = reference + 0x1_0000_0000
+        else:
+            self._reference += ((reference - self._reference + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000
+        return self._reference
+
+    def _forget_up_to(self, number: int) -> None:
+        for new in range(max(self._newest + 1, number - STATUSES + 1), number + 1):
+            self._statuses[new & STATUSES - 1] = _UNKNOWN
+        self._newest = max(self._newest, number)
+
+
+class _Rate:
+    """Bits per second over the last ``RATE_WINDOW_NS``."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[int, int]] = deque()
+        self._bytes = 0
+
+    def add(self, at_ns: int, size_bytes: int) -> None:
+        self._samples.append((at_ns, size_bytes))
+        self._bytes += size_bytes
+        while at_ns - self._samples[0][0] > RATE_WINDOW_NS or len(self._samples) > SAMPLES_MAX:
+            self._bytes -= self._samples.popleft()[1]
+
+    @property
+    def bps(self) -> float | None:
+        """None: too little is known."""
+        if len(self._samples) < 2:
+            return None
+        span_ns = self._samples[-1][0] - self._samples[0][0]
+        if span_ns < RATE_SPAN_MIN_NS:
+            return None
+        return (self._bytes - self._samples[0][1]) * 8 * _SECOND_NS / span_ns
+
+    @property
+    def newest_bps(self) -> float | None:
+        """Of the last ``NEWEST_NS`` only; None: too little is known."""
+        samples = self._samples
+        if len(samples) < 2:
+            return None
+        since_ns = samples[-1][0] - NEWEST_NS
+        total, first_ns = 0, samples[-1][0]
+        for at_ns, size_bytes in reversed(samples):
+            if at_ns < since_ns:
+                break
+            total, first_ns, first_bytes = total + size_bytes, at_ns, size_bytes
+        span_ns = samples[-1][0] - first_ns
+        return (total - first_bytes) * 8 * _SECOND_NS / span_ns if span_ns > NEWEST_NS // 4 else None
+
+
+class BandwidthEstimator:
+    """See the module's docstring."""
+
+    def __init__(self, log: Callable[..., None] | None = None) -> None:
+        self.delay = DelayDetector()
+        self.loss = LossBound()
+        self.prober = Prober()
+        self.limited = False
+        """Whether the path has ever shown a limit: before, the estimate is only the assumption."""
+        self.feedbacks = 0
+        self._estimate = float(START_BPS)
+        self._arriving = _Rate()
+        self._sending = _Rate()
+        self._fell_ns = 0
+        self._updated_ns = 0
+        self._round_trip_ns = 100_000_000
+        self._receiver: tuple[float, int] | None = None
+        self._lost_run: list[Told] = []
+        self._cluster_seen_ns = 0
+        self._log = log
+
+    @property
+    def estimate_bps(self) -> int:
+        """What the path takes."""
+        estimate = self._estimate
+        if self.loss.bound_bps is not None:
+            estimate = min(estimate, self.loss.bound_bps)
+        if self._receiver is not None:
+            estimate = min(estimate, self._receiver[0])
+        return int(min(max(estimate, BPS_MIN), BPS_MAX))
+
+    @property
+    def target_bps(self) -> int:
+        """What to send: the estimate, less while a queue stands, so that it drains."""
+        estimate = self.estimate_bps
+        surplus_ms = self.delay.standing_ms - self.delay.allowed_ms
+        if not self.limited or surplus_ms <= 0:
+            return estimate
+        share = 1.0 - min(surplus_ms / 1000 / DRAIN_S, 1.0)
+        return int(estimate * max(share, DRAIN_SHARE_MIN))
+
+    @property
+    def arriving_bps(self) -> float | None:
+        """What arrived in the last half second; None: too little is known."""
+        return self._arriving.bps
+
+    def set_round_trip(self, round_trip_ns: int) -> None:
+        """As measured from reports."""
+        self._round_trip_ns = round_trip_ns
+
+    def receiver_estimate(self, bitrate_bps: int, now_ns: int) -> None:
+        """A REMB: taken for clients without transport-cc."""
+        if not self.feedbacks:
+            self._receiver = (float(bitrate_bps), now_ns)
+            self.limited = True
+
+    def report(self, fraction_lost: float, packets: int, sent_bps: float, now_ns: int) -> None:
+        """A receiver report, for clients without transport-cc."""
+        if not self.feedbacks:
+            lost = round(fraction_lost * packets)
+            self._update_loss(packets, lost, now_ns, sent_bps)
+
+    def feedback(self, told: Sequence[Told], now_ns: int) -> None:
+        """What one feedback told."""
+        self.feedbacks += 1
+        self._receiver = None
+        expected = lost = 0
+        for packet in told:
+            if packet.arrival_ns is None:
+                self._lost_run.append(packet)
+                continue
+            run_lost = self._end_lost_run(packet)
+            expected += run_lost + (0 if packet.late else 1)
+            lost += run_lost - (1 if packet.late else 0)
+            self._arrived(packet.sent, packet.arrival_ns)
+        overflowed = (
+            expected >= BURST_PACKETS_MIN
+            and lost > BURST_LOSS * expected
+            and self.delay.queue_ms > self.delay.allowed_ms + BURST_QUEUE_MS
+        )
+        self._aimd(now_ns, overflowed)
+        if expected or lost:
+            self._update_loss(expected, lost, now_ns, self._sending.bps or 0.0)
+        self._finish_probe(told, now_ns)
+
+    def handle_timer(self, now_ns: int) -> None:
+        """Now and then: a REMB that is not repeated holds no longer."""
+        if self._receiver is not None and now_ns - self._receiver[1] > RECEIVER_ESTIMATE_NS:
+            self._receiver = None
+
+    def plan_probe(self, wanted_bps: float, now_ns: int) -> ProbePlan | None:
+        """A cluster to send now, if ``wanted_bps`` is more than the estimate and it is time."""
+        if not self.feedbacks or self.delay.usage is not Usage.NORMAL or self.delay.standing_ms > self.delay.allowed_ms:
+            return None
+        return self.prober.plan(wanted_bps, self.estimate_bps, now_ns)
+
+    def _arrived(self, sent: SentPacket, arrival_ns: int) -> None:
+        self.delay.add(sent.sent_ns, arrival_ns)
+        self._arriving.add(arrival_ns, sent.size_bytes)
+        self._sending.add(sent.sent_ns, sent.size_bytes)
+        if sent.cluster:
+            self.prober.add(sent.cluster, sent.size_bytes, sent.sent_ns, arrival_ns)
+
+    def _end_lost_run(self, arrived: Told) -> int:
+        """Packets lost just before one that arrived, unless an outage took them."""
+        run, self._lost_run = self._lost_run, []
+        if not run or arrived.sent.sent_ns - run[0].sent.sent_ns > OUTAGE_NS:
+            return 0
+        for packet in run:
+            self._sending.add(packet.sent.sent_ns, packet.sent.size_bytes)
+        return len(run)
+
+    def _aimd(self, now_ns: int, overflowed: bool) -> None:
+        elapsed_s = min(now_ns - self._updated_ns, _SECOND_NS) / _SECOND_NS if self._updated_ns else 0.0
+        self._updated_ns = now_ns
+        arriving = self._arriving.newest_bps if overflowed else self._arriving.bps
+        if arriving is None:
+            return
+        usage = self.delay.usage
+        if usage is Usage.OVER or overflowed:
+            if now_ns - self._fell_ns >= HOLD_NS + self._round_trip_ns:
+                self._fell_ns = now_ns
+                self.limited = True
+                self._estimate = max(BPS_MIN, min(self._estimate, BETA * arriving))
+                self.prober.fell(now_ns)
+                self._note("overflow" if overflowed else "over use")
+        elif usage is Usage.NORMAL and self._estimate < USED * arriving:
+            self._estimate = min(self._estimate * (1 + RISE_PER_SECOND * elapsed_s) + 1000 * elapsed_s, USED * arriving)
+
+    def _update_loss(self, expected: int, lost: int, now_ns: int, sent_bps: float) -> None:
+        before = self.loss.bound_bps
+        self.loss.update(
+            expected,
+            lost,
+            now_ns,
+            estimate_bps=self.estimate_bps,
+            sent_bps=sent_bps,
+            round_trip_ns=self._round_trip_ns,
+            queued=self.delay.standing_ms > self.delay.allowed_ms,
+        )
+        after = self.loss.bound_bps
+        if after is not None and (before is None or after < before):
+            self.limited = True
+            self.prober.fell(now_ns)
+            self._note("loss")
+
+    def _finish_probe(self, told: Sequence[Told], now_ns: int) -> None:
+        cluster = self.prober.open_cluster
+        if not cluster or not told:
+            return
+        passed = any(packet.sent.cluster == cluster for packet in told) and told[-1].sent.cluster != cluster
+        seen_before = self._cluster_seen_ns == cluster
+        if told[-1].sent.cluster == cluster:
+            self._cluster_seen_ns = cluster
+        rate = self.prober.result(self.estimate_bps, now_ns, passed=passed or (seen_before and not _has(told, cluster)))
+        if rate is not None and self.delay.usage is not Usage.OVER:
+            self._estimate = max(self._estimate, min(rate, BPS_MAX))
+            self.loss.raise_to(rate)
+            self._note("probe")
+
+    def _note(self, why: str) -> None:
+        if self._log is not None:
+            self._log(
+                "bandwidth",
+                why=why,
+                estimate_bps=self.estimate_bps,
+                arriving_bps=int(self._arriving.bps or 0),
+                standing_ms=round(self.delay.standing_ms),
+                swing_ms=round(self.delay.swing_ms),
+                loss=round(self.loss.share, 3),
+            )
+
+
+def _has(told: Sequence[Told], cluster: int) -> bool:
+    return any(packet.sent.cluster == cluster for packet in told)

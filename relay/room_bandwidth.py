@@ -1,0 +1,248 @@
+"""A room's bandwidth: what each subscriber's path takes, what they are sent of it, and what publishers are told.
+
+Feedback comes in from ``room_rtcp``, decisions go down to the plane (pause, pace, probe) and to publishers of one layer
+as REMB: the encoder then adapts, as it would between two pages. Nothing is bounded, paced or probed for a subscriber
+whose path has never shown a limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from relay.allocator import Allocation, Allocator, LayerOption, VideoDemand
+from relay.bandwidth import BandwidthEstimator, FeedbackReader
+from relay.messages import Source
+from relay.participant import Participant, PublishedTrack, SubscribedTrack
+from relay.plane import Plane, TransportHandle
+from relay.rtcp import ReceiverEstimate, pack_receiver_estimate
+from relay.rtcp_transport_cc import TransportFeedback
+from relay.wiring import Wiring
+
+PACKET_OVERHEAD_BYTES: Final = 44
+"""IP, UDP and SRTP's tag: what a link carries beside the bytes that streams count."""
+AUDIO_PACKET_BYTES: Final = 1_000
+PACKETS_PER_S_AUDIO: Final = 50
+PACE_FACTOR: Final = 2.5
+PACE_MIN_BPS: Final = 100_000
+FALL: Final = 0.9
+"""A target below this share of the one allocated last does not wait for the next tick."""
+BOUND_INTERVAL_NS: Final = 1_000_000_000
+BOUND_CHANGE: Final = 0.05
+UNBOUND_TIMES: Final = 3
+"""REMBs that say that there is no bound any more; then none is sent."""
+UNBOUND_BPS: Final = 50_000_000
+UNLIMITED_SPARE: Final = 1.2
+"""A path that takes this many times what is wanted has no limit that matters."""
+
+Log = Callable[..., None]
+VideoPaused = Callable[[Participant, Source, bool, int], None]
+"""(subscriber, source, paused, now_ns)"""
+
+
+@dataclass(slots=True)
+class _Subscriber:
+    """One subscriber transport."""
+
+    transport: TransportHandle
+    estimator: BandwidthEstimator
+    reader: FeedbackReader = field(default_factory=FeedbackReader)
+    allocator: Allocator = field(default_factory=Allocator)
+    allocated_bps: int = 0
+    paced: bool = False
+    bounds: dict[Source, int] = field(default_factory=dict)
+    paused: set[Source] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Bound:
+    """What a publisher was told last."""
+
+    bitrate_bps: int | None = None
+    told_ns: int = 0
+    unbound_left: int = 0
+
+
+class RoomBandwidth:
+    """See the module's docstring."""
+
+    def __init__(
+        self, plane: Plane, participants: dict[int, Participant], wiring: Wiring, log: Log, video_paused: VideoPaused
+    ) -> None:
+        self._plane = plane
+        self._participants = participants
+        self._wiring = wiring
+        self._log = log
+        self._video_paused = video_paused
+        self._subscribers: dict[int, _Subscriber] = {}
+        self._told: dict[int, _Bound] = {}
+
+    def feedback(self, participant: Participant, item: TransportFeedback, now_ns: int) -> None:
+        """Transport-cc from a subscriber."""
+        subscriber = self._subscriber(participant)
+        if subscriber is None:
+            return
+        sent = self._plane.sent_packets(subscriber.transport, item.base_sequence, len(item.deltas))
+        round_trip_ns = participant.round_trip_ns
+        if round_trip_ns is not None:
+            subscriber.estimator.set_round_trip(round_trip_ns)
+        subscriber.estimator.feedback(subscriber.reader.read(item, sent), now_ns)
+        if subscriber.estimator.limited and subscriber.estimator.target_bps < FALL * subscriber.allocated_bps:
+            self._allocate(participant, subscriber, now_ns)
+            self._tell_publishers(now_ns)
+
+    def receiver_estimate(self, participant: Participant, item: ReceiverEstimate, now_ns: int) -> None:
+        """REMB from a subscriber without transport-cc."""
+        subscriber = self._subscriber(participant)
+        if subscriber is not None:
+            subscriber.estimator.receiver_estimate(item.bitrate_bps, now_ns)
+
+    def tick(self, now_ns: int) -> None:
+        """Several times a second: choose, pause, pace, probe, and tell publishers."""
+        for participant in self._participants.values():
+            subscriber = self._subscriber(participant)
+            if subscriber is not None:
+                subscriber.estimator.handle_timer(now_ns)
+                self._allocate(participant, subscriber, now_ns)
+        self._tell_publishers(now_ns)
+
+    def estimate_bps(self, participant: Participant) -> int | None:
+        """What the path to a participant takes; None: it has shown no limit yet."""
+        subscriber = self._subscribers.get(participant.spec.user_id)
+        return subscriber.estimator.estimate_bps if subscriber is not None and subscriber.estimator.limited else None
+
+    def _subscriber(self, participant: Participant) -> _Subscriber | None:
+        """The state for a participant's transport of now; None while there is none."""
+        user_id = participant.spec.user_id
+        if not participant.ready or participant.transport is None:
+            self._subscribers.pop(user_id, None)
+            return None
+        subscriber = self._subscribers.get(user_id)
+        if subscriber is None or subscriber.transport != participant.transport.handle:
+
+            def log(event: str, **fields: object) -> None:
+                self._log(event, user_id=user_id, **fields)
+
+            subscriber = _Subscriber(participant.transport.handle, BandwidthEstimator(log))
+            self._subscribers[user_id] = subscriber
+        return subscriber
+
+    def _allocate(self, participant: Participant, subscriber: _Subscriber, now_ns: int) -> None:
+        estimator = subscriber.estimator
+        audio_bps = 0
+        demands: list[VideoDemand] = []
+        feeds: dict[Source, tuple[SubscribedTrack, PublishedTrack]] = {}
+        for source, subscribed in participant.subscribed.items():
+            feed = self._wiring.feed_of(participant, subscribed)
+            if feed is None or subscribed.route is None:
+                continue
+            published = feed[1]
+            if published.is_video:
+                feeds[source] = (subscribed, published)
+                demands.append(VideoDemand(source, _layers_of(published)))
+            else:
+                audio_bps += published.reception.bitrate_bps + PACKETS_PER_S_AUDIO * PACKET_OVERHEAD_BYTES * 8
+        target_bps = estimator.target_bps
+        allocation = subscriber.allocator.allocate(target_bps, audio_bps, demands, now_ns, limited=estimator.limited)
+        subscriber.allocated_bps = target_bps
+        if estimator.limited and estimator.estimate_bps > UNLIMITED_SPARE * allocation.wanted_bps:
+            estimator.limited = False
+        self._apply(participant, subscriber, allocation, feeds, now_ns)
+
+    def _apply(
+        self,
+        participant: Participant,
+        subscriber: _Subscriber,
+        allocation: Allocation,
+        feeds: dict[Source, tuple[SubscribedTrack, PublishedTrack]],
+        now_ns: int,
+    ) -> None:
+        estimator = subscriber.estimator
+        subscriber.bounds = {}
+        paused: set[Source] = set()
+        for source, choice in allocation.choices.items():
+            route = feeds[source][0].route
+            if route is None:
+                continue
+            if choice.layer is None:
+                paused.add(source)
+            if choice.bound_bps is not None:
+                subscriber.bounds[source] = choice.bound_bps
+            self._plane.pause_route(route, paused=choice.layer is None)
+        for source in paused ^ subscriber.paused:
+            self._log("video paused" if source in paused else "video resumed", user_id=participant.spec.user_id)
+            self._video_paused(participant, source, source in paused, now_ns)
+        subscriber.paused = paused
+        pace = max(PACE_MIN_BPS, int(PACE_FACTOR * estimator.estimate_bps)) if estimator.limited else None
+        if pace is not None or subscriber.paced:
+            self._plane.set_pace(subscriber.transport, pace)
+        subscriber.paced = pace is not None
+        if estimator.limited and feeds:
+            self._probe(subscriber, allocation.wanted_bps, feeds, now_ns)
+
+    def _probe(
+        self,
+        subscriber: _Subscriber,
+        wanted_bps: int,
+        feeds: dict[Source, tuple[SubscribedTrack, PublishedTrack]],
+        now_ns: int,
+    ) -> None:
+        plan = subscriber.estimator.plan_probe(wanted_bps * UNLIMITED_SPARE * 1.1, now_ns)
+        if plan is None:
+            return
+        for subscribed, _ in feeds.values():
+            if subscribed.route is not None and self._plane.probe(
+                subscribed.route, plan.rate_bps, plan.size_bytes, plan.cluster, now_ns
+            ):
+                return
+
+    def _tell_publishers(self, now_ns: int) -> None:
+        """REMB: the most that any subscriber can take of a publisher's videos, where each of them has a limit."""
+        for publisher in self._participants.values():
+            if not publisher.ready or publisher.transport is None:
+                continue
+            bound = self._bound_of(publisher)
+            told = self._told.setdefault(publisher.spec.user_id, _Bound())
+            if bound is None:
+                if told.bitrate_bps is not None:
+                    told.bitrate_bps, told.unbound_left, told.told_ns = None, UNBOUND_TIMES, 0
+                if told.unbound_left and now_ns - told.told_ns >= BOUND_INTERVAL_NS // 10:
+                    told.unbound_left -= 1
+                    told.told_ns = now_ns
+                    self._send_bound(publisher, UNBOUND_BPS)
+                continue
+            last = told.bitrate_bps
+            changed = last is None or abs(bound - last) > BOUND_CHANGE * last
+            if changed or now_ns - told.told_ns >= BOUND_INTERVAL_NS:
+                told.bitrate_bps, told.told_ns = bound, now_ns
+                self._send_bound(publisher, bound)
+
+    def _bound_of(self, publisher: Participant) -> int | None:
+        total = 0
+        bounded = False
+        for source, track in publisher.published.items():
+            if not track.is_video:
+                total += track.reception.bitrate_bps + PACKETS_PER_S_AUDIO * PACKET_OVERHEAD_BYTES * 8
+                continue
+            bounds = [
+                self._subscribers[subscriber.spec.user_id].bounds.get(source)
+                for subscriber, _ in self._wiring.subscribers(track)
+                if subscriber.spec.user_id in self._subscribers
+            ]
+            if not bounds or None in bounds:
+                return None
+            total += max(bound for bound in bounds if bound is not None)
+            bounded = True
+        return total if bounded else None
+
+    def _send_bound(self, publisher: Participant, bitrate_bps: int) -> None:
+        if publisher.transport is not None:
+            ssrcs = [track.ssrc for track in publisher.published.values() if track.is_video and track.ssrc]
+            packet = pack_receiver_estimate(publisher.local_ssrc, bitrate_bps, ssrcs)
+            self._plane.send_rtcp(publisher.transport.handle, packet)
+
+
+def _layers_of(published: PublishedTrack) -> tuple[LayerOption, ...]:
+    bitrate = published.reception.bitrate_bps
+    return (LayerOption(bitrate + bitrate * PACKET_OVERHEAD_BYTES // AUDIO_PACKET_BYTES),)
