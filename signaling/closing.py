@@ -106,6 +106,8 @@ class Closer:
             return 0
         live_ms = None
         try:
+            if not self._rooms.may_answer(session.worker_id):
+                raise WorkerUnreachable(f"{session.worker_id} is not there any more")
             live_ms = await self._rooms.close(
                 session.worker_id, session.tenant_id, session.id, session.room_epoch, session.end_reason or ""
             )

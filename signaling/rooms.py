@@ -235,6 +235,10 @@ class Rooms:
         await self._redis.expire(_muted_key(session_id), 60)
         return reply.live_ms if isinstance(reply, Closed) else None
 
+    def may_answer(self, worker_id: WorkerId) -> bool:
+        """Whether the worker is in the registry, or the registry cannot be read."""
+        return self._read_at_ns is None or any(worker.worker_id == worker_id for worker in self._workers)
+
     def tells_of(self, worker_id: WorkerId | None, session_id: SessionId, epoch: RoomEpoch) -> bool:
         """Whether that worker says in the registry that it holds the room."""
         room = (session_id, epoch)
