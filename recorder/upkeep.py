@@ -39,7 +39,9 @@ def forget_attempts(directory: Path) -> None:
 
 def keep(directory: Path, why: str) -> None:
     """Leave the part alone from now on, its data in place: only a person removes the mark, or the directory."""
-    (directory / KEPT_NAME).write_text(why + "\n")
+    aside = directory / (KEPT_NAME + ".new")
+    aside.write_text(why + "\n")
+    aside.rename(directory / KEPT_NAME)
 
 
 def is_kept(directory: Path) -> bool:

@@ -46,7 +46,7 @@ def video(codec: str, seconds: float, width: int = 320, height: int = 180, gop: 
         frame = av.VideoFrame(width, height, "yuv420p")
         for index, plane in enumerate(frame.planes):
             row = bytes((x + number * 4) & 255 for x in range(plane.line_size)) if index == 0 else b"\x80"
-            plane.update((row * plane.buffer_size)[: plane.buffer_size])
+            plane.update((row * (plane.buffer_size // len(row) + 1))[: plane.buffer_size])
         frame.pts = number
         frames += context.encode(frame)
     frames += context.encode(None)
