@@ -64,6 +64,12 @@ async def until_state(desk: Desk, state: str) -> None:
             await asyncio.sleep(0.05)
 
 
+async def until_kept(directory: Path) -> None:
+    async with asyncio.timeout(40):
+        while not upkeep.is_kept(directory):  # noqa: ASYNC110 - a file
+            await asyncio.sleep(0.05)
+
+
 def speak(scene: Scene, desk: Desk, seconds: float) -> list[tuple[int, bytes, int]]:
     """Two tracks, as (arrival, packet, which stream), in order of arrival."""
     user_id = desk.people["client"].id
@@ -206,9 +212,7 @@ async def test_part_that_cannot_be_read_harms_no_other_and_is_kept(
     (poison / "part.json").write_text('{"version": 1}')
     async with running(desk, clock):
         await until_state(desk, "ready")
-        async with asyncio.timeout(20):
-            while not upkeep.is_kept(poison):  # noqa: ASYNC110 - a file
-                await asyncio.sleep(0.05)
+        await until_kept(poison)
     assert "SpoolError" in (poison / upkeep.KEPT_NAME).read_text()
     assert (poison / "part.json").exists()
 
@@ -223,6 +227,7 @@ async def test_given_up_part_is_told_in_the_catalogue_and_may_be_tried_again(
     desk.services = dataclasses.replace(desk.services, keys=blind)
     async with running(desk, clock):
         await until_state(desk, "failed")
+        await until_kept(scene.directory)
     (scene.directory / upkeep.KEPT_NAME).unlink()
     desk.services = dataclasses.replace(desk.services, keys=good)
     async with running(desk, clock):
