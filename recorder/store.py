@@ -22,6 +22,7 @@ _AWAY = (
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,  # what a connection that is cut in mid-operation may say
     OSError,
     TimeoutError,
 )
