@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _MS: Final = 1_000_000
-DURATION_NS: Final = 50 * _MS
+DURATION_NS: Final = 100 * _MS
 BYTES_MIN: Final = 4_000
 GROWTH: Final = 2.0
 FIRST_NS: Final = 1_000 * _MS

@@ -1,9 +1,9 @@
 """How fast packets leave towards one transport: a leaky bucket for video, and probes that fill it up.
 
 Sans-IO. A publisher sends a key frame as one burst, at its own uplink's pace; a subscriber's thinner link would have to
-queue it, and its queue is short. So, where the path is known to be thin, video waits here and leaves in slices. Audio
-and what is sent again never wait, but count. A probe sends more than the media for a few ten milliseconds, to find out
-whether the path takes it.
+queue it, and its queue is short. So, where the path is known to be thin, video waits here and leaves in slices, what is
+sent again first. Audio never waits, but counts. A probe sends more than the media for a moment, to find out whether the
+path takes it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ SLICE_NS: Final = 5_000_000
 """What waits is looked at this often; a slice's worth may leave early, so that timers need not be exact."""
 QUEUED_MAX: Final = 2_048
 """Packets waiting; one more is an overflow."""
+AGAIN_MAX: Final = 256
+"""Packets waiting to be sent again; the oldest is forgotten first: it will be asked for once more."""
 QUEUED_MAX_NS: Final = 400_000_000
 """What waits longer comes too late to be shown in time: more than this much waiting is an overflow."""
 _SECOND_NS: Final = 1_000_000_000
@@ -30,7 +32,7 @@ class Paced(NamedTuple):
     route: Route
     packet: bytes
     output: int
-    """The route's output number."""
+    """The route's output number; 0: something sent again."""
 
 
 class Probe:
@@ -62,24 +64,25 @@ class Probe:
 class Pacer:
     """See the module's docstring."""
 
-    __slots__ = ("_free_ns", "_queue", "_queued_bytes", "probe", "rate_bps")
+    __slots__ = ("_again", "_free_ns", "_queue", "_queued_bytes", "probe", "rate_bps")
 
     def __init__(self) -> None:
         self.rate_bps: int | None = None
         """What video may leave at; None: nothing waits."""
         self.probe: Probe | None = None
         self._queue: deque[Paced] = deque()
+        self._again: deque[Paced] = deque(maxlen=AGAIN_MAX)
         self._queued_bytes = 0
         self._free_ns = 0
         """When everything sent so far would have left at the pace."""
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + len(self._again)
 
     @property
     def due_ns(self) -> int | None:
         """When something may leave; None: nothing waits."""
-        waiting = self._free_ns if self._queue else None
+        waiting = self._free_ns if self._queue or self._again else None
         probing = self.probe.due_ns if self.probe is not None else None
         if waiting is None or probing is None:
             return waiting if probing is None else probing
@@ -87,7 +90,7 @@ class Pacer:
 
     def may_pass(self, now_ns: int) -> bool:
         """Whether a packet that comes now may leave at once."""
-        return not self._queue and (self.rate_bps is None or self._free_ns <= now_ns + SLICE_NS)
+        return not self._queue and not self._again and (self.rate_bps is None or self._free_ns <= now_ns + SLICE_NS)
 
     def spend(self, size_bytes: int, now_ns: int) -> None:
         """A packet left."""
@@ -108,9 +111,16 @@ class Pacer:
         self._queued_bytes += len(paced.packet)
         return True
 
+    def push_again(self, paced: Paced) -> None:
+        """Let a packet that is sent again wait, before what is sent for the first time."""
+        self._again.append(paced)
+
     def release(self, now_ns: int) -> Iterator[Paced]:
         """What may leave now; ``spend`` must be called for each before the next is taken."""
-        while self._queue and (self.rate_bps is None or self._free_ns <= now_ns + SLICE_NS):
+        while (self._queue or self._again) and (self.rate_bps is None or self._free_ns <= now_ns + SLICE_NS):
+            if self._again:
+                yield self._again.popleft()
+                continue
             paced = self._queue.popleft()
             self._queued_bytes -= len(paced.packet)
             yield paced
@@ -121,6 +131,8 @@ class Pacer:
         if before:
             self._queue = deque(paced for paced in self._queue if paced.route is not route)
             self._queued_bytes = sum(len(paced.packet) for paced in self._queue)
+        for paced in [paced for paced in self._again if paced.route is route]:
+            self._again.remove(paced)
         if self.probe is not None and self.probe.route is route:
             self.probe = None
         return before - len(self._queue)

@@ -25,6 +25,13 @@ PACKET_OVERHEAD_BYTES: Final = 44
 AUDIO_PACKET_BYTES: Final = 1_000
 PACKETS_PER_S_AUDIO: Final = 50
 PACE_FACTOR: Final = 2.5
+PACE_DRAINING: Final = 1.2
+"""While the path's queue stands."""
+SETTLE_NS: Final = 300_000_000
+"""When far too much comes of a video of one layer, it halts for so long: its publisher hears, the path's queue drains,
+and it goes on with a key frame. Sent on, it would be lost in part and asked for again, which takes far longer."""
+SETTLE_EXCESS: Final = 1.5
+SETTLE_AGAIN_NS: Final = 3_000_000_000
 PACE_MIN_BPS: Final = 100_000
 FALL: Final = 0.9
 """A target below this share of the one allocated last does not wait for the next tick."""
@@ -51,6 +58,7 @@ class _Subscriber:
     allocator: Allocator = field(default_factory=Allocator)
     allocated_bps: int = 0
     paced: bool = False
+    settled_ns: int = 0
     bounds: dict[Source, int] = field(default_factory=dict)
     paused: set[Source] = field(default_factory=set)
 
@@ -91,12 +99,27 @@ class RoomBandwidth:
         if subscriber.estimator.limited and subscriber.estimator.target_bps < FALL * subscriber.allocated_bps:
             self._allocate(participant, subscriber, now_ns)
             self._tell_publishers(now_ns)
+            self._settle(participant, subscriber, now_ns)
 
     def receiver_estimate(self, participant: Participant, item: ReceiverEstimate, now_ns: int) -> None:
         """REMB from a subscriber without transport-cc."""
         subscriber = self._subscriber(participant)
         if subscriber is not None:
             subscriber.estimator.receiver_estimate(item.bitrate_bps, now_ns)
+
+    def _settle(self, participant: Participant, subscriber: _Subscriber, now_ns: int) -> None:
+        """Halt videos of which far more comes than fits."""
+        if now_ns - subscriber.settled_ns < SETTLE_AGAIN_NS:
+            return
+        for source, bound_bps in subscriber.bounds.items():
+            subscribed = participant.subscribed[source]
+            feed = self._wiring.feed_of(participant, subscribed)
+            if feed is None or subscribed.route is None:
+                continue
+            if feed[1].reception.bitrate_bps > SETTLE_EXCESS * bound_bps:
+                subscriber.settled_ns = now_ns
+                self._plane.pause_route(subscribed.route, paused=True)
+                self._log("video halted", user_id=participant.spec.user_id)
 
     def tick(self, now_ns: int) -> None:
         """Several times a second: choose, pause, pace, probe, and tell publishers."""
@@ -169,12 +192,15 @@ class RoomBandwidth:
                 paused.add(source)
             if choice.bound_bps is not None:
                 subscriber.bounds[source] = choice.bound_bps
-            self._plane.pause_route(route, paused=choice.layer is None)
+            if now_ns - subscriber.settled_ns >= SETTLE_NS:
+                self._plane.pause_route(route, paused=choice.layer is None)
         for source in paused ^ subscriber.paused:
             self._log("video paused" if source in paused else "video resumed", user_id=participant.spec.user_id)
             self._video_paused(participant, source, source in paused, now_ns)
         subscriber.paused = paused
-        pace = max(PACE_MIN_BPS, int(PACE_FACTOR * estimator.estimate_bps)) if estimator.limited else None
+        draining = estimator.delay.standing_ms > estimator.delay.allowed_ms
+        factor = PACE_DRAINING if draining else PACE_FACTOR
+        pace = max(PACE_MIN_BPS, int(factor * estimator.estimate_bps)) if estimator.limited else None
         if pace is not None or subscriber.paced:
             self._plane.set_pace(subscriber.transport, pace)
         subscriber.paced = pace is not None
