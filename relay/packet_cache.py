@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from relay.rtp import RtpHeader
+from relay.vp8_rewrite import Vp8Descriptor
 
 VIDEO_PACKETS: Final = 1_024
 """Slots of a video stream's cache, about 1.5 s of 6 Mb/s; no larger than the SRTP window (``relay.srtp``)."""
@@ -25,6 +26,8 @@ class CachedPacket(NamedTuple):
     arrival_ns: int
     begins_key_frame: bool
     """Whether a receiver can begin here; always true for audio."""
+    layer: Vp8Descriptor | None = None
+    """Frame and temporal layer, where the codec tells."""
 
 
 class PacketCache:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, NewType, Protocol
+from typing import Final, NamedTuple, NewType, Protocol
 
 TransportHandle = NewType("TransportHandle", int)
 StreamHandle = NewType("StreamHandle", int)
@@ -28,6 +28,12 @@ GateHandle = NewType("GateHandle", int)
 SocketHandle = NewType("SocketHandle", int)
 Address = tuple[str, int]
 """(host, port) as the socket module spells it; IPv6 in its plain form without scope."""
+
+
+TEMPORAL_LAYERS: Final = 4
+"""Temporal layers that can be told apart."""
+ALL_TEMPORAL: Final = TEMPORAL_LAYERS - 1
+"""As the highest temporal layer taken: whatever there is."""
 
 
 class DropReason(enum.Enum):
@@ -50,6 +56,7 @@ class DropReason(enum.Enum):
     GATE_CLOSED = "gate_closed"
     WAITING_FOR_KEY_FRAME = "waiting_for_key_frame"
     ROUTE_PAUSED = "route_paused"
+    LAYER_LEFT_OUT = "layer_left_out"
     PACER_FULL = "pacer_full"
     PAYLOAD_TYPE_UNMAPPED = "payload_type_unmapped"
     NO_REMOTE_ADDRESS = "no_remote_address"
@@ -174,6 +181,12 @@ class StreamCounters:
     key_frames: int = 0
     last_arrival_ns: int = 0
     last_timestamp: int = 0
+    temporal_bytes: list[int] = field(default_factory=lambda: [0] * TEMPORAL_LAYERS)
+    """Bytes per temporal layer; all in the lowest where the codec does not tell."""
+    temporal_frames: list[int] = field(default_factory=lambda: [0] * TEMPORAL_LAYERS)
+    width: int = 0
+    """Of the newest key frame, with ``height``; 0: the codec does not tell."""
+    height: int = 0
 
 
 @dataclass(slots=True)
@@ -282,9 +295,28 @@ class Plane(Protocol):
         ...
 
     def update_route(self, route: RouteHandle, spec: RouteSpec) -> None: ...
-    def switch_route(self, route: RouteHandle, stream: StreamHandle) -> None:
-        """Take another stream (layer, or a republished source) from its next key frame on, sequence numbers and
-        timestamps continuous for the subscriber."""
+    def switch_route(self, route: RouteHandle, stream: StreamHandle, timestamp_shift: int | None = None) -> None:
+        """Take another stream (layer, or a republished source) from its next key frame on.
+
+        Sequence numbers, timestamps and VP8's picture numbers are continuous for the subscriber.
+        ``timestamp_shift``: what takes the new stream's timestamps to those of ``route_stream`` now, as sender reports
+        of both say; None: not known, the time that passes between their packets must do. Again with the same
+        stream, or with the present one, changes or cancels a switch that still waits.
+        """
+        ...
+
+    def route_stream(self, route: RouteHandle) -> StreamHandle | None:
+        """The stream whose packets the route takes at this moment; None: it is gone."""
+        ...
+
+    def set_route_layers(self, route: RouteHandle, temporal_max: int) -> None:
+        """Leave out the frames of temporal layers above ``temporal_max``: at once downwards, upwards from the next
+        frame on that a receiver can go up with. The subscriber sees no gap."""
+        ...
+
+    def add_tap(self, stream: StreamHandle, spec: RouteSpec, sink: SpoolSink) -> RouteHandle:
+        """A route into ``sink`` instead of to a transport, behind no gate: one stream for the recorder, whatever
+        layers it is made of. Of ``spec`` the SSRC and the payload types count."""
         ...
 
     def remove_route(self, route: RouteHandle) -> None: ...

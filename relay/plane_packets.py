@@ -195,7 +195,7 @@ class PacketPath:
         if route.paused:
             self.drops[DropReason.ROUTE_PAUSED] += 1
             return
-        if transport.send is None or transport.remote is None:
+        if route.sink is None and (transport.send is None or transport.remote is None):
             reason = DropReason.NO_KEYS if transport.send is None else DropReason.NO_REMOTE_ADDRESS
             self.drops[reason] += 1
             return
@@ -206,6 +206,9 @@ class PacketPath:
             if packet.number < route.first_number:  # reordered from before the run
                 self.drops[DropReason.WAITING_FOR_KEY_FRAME] += 1
                 return
+            if route.filters and not route.keeps(packet):
+                self._leave_out(route, packet)
+                return
         elif packet.begins_key_frame or (stream is route.stream and not route.needs_key_frame):
             route.begin_run(stream, packet)
         else:
@@ -215,13 +218,24 @@ class PacketPath:
         length = route.render(packet, self._out)
         if length < 0:
             self.drops[DropReason.TOO_LARGE] += 1
+        elif route.sink is not None:
+            route.sink(stream.handle, packet.arrival_ns, bytes(self._out.view[:length]))
+            route.count(packet, stream.handle)
         elif stream.is_video and not transport.pacer.may_pass(self.now_ns):
-            if self._wait(route, stream, length, packet.number + route.offset):
+            if self._wait(route, stream, length, route.rendered):
                 route.count(packet, stream.handle)
         else:
             route.highest_sent = route.highest_output
-            if self._protect_and_send(transport, transport.send, transport.remote, length):
+            if self._send_out(transport, length):
                 route.count(packet, stream.handle)
+
+    def _leave_out(self, route: Route, packet: CachedPacket) -> None:
+        """A frame above the temporal layers that the subscriber takes: later ones move up, or its place is filled."""
+        self.drops[DropReason.LAYER_LEFT_OUT] += 1
+        place = route.leave_out(packet)
+        if place is not None and route.sink is None and not route.transport.pacer:
+            length = route.render_filler(place, packet.header.payload_type, self._out)
+            self._send_out(route.transport, length)
 
     def _wait(self, route: Route, stream: Stream, length: int, output: int) -> bool:
         """Let the rendered packet wait in the pacer; False: too much waits, and all of the route's is dropped."""
@@ -241,8 +255,13 @@ class PacketPath:
         if length < 0:
             route.counters.not_in_cache += 1
             return False
-        if length > 0 and self._send_out(route.transport, length):
+        if length > 0:
             route.counters.retransmitted += 1
+            if route.transport.pacer.may_pass(now_ns):
+                self._send_out(route.transport, length)
+            else:
+                route.transport.pacer.push_again(Paced(route, bytes(self._out.view[:length]), 0))
+                self._pacing.add(route.transport)
         return True
 
     def _send_out(self, transport: Transport, length: int) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from relay.plane import (
+    ALL_TEMPORAL,
     Address,
     DropReason,
     GateHandle,
@@ -51,6 +52,8 @@ class PythonPlane:
         self._streams: dict[int, Stream] = {}
         self._routes: dict[int, Route] = {}
         self._gates: dict[int, Gate] = {}
+        self._tapped = Transport(TransportHandle(0))  # what taps have for a transport
+        self._ungated = Gate(GateHandle(0), open=True)
         self._path = PacketPath(self._sockets)
         self._buffers = [PacketBuffer() for _ in range(CHUNK)]
 
@@ -203,8 +206,11 @@ class PythonPlane:
         if spec != updated.spec:  # the same again must not cost what could still be sent again
             updated.set_spec(spec)
 
-    def switch_route(self, route: RouteHandle, stream: StreamHandle) -> None:
+    def switch_route(self, route: RouteHandle, stream: StreamHandle, timestamp_shift: int | None = None) -> None:
         switched, new = self._routes[route], self._streams[stream]
+        switched.next_shift = timestamp_shift
+        if switched.next_stream is new:
+            return
         if switched.next_stream is not None:
             switched.next_stream.routes.remove(switched)
             switched.next_stream = None
@@ -218,6 +224,25 @@ class PythonPlane:
                 switched.stream.routes.remove(switched)
             switched.stream = new
         self._path.want_key_frame(new)
+
+    def route_stream(self, route: RouteHandle) -> StreamHandle | None:
+        stream = self._routes[route].stream
+        return None if stream is None else stream.handle
+
+    def set_route_layers(self, route: RouteHandle, temporal_max: int) -> None:
+        self._routes[route].set_layers(max(0, min(temporal_max, ALL_TEMPORAL)))
+
+    def add_tap(self, stream: StreamHandle, spec: RouteSpec, sink: SpoolSink) -> RouteHandle:
+        source = self._streams[stream]
+        handle = RouteHandle(next(self._handles))
+        route = Route(handle, source, self._tapped, self._ungated, spec)
+        route.sink = sink
+        self._routes[handle] = route
+        source.routes.append(route)
+        self._ungated.trim()
+        if route.needs_key_frame:
+            self._path.want_key_frame(source)
+        return handle
 
     def remove_route(self, route: RouteHandle) -> None:
         gone = self._routes.pop(route, None)

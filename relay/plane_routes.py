@@ -1,8 +1,10 @@
 """The sending half of the Python plane: a route is one stream on its way to one subscriber.
 
-A route's output is a chain of *runs*: within a run, output number = continuous number + offset. A run begins with the
-first packet after the gate opened, with a key frame where one is needed, or with another stream; it takes the next free
-output number, so that the subscriber sees one unbroken stream, and no number ever carries two different packets.
+A route's output is a chain of *runs*: within a run, output number = continuous number + offset, and likewise for
+timestamps and VP8's picture numbers. A run begins with the first packet after the gate opened, with a key frame where
+one is needed, with another stream, or behind a packet that was left out; it takes the next free output number, so that
+the subscriber sees one unbroken stream, and no number ever carries two different packets. What is sent again is
+rewritten by the run that it went out in.
 """
 
 from __future__ import annotations
@@ -12,13 +14,16 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from relay.packet_cache import CachedPacket
-from relay.plane import GateHandle, RouteCounters, RouteHandle, RouteSpec, StreamHandle
+from relay.plane import ALL_TEMPORAL, GateHandle, RouteCounters, RouteHandle, RouteSpec, SpoolSink, StreamHandle
 from relay.plane_streams import Stream, Transport
-from relay.rtp import pack_extensions, pack_head_into
+from relay.rtp import pack_extensions, pack_head_into, timestamp_delta
 from relay.srtp import PACKET_BYTES_MAX, PacketBuffer
+from relay.vp8_rewrite import PICTURE_MASK, Vp8Descriptor, rewrite_vp8
 
-RUNS_MAX: Final = 8
-"""Runs remembered to answer NACKs; those of older runs find nothing."""
+RUNS_MAX: Final = 128
+"""Runs remembered to answer NACKs, over 4 s of frames left out; those of older runs find nothing."""
+SHIFT_MAX_S: Final = 10
+"""Sender reports that would move a stream's timestamps further than this from the last ones are not believed."""
 RESENT: Final = 1_024
 """Slots that remember when a number was sent again. A power of two."""
 RESEND_INTERVAL_MIN_NS: Final = 10_000_000
@@ -46,36 +51,52 @@ class Gate:
 
 
 class Run(NamedTuple):
-    """A stretch of output numbers."""
+    """A stretch of output numbers, and what is added to the numbers of its packets."""
 
     first_output: int
+    first_number: int
     offset: int
     stream: Stream
+    timestamp_offset: int
+    picture_offset: int
+    tl0_offset: int
 
 
 class Route:
     """One stream towards one transport."""
 
     __slots__ = (
+        "_began_output",
         "_extension_ids",
         "_fixed",
         "_fixed_block",
+        "_left_picture",
+        "_newest_layer",
+        "_newest_run",
+        "_picture_offset",
         "_resent",
         "_rtx_sequence",
         "_runs",
+        "_skew",
+        "_temporal",
+        "_temporal_max",
+        "_tl0_offset",
         "counters",
+        "filters",
         "first_number",
         "gate",
         "handle",
         "highest_output",
         "highest_sent",
         "needs_key_frame",
+        "next_shift",
         "next_stream",
-        "offset",
         "paused",
         "payload_types",
         "removed",
+        "rendered",
         "running",
+        "sink",
         "spec",
         "stream",
         "timestamp_offset",
@@ -86,6 +107,10 @@ class Route:
         self.handle = handle
         self.stream: Stream | None = stream
         self.next_stream: Stream | None = None
+        self.next_shift: int | None = None
+        """What takes the next stream's timestamps to those of the present one; None: not known."""
+        self.sink: SpoolSink | None = None
+        """Where the packets go instead of to the transport."""
         self.transport = transport
         self.gate = gate
         self.counters = RouteCounters()
@@ -95,10 +120,21 @@ class Route:
         self.paused = False
         self.highest_output = random.getrandbits(15) + 0x10000  # RFC 3550 §5.1: starts at random
         self.highest_sent = self.highest_output
+        self._began_output = 0
         """Below ``highest_output`` while packets wait in the pacer."""
-        self.offset = 0
+        self.rendered = 0
+        """The output number rendered last."""
         self.first_number = 0
+        """Where the present chain of runs begins: packets before it were never meant for the subscriber."""
         self.timestamp_offset = random.getrandbits(32)
+        self.filters = False
+        """Whether ``keeps`` must be asked."""
+        self._skew = 0
+        self._picture_offset = self._tl0_offset = 0
+        self._newest_layer: Vp8Descriptor | None = None
+        self._newest_run: Run | None = None
+        self._left_picture = -1
+        self._temporal = self._temporal_max = ALL_TEMPORAL
         self._runs: deque[Run] = deque(maxlen=RUNS_MAX)
         self._rtx_sequence = random.getrandbits(15)
         self._resent: list[tuple[int, int]] = [(-1, 0)] * RESENT
@@ -128,33 +164,129 @@ class Route:
         """Begin a run of ``stream`` with ``packet``."""
         if stream is not self.stream:
             self._take_stream(stream, packet)
+        if packet.begins_key_frame:
+            self._go_on_counting(packet.layer)
+            self._temporal = self._temporal_max
+            self.filters = self._temporal < ALL_TEMPORAL
         first_output = self.highest_output + 1
+        self._began_output = first_output
         self.first_number = packet.number
-        self.offset = first_output - packet.number
-        self._runs.append(Run(first_output, self.offset, stream))
+        self._runs.append(self._run(first_output, packet.number, first_output - packet.number, stream))
         self.running = True
         self.needs_key_frame = False
 
+    def _run(self, first_output: int, first_number: int, offset: int, stream: Stream) -> Run:
+        return Run(
+            first_output,
+            first_number,
+            offset,
+            stream,
+            self.timestamp_offset,
+            self._picture_offset,
+            self._tl0_offset,
+        )
+
     def _take_stream(self, stream: Stream, packet: CachedPacket) -> None:
-        """Go on with another stream: its timestamps follow ours by the time that passed."""
-        if self.stream is not None and self.stream is not stream and self in self.stream.routes:
+        """Go on with another stream, on the timeline of the one before."""
+        if self.stream is not None and self in self.stream.routes:
             self.stream.routes.remove(self)
-        if self.stream is not stream and self.counters.packets:
-            elapsed_ns = max(packet.arrival_ns - self.counters.last_sent_ns, 0)
-            elapsed = max(elapsed_ns * stream.spec.clock_rate // 1_000_000_000, 1)
-            wanted = self.counters.last_timestamp + elapsed
-            self.timestamp_offset = (wanted - packet.header.timestamp) & 0xFFFF_FFFF
+        if self.counters.packets:
+            self._align(stream, packet)
         self.stream = stream
-        self.next_stream = None
+        self.next_stream = self.next_shift = None
+
+    def _align(self, stream: Stream, packet: CachedPacket) -> None:
+        """Timestamps follow those sent before, as sender reports say, else by the time that passed.
+
+        The present stream went on until this key frame came, and may already have shown a later moment. Time never
+        goes back for the subscriber: the new stream then runs late by a few frames, and its reports say so.
+        """
+        rate = stream.spec.clock_rate
+        if self.next_shift is not None:
+            offset = self.timestamp_offset - self._skew + self.next_shift
+            ahead = timestamp_delta((packet.header.timestamp + offset) & 0xFFFF_FFFF, self.counters.last_timestamp)
+            if abs(ahead) < SHIFT_MAX_S * rate:
+                self._skew = max(0, 1 - ahead)
+                self.timestamp_offset = (offset + self._skew) & 0xFFFF_FFFF
+                return
+        elapsed_ns = max(packet.arrival_ns - self.counters.last_sent_ns, 0)
+        elapsed = max(elapsed_ns * rate // 1_000_000_000, 1)
+        wanted = self.counters.last_timestamp + elapsed
+        self._skew = 0
+        self.timestamp_offset = (wanted - packet.header.timestamp) & 0xFFFF_FFFF
+
+    def _go_on_counting(self, layer: Vp8Descriptor | None) -> None:
+        """A key frame takes the next picture numbers after those sent."""
+        last, run = self._newest_layer, self._newest_run
+        if last is not None and run is not None and layer is not None:
+            self._picture_offset = (last.picture + run.picture_offset + 1 - layer.picture) & PICTURE_MASK
+            self._tl0_offset = (last.tl0 + run.tl0_offset + 1 - layer.tl0) & 0xFF
+
+    # --- temporal layers
+
+    def set_layers(self, temporal_max: int) -> None:
+        """Leave out what is above ``temporal_max``, from the next frame on that allows it."""
+        self._temporal_max = temporal_max
+        self.filters = self.filters or temporal_max < ALL_TEMPORAL
+        if not self.running:
+            self._temporal = temporal_max
+
+    def keeps(self, packet: CachedPacket) -> bool:
+        """Whether the packet is of a temporal layer that the subscriber takes."""
+        layer = packet.layer
+        if layer is None:
+            return True
+        run = self._runs[-1]
+        if (
+            layer.begins_frame
+            and packet.number >= run.first_number
+            and packet.number + run.offset > self.highest_output
+        ):
+            if packet.begins_key_frame or self._temporal > self._temporal_max:
+                self._temporal = self._temporal_max
+            elif layer.sync and layer.temporal == self._temporal + 1 <= self._temporal_max:
+                self._temporal += 1
+            self.filters = self._temporal < ALL_TEMPORAL or self._temporal_max < ALL_TEMPORAL
+        return layer.temporal <= self._temporal
+
+    def leave_out(self, packet: CachedPacket) -> int | None:
+        """Close the gap that the packet leaves; the output number to fill where that is too late, None: none."""
+        number, layer = packet.number, packet.layer
+        run = self._runs[-1]
+        output = number + run.offset
+        if number < run.first_number or output <= self.highest_output:
+            late = self._run_with(number)
+            if late is None:
+                return None
+            self.highest_output = max(self.highest_output, number + late.offset)
+            return number + late.offset
+        if layer is not None and layer.picture != self._left_picture:
+            self._left_picture = layer.picture
+            self._picture_offset = (self._picture_offset - 1) & PICTURE_MASK
+        if number == run.first_number:
+            self._runs.pop()  # nothing went out in it
+        self._runs.append(self._run(output, number + 1, run.offset - 1, run.stream))
+        return None
+
+    def _run_with(self, number: int) -> Run | None:
+        """The run of the present chain that a continuous number falls into."""
+        return next((run for run in reversed(self._runs) if run.first_number <= number), None)
 
     def render(self, packet: CachedPacket, buffer: PacketBuffer) -> int:
         """Write ``packet`` as the subscriber sees it; the length, or −1: too large. Its payload type is mapped."""
-        output = packet.number + self.offset
+        number = packet.number
+        run: Run | None = self._runs[-1]
+        if run is None or number < run.first_number:
+            run = self._run_with(number)
+            if run is None:
+                return -1
+        self.rendered = output = number + run.offset
         if output > self.highest_output:
             self.highest_output = output
+            self._newest_layer, self._newest_run = packet.layer, run
         header = packet.header
         second = self.payload_types[header.payload_type] | (0x80 if header.marker else 0)
-        return self._write(packet, buffer, second, output, self.spec.ssrc, b"")
+        return self._write(packet, run, buffer, second, output, self.spec.ssrc, b"")
 
     def render_again(self, sequence: int, buffer: PacketBuffer, now_ns: int) -> int:
         """Write the packet sent as ``sequence`` once more, as RTX where negotiated.
@@ -166,11 +298,15 @@ class Route:
         run = next((run for run in reversed(self._runs) if run.first_output <= output), None)
         if run is None or output > self.highest_output:
             return -1
+        if self.transport.pacer.rate_bps is not None and output < self._began_output:
+            return 0  # a key frame came after it, and the path is thin
         if output > self.highest_sent:
             return 0  # it waits in the pacer
         packet = run.stream.cache.get(output - run.offset, now_ns)
         if packet is None:
             return 0 if run.stream.awaits(output - run.offset) else -1
+        if packet.layer is not None and packet.layer.temporal > self._temporal:
+            return 0  # left out: its place was filled, or nobody needs it any more
         payload_type = self.payload_types[packet.header.payload_type]
         if payload_type < 0:
             return -1
@@ -185,10 +321,10 @@ class Route:
         if rtx_type is None or spec.rtx_ssrc is None:
             if spec.transport_cc_id is not None:
                 return -1  # its new number would make other bytes of the same SRTP index, which breaks AES-GCM
-            return self._write(packet, buffer, payload_type | marker, output, spec.ssrc, b"")
+            return self._write(packet, run, buffer, payload_type | marker, output, spec.ssrc, b"")
         self._rtx_sequence += 1
         original = (output & 0xFFFF).to_bytes(2, "big")
-        return self._write(packet, buffer, rtx_type | marker, self._rtx_sequence, spec.rtx_ssrc, original)
+        return self._write(packet, run, buffer, rtx_type | marker, self._rtx_sequence, spec.rtx_ssrc, original)
 
     def render_probe(self, output: int, buffer: PacketBuffer, now_ns: int) -> int:
         """Write an earlier packet once more as RTX, or ``PADDING_BYTES`` of padding; the length, 0: no RTX here."""
@@ -200,21 +336,25 @@ class Route:
         packet = None if run is None else run.stream.cache.get(output - run.offset, now_ns)
         payload_type = -1 if packet is None else self.payload_types[packet.header.payload_type]
         self._rtx_sequence += 1
-        if packet is None or payload_type not in spec.rtx_payload_types:
-            return self._write_padding(buffer, rtx_type, spec.rtx_ssrc)
+        if run is None or packet is None or payload_type not in spec.rtx_payload_types:
+            return self._write_padding(buffer, rtx_type, spec.rtx_ssrc, self._rtx_sequence, PADDING_BYTES)
         second = spec.rtx_payload_types[payload_type] | (0x80 if packet.header.marker else 0)
         original = (output & 0xFFFF).to_bytes(2, "big")
-        return self._write(packet, buffer, second, self._rtx_sequence, spec.rtx_ssrc, original)
+        return self._write(packet, run, buffer, second, self._rtx_sequence, spec.rtx_ssrc, original)
 
-    def _write_padding(self, buffer: PacketBuffer, payload_type: int, ssrc: int) -> int:
-        """A packet of padding only (RFC 3550 §5.1), which receivers of RTX count and forget."""
+    def render_filler(self, output: int, payload_type: int, buffer: PacketBuffer) -> int:
+        """Write an empty packet in the place of one that is left out after later ones went out; the length."""
+        return self._write_padding(buffer, self.payload_types[payload_type], self.spec.ssrc, output, 1)
+
+    def _write_padding(self, buffer: PacketBuffer, payload_type: int, ssrc: int, sequence: int, padding: int) -> int:
+        """A packet of padding only (RFC 3550 §5.1), which receivers count and forget."""
         block = self._fixed_block
         at = 12 + len(block)
-        end = at + PADDING_BYTES
+        end = at + padding
         first = 0xB0 if block else 0xA0
         timestamp = self.counters.last_timestamp
-        pack_head_into(buffer.data, 0, first, payload_type, self._rtx_sequence & 0xFFFF, timestamp, ssrc)
-        buffer.view[12:end] = block + bytes(PADDING_BYTES - 1) + bytes((PADDING_BYTES,))
+        pack_head_into(buffer.data, 0, first, payload_type, sequence & 0xFFFF, timestamp, ssrc)
+        buffer.view[12:end] = block + bytes(padding - 1) + bytes((padding,))
         return end
 
     def rewind(self) -> None:
@@ -228,14 +368,14 @@ class Route:
         counters.packets += 1
         counters.octets += header.payload_end - header.payload_start
         counters.last_sent_ns = packet.arrival_ns
-        output = packet.number + self.offset
-        if output >= self.highest_output:
-            counters.sequence = output
+        if self.rendered >= self.highest_output:
+            counters.sequence = self.rendered
             counters.last_timestamp = (header.timestamp + self.timestamp_offset) & 0xFFFF_FFFF
 
     def _write(
         self,
         packet: CachedPacket,
+        run: Run,
         buffer: PacketBuffer,
         second: int,
         sequence: int,
@@ -257,9 +397,11 @@ class Route:
         if end > PACKET_BYTES_MAX:
             return -1
         first = 0x90 if len(block) > len(prefix) else 0x80
-        timestamp = (header.timestamp + self.timestamp_offset) & 0xFFFF_FFFF
+        timestamp = (header.timestamp + run.timestamp_offset) & 0xFFFF_FFFF
         pack_head_into(buffer.data, 0, first, second, sequence & 0xFFFF, timestamp, ssrc)
         view = buffer.view
         view[12:at] = block
         view[at:end] = data[start:]
+        if (run.picture_offset or run.tl0_offset) and packet.layer is not None:
+            rewrite_vp8(buffer.data, at, packet.layer, run.picture_offset, run.tl0_offset)
         return end

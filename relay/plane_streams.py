@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
-from relay.codecs import KeyFrameTest, key_frame_test
+from relay.codecs import KeyFrameTest, key_frame_test, vp8_frame_size
 from relay.feedback import ArrivalLog, MissingPackets
 from relay.pacer import Pacer
 from relay.packet_cache import AUDIO_PACKETS, VIDEO_PACKETS, CachedPacket, PacketCache
@@ -19,6 +19,7 @@ from relay.plane import Address, DropReason, SpoolSink, StreamCounters, StreamHa
 from relay.rtp import SEQUENCE_JUMP_MAX, RtpHeader
 from relay.send_history import SendHistory
 from relay.srtp import SrtpContext
+from relay.vp8_rewrite import read_vp8
 
 if TYPE_CHECKING:
     from relay.plane_routes import Route
@@ -51,6 +52,7 @@ class Stream:
         "_shift_base",
         "_shift_from",
         "_shift_totals",
+        "_vp8_types",
         "cache",
         "counters",
         "handle",
@@ -94,6 +96,7 @@ class Stream:
         self._key_tests: list[KeyFrameTest | None] = [None] * 128
         for payload_type, codec in spec.codecs.items():
             self._key_tests[payload_type & 127] = key_frame_test(codec)
+        self._vp8_types = frozenset(number & 127 for number, codec in spec.codecs.items() if codec.lower() == "vp8")
 
     def accept(
         self,
@@ -144,19 +147,37 @@ class Stream:
                 self.spool(self.handle, arrival_ns, data)
             return DropReason.PADDING_ONLY
         continuous = self._continuous(number)
-        if self.is_video:
+        layer = None
+        if not self.is_video:
+            key = True
+        elif header.payload_type in self._vp8_types:
+            layer = read_vp8(data, start, header.payload_end)
+            key = layer is not None and layer.begins_key_frame
+            temporal = 0 if layer is None else layer.temporal
+            counters.temporal_bytes[temporal] += len(data)
+            if layer is not None and layer.begins_frame:
+                counters.temporal_frames[temporal] += 1
+        else:
             test = self._key_tests[header.payload_type]
             key = test is not None and not empty and test(data[start : start + _KEY_TEST_BYTES])
-            if key and header.timestamp != self._last_key_timestamp:
-                self._last_key_timestamp = header.timestamp
-                counters.key_frames += 1
-        else:
-            key = True
-        packet = CachedPacket(continuous, data, header, elements, arrival_ns, key)
+            counters.temporal_bytes[0] += len(data)
+            counters.temporal_frames[0] += header.marker
+        if key and self.is_video and header.timestamp != self._last_key_timestamp:
+            self._note_key_frame(header, data if layer is not None else b"")
+        packet = CachedPacket(continuous, data, header, elements, arrival_ns, key, layer)
         self.cache.put(packet)
         if self.spool is not None:
             self.spool(self.handle, arrival_ns, data)
         return packet
+
+    def _note_key_frame(self, header: RtpHeader, vp8: bytes) -> None:
+        """A key frame began; ``vp8``: its first packet, where that tells its size."""
+        counters = self.counters
+        self._last_key_timestamp = header.timestamp
+        counters.key_frames += 1
+        size = vp8_frame_size(vp8[header.payload_start :]) if vp8 else None
+        if size is not None:
+            counters.width, counters.height = size
 
     def _continuous(self, number: int) -> int:
         """The continuous number of an extended sequence number that is not below ``_oldest``."""
