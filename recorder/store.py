@@ -156,7 +156,9 @@ class Store:
                 "insert into recording_stream (tenant_id, recording_id, n, epoch, run, user_id, source, content_type,"  # noqa: S608
                 " video_codec, width, height, audio, start_ms, end_ms)"
                 " select $1, $2, coalesce(max(n), 0) + 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12"
-                f" from recording_stream where tenant_id = $1 and recording_id = $2 returning {STREAM_COLUMNS}",
+                " from recording_stream where tenant_id = $1 and recording_id = $2"
+                " on conflict (tenant_id, recording_id, epoch, run) where not superseded"
+                f" do update set run = excluded.run returning {STREAM_COLUMNS}",  # there already if an answer was lost
                 tenant_id,
                 part.recording_id,
                 epoch,
@@ -189,34 +191,10 @@ class Store:
                 chain,
                 part.chain,
             )
-            if moved is None:
+            if moved is None and not await _is_noted(connection, part, entry, chain):
                 raise RecorderError("another recorder is working on this part")
-            values = dataclasses.asdict(entry)
-            await connection.execute(
-                "insert into recording_segment (tenant_id, recording_id, entry, entry_sha256, chain,"  # noqa: S608 - names are ours
-                f" {_ENTRY_COLUMNS}) values ($1, $2, $3, $4, $5, {_places(6, len(values))})",
-                header.tenant_id,
-                part.recording_id,
-                moved,
-                digest,
-                chain,
-                *values.values(),
-            )
-            await connection.execute(
-                "update recording_stream set end_ms = greatest(end_ms, start_ms + $4), header_bytes = header_bytes + $5"
-                " where tenant_id = $1 and recording_id = $2 and n = $3",
-                header.tenant_id,
-                part.recording_id,
-                stream.n,
-                entry.end_ms,
-                header_bytes,
-            )
-            await connection.execute(
-                "update recording set bytes = bytes + $3 where tenant_id = $1 and id = $2",
-                header.tenant_id,
-                part.recording_id,
-                entry.object_bytes,
-            )
+            if moved is not None:
+                await _insert_segment(connection, part, stream, entry, header_bytes, moved, digest, chain)
         stream.header_bytes += header_bytes
         stream.end_ms = max(stream.end_ms, stream.start_ms + entry.end_ms)
         part.chain = chain
@@ -341,6 +319,58 @@ async def entries_of(
         stream,
     )
     return [Entry(**dict(row)) for row in rows]
+
+
+async def _is_noted(connection: Any, part: PartRow, entry: Entry, chain: bytes) -> bool:
+    """Whether this very entry stands there: it was committed, but the answer was lost."""
+    found = await connection.fetchval(
+        "select chain from recording_segment"
+        " where tenant_id = $1 and recording_id = $2 and stream = $3 and segment = $4",
+        part.header.tenant_id,
+        part.recording_id,
+        entry.stream,
+        entry.segment,
+    )
+    return bool(found == chain)
+
+
+async def _insert_segment(
+    connection: Any,
+    part: PartRow,
+    stream: StreamRow,
+    entry: Entry,
+    header_bytes: int,
+    moved: int,
+    digest: bytes,
+    chain: bytes,
+) -> None:
+    header = part.header
+    values = dataclasses.asdict(entry)
+    await connection.execute(
+        "insert into recording_segment (tenant_id, recording_id, entry, entry_sha256, chain,"  # noqa: S608 - names are ours
+        f" {_ENTRY_COLUMNS}) values ($1, $2, $3, $4, $5, {_places(6, len(values))})",
+        header.tenant_id,
+        part.recording_id,
+        moved,
+        digest,
+        chain,
+        *values.values(),
+    )
+    await connection.execute(
+        "update recording_stream set end_ms = greatest(end_ms, start_ms + $4), header_bytes = header_bytes + $5"
+        " where tenant_id = $1 and recording_id = $2 and n = $3",
+        header.tenant_id,
+        part.recording_id,
+        stream.n,
+        entry.end_ms,
+        header_bytes,
+    )
+    await connection.execute(
+        "update recording set bytes = bytes + $3 where tenant_id = $1 and id = $2",
+        header.tenant_id,
+        part.recording_id,
+        entry.object_bytes,
+    )
 
 
 def _places(first: int, count: int) -> str:
