@@ -9,8 +9,8 @@ replaced go on counting in its successor, so a reconnection is part of the call 
     for by their measured delay (jitter buffer and half of the round trips). A temporal layer that was
     left out counts as not decoded. At most 1.
 ``frozen_ratio``
-    totalFreezesDuration, plus the gaps between streams (no connection counts those), plus a freeze that is still going
-    on at the end; over the window.
+    totalFreezesDuration and totalPausesDuration (what freezes of more than five seconds are called), plus the gaps
+    between streams (no connection counts those), plus a freeze that is still going on at the end; over the window.
 ``audio_concealed_ratio``
     concealedSamples / totalSamplesReceived: sound that was made up. The silent ones are counted too, because the
     voice never stops (``bench.netmedia``): silence is what a long gap turns into.
@@ -212,7 +212,8 @@ class Call:
     def frozen_ms(self) -> float:
         """Time without a new picture, as the browser defines it, gaps between streams and at the end included."""
         start, end = self.window.start, self.window.end
-        frozen = counter(self.subscriber, "in", "video", "totalFreezesDuration").between(start, end) * 1000
+        names = "totalFreezesDuration", "totalPausesDuration"
+        frozen = sum(counter(self.subscriber, "in", "video", name).between(start, end) * 1000 for name in names)
         frozen += sum(self._gaps_between_streams())
         last = max(self.decoded().steps(start, end), default=start)
         if end - last > TRAILING_FREEZE_MS:

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from bench.netfigures import Call, Sample, counter, sizes, streams
-from bench.netproxy import Line
+from bench.netproxy import Line, Punctuality
 
 SERIES_MS = 500
 
 
-def hints(call: Call, lines: Mapping[str, Line]) -> dict[str, Any]:
-    """Counts within the window of the measured direction, and what the proxy's lines did to all packets."""
+def hints(call: Call, lines: Mapping[str, Line], punctuality: Punctuality) -> dict[str, Any]:
+    """Counts within the window of the measured direction, and what the proxy did to all packets."""
     start, end = call.window.start, call.window.end
     seconds = call.window.length / 1000
 
@@ -59,6 +59,7 @@ def hints(call: Call, lines: Mapping[str, Line]) -> dict[str, Any]:
             "connections": len({pc["pc"] for sample in call.subscriber for pc in sample["pcs"]}),
         },
         "codecs": sorted({codec for sample in call.subscriber[-3:] for pc in sample["pcs"] for codec in pc["codecs"]}),
+        "proxy": asdict(punctuality),
         "lines": {
             f"{name} {way}": {k: v for k, v in asdict(stats).items() if v}
             for name, line in lines.items()

@@ -51,9 +51,9 @@ SAMPLER = """
       'qualityLimitationReason', 'targetBitrate', 'active', 'scalabilityMode', 'hugeFramesSent'],
     'inbound-rtp': ['ssrc', 'kind', 'framesDecoded', 'keyFramesDecoded', 'framesDropped', 'frameWidth', 'frameHeight',
       'bytesReceived', 'nackCount', 'pliCount', 'firCount', 'packetsLost', 'packetsReceived', 'packetsDiscarded',
-      'retransmittedPacketsReceived', 'freezeCount', 'totalFreezesDuration', 'jitterBufferDelay',
-      'jitterBufferEmittedCount', 'concealedSamples', 'silentConcealedSamples', 'totalSamplesReceived',
-      'framesReceived', 'fecPacketsReceived'],
+      'retransmittedPacketsReceived', 'freezeCount', 'totalFreezesDuration', 'totalPausesDuration',
+      'jitterBufferDelay', 'jitterBufferEmittedCount', 'concealedSamples', 'silentConcealedSamples',
+      'totalSamplesReceived', 'framesReceived', 'fecPacketsReceived'],
     'candidate-pair': ['currentRoundTripTime', 'availableOutgoingBitrate', 'availableIncomingBitrate', 'nominated',
       'state', 'bytesSent', 'bytesReceived'],
   };

@@ -32,6 +32,7 @@ IN_FLIGHT_MAX = 8192
 FLOWS_MAX = 64
 """Sources per gate; packets of further ones are dropped."""
 SOCKET_BUFFER = 1 << 20
+LATE_MS = 5
 EARLY_NS = MS // 2
 """A packet goes out this much too early rather than by one more turn of the timer."""
 
@@ -84,6 +85,22 @@ class Endpoint:
                 return
 
 
+@dataclass(slots=True)
+class Punctuality:
+    """How well the proxy kept to the times of its lines: on a machine with too much to do it delays on its own."""
+
+    delayed: int = 0
+    """Packets that had a time to be delivered at."""
+    late: int = 0
+    """Of these, delivered more than ``LATE_MS`` after it."""
+    late_ms_max: float = 0.0
+
+    def note(self, late_ns: int) -> None:
+        self.delayed += 1
+        self.late += late_ns > LATE_MS * MS
+        self.late_ms_max = max(self.late_ms_max, round(late_ns / MS, 1))
+
+
 class Packet(NamedTuple):
     """A datagram, the links that are still before it, and the socket and address to send it to after the last one."""
 
@@ -121,6 +138,7 @@ class Proxy:
     def __init__(self, seed: str, participants: Iterable[str]) -> None:
         self.lines = {name: Line(Link(f"{seed}/{name}/up"), Link(f"{seed}/{name}/down")) for name in participants}
         self.overflowed = 0
+        self.punctuality = Punctuality()
         self._gates: dict[tuple[str, Address], Gate] = {}
         self._under_way: list[tuple[int, int, Packet]] = []
         self._order = itertools.count()
@@ -232,5 +250,6 @@ class Proxy:
         now_ns = time.monotonic_ns()
         while self._under_way and self._under_way[0][0] <= now_ns + EARLY_NS:
             at_ns, _, packet = heapq.heappop(self._under_way)
+            self.punctuality.note(now_ns - at_ns)
             self._next_link(packet, max(at_ns, now_ns))
         self._arm()

@@ -174,7 +174,8 @@ async def run_once(
         call = Call(published, subscribed, window, relayed=turnpike is not None)
         if turnpike is not None:
             await hang_up(pages)
-        return Run(call.figures(), hints(call, proxy.lines), series(call), window.impaired_until - window.impaired_from)
+        told = hints(call, proxy.lines, proxy.punctuality)
+        return Run(call.figures(), told, series(call), window.impaired_until - window.impaired_from)
 
 
 async def hang_up(pages: list[Page]) -> None:
@@ -210,7 +211,7 @@ async def attempt(
 ) -> list[Run]:
     """One run, or none when the call did not come about; says which."""
     what = "relay" if relay else "control"
-    load = os.getloadavg()[0]
+    begun, waited = time.monotonic(), cpu_waited_s()
     try:
         if relay:
             async with Installation(env=ENVIRONMENT) as turnpike:
@@ -224,10 +225,18 @@ async def attempt(
     except (PlaywrightError, InstallationFailed) as error:
         say(f"{seed} {what}: no call: {error}")
         return []
-    run.hints["load_average"] = [round(load, 1), round(os.getloadavg()[0], 1)]
+    run.hints["cpu_wait_share"] = round((cpu_waited_s() - waited) / (time.monotonic() - begun), 2)
     say(f"{seed} {what}: {json.dumps(run.figures)}")
     say(f"    {json.dumps(run.hints)}")
     return [run]
+
+
+def cpu_waited_s() -> float:
+    """For how long something on this machine waited for a processor, since it was started; 0 where it doesn't tell."""
+    pressure = Path("/proc/pressure/cpu")
+    if not pressure.exists():
+        return 0.0
+    return int(pressure.read_text().splitlines()[0].rpartition("total=")[2]) / 1e6
 
 
 def row(scenario: Scenario, relayed: list[Run], direct: list[Run]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 
 from bench.netfigures import Call, Counter, Sample, Window, percentile
 from bench.nethints import hints, layers, limits, series
+from bench.netproxy import Punctuality
 
 FPS = 30
 START, END = 0, 20_000
@@ -45,7 +46,8 @@ def subscribed(
             {
                 **video(0, size_at(t)),
                 "framesDecoded": int(frames_at(t)),
-                "totalFreezesDuration": frozen_at(t),
+                "totalFreezesDuration": frozen_at(t) / 3,
+                "totalPausesDuration": frozen_at(t) * 2 / 3,
                 "bytesReceived": t * 100,
             },
             {
@@ -167,7 +169,7 @@ def test_percentile_of_nothing_is_nothing() -> None:
 
 def test_hints_and_series_cover_the_window() -> None:
     call = Call(published(), subscribed(steady), WINDOW, True)
-    told = hints(call, {})
+    told = hints(call, {}, Punctuality())
     assert told["decoded_fps"] == pytest.approx(30, abs=0.5)
     assert told["subscriber"]["connections"] == 1
     points = series(call)["points"]
