@@ -19,6 +19,12 @@ SDP_MAX_CHARS = 64 * 1024
 
 Source = Literal["microphone", "camera", "screen"]
 SessionKind = Literal["chat", "audio", "video"]
+Direction = Literal["up", "down"]
+"""``up``: from a participant to the relay; ``down``: to the participant."""
+Cause = Literal["none", "loss_up", "loss_down", "delay", "jitter", "frozen", "few_frames", "video_paused", "gone"]
+"""What is to blame for a bad connection, for people."""
+PAGE_TRACKS_MAX = 6
+"""Tracks in a page's digest: three sources, two directions."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
@@ -83,6 +89,29 @@ class DeclareState(RoomCommand, frozen=True, kw_only=True):
     muted: dict[Source, bool]
 
 
+class PageTrack(msgspec.Struct, frozen=True, kw_only=True):
+    """What a page's getStats says of one track since its last digest."""
+
+    source: Source
+    direction: Direction
+    frames_per_second: float | None = None
+    frozen_ms: float = 0.0
+    """Time for which the picture stood still."""
+    concealed: float | None = None
+    """Share of the samples played that were made up because theirs did not come in time, 0–1."""
+    playout_ms: float | None = None
+    """How long what arrives waits in the jitter buffer."""
+
+
+class ReportStats(RoomCommand, frozen=True, kw_only=True):
+    """A page's digest of its getStats, about every 2 s. Goes into quality, and into nothing that is paid for."""
+
+    user_id: int
+    rtt_ms: float | None = None
+    tracks: tuple[PageTrack, ...] = ()
+    """At most ``PAGE_TRACKS_MAX``; more are not looked at."""
+
+
 class StartRecording(RoomCommand, frozen=True, kw_only=True):
     """Spool the room's media from now on. Needs every participant's stored consent: control's duty to check."""
 
@@ -104,7 +133,13 @@ class CloseRoom(RoomCommand, frozen=True, kw_only=True):
     reason: str
 
 
-Command = OpenRoom | Negotiate | SetGrant | DeclareState | StartRecording | StopRecording | CloseRoom
+class Drain(Message, frozen=True, kw_only=True):
+    """Take no more rooms. Control then moves those that the worker holds to others; it stays up."""
+
+
+Command = (
+    Drain | OpenRoom | Negotiate | SetGrant | DeclareState | ReportStats | StartRecording | StopRecording | CloseRoom
+)
 
 
 # --- replies: worker → control ----------------------------------------------------------------------------------
@@ -185,6 +220,9 @@ class ParticipantEvidence(msgspec.Struct, frozen=True, kw_only=True):
     bitrate_down_bps: int = 0
     score: int = 5
     """Connection quality 1 (unusable) to 5 (good)."""
+    cause: Cause = "none"
+    video_paused: bool = False
+    """Video towards this side is paused so that the sound gets through."""
 
 
 class MediaEvent(Message, frozen=True, kw_only=True):
@@ -265,6 +303,44 @@ class VideoPaused(MediaEvent, frozen=True, kw_only=True):
     paused: bool
 
 
+class TrackSecond(msgspec.Struct, frozen=True, array_like=True):
+    """One track in one direction during one second."""
+
+    source: Source
+    direction: Direction
+    loss: float
+    """Share of the packets that did not arrive at first, 0–1."""
+    jitter_ms: float
+    bitrate_bps: int
+    frames_per_second: float | None = None
+    frozen_ms: int = 0
+    paused: bool = False
+    mos: float | None = None
+    """1–4.5 (``relay.mos``); None: nothing was sent that could be judged."""
+
+
+class QualitySecond(msgspec.Struct, frozen=True, array_like=True):
+    """One participant's second."""
+
+    user_id: int
+    connected: bool
+    score: int
+    """1–5, smoothed: what people see."""
+    mos: float
+    """1–4.5, of this second, the worse of both directions."""
+    cause: Cause = "none"
+    rtt_ms: float | None = None
+    tracks: tuple[TrackSecond, ...] = ()
+    at_s: int = 0
+    """The second, since the Unix epoch, on the worker's clock."""
+
+
+class QualityMeasured(MediaEvent, frozen=True, kw_only=True):
+    """The last few seconds of everybody in the room, and the rest when it closes. Lost ones leave gaps."""
+
+    seconds: tuple[QualitySecond, ...]
+
+
 class GrantUsedUp(MediaEvent, frozen=True, kw_only=True):
     """``live_ms`` reached ``granted_live_ms``: the gate is closed, nothing is forwarded until the grant is raised."""
 
@@ -300,6 +376,7 @@ Event = (
     | TrackStarted
     | NegotiationNeeded
     | VideoPaused
+    | QualityMeasured
     | GrantUsedUp
     | RecordingStarted
     | RecordingStopped
@@ -321,6 +398,8 @@ class WorkerStatus(Message, frozen=True, kw_only=True):
     plane: Literal["python", "native"]
     plane_reason: str
     ops_url: str
+    gone: bool = False
+    """Its process was seen to end: written in its place by whoever saw it (``relay.bus.bury``)."""
     rooms: tuple[tuple[int, int], ...]
     """(session_id, epoch) of each room held: what control learns back after Redis came up empty."""
     load: float

@@ -6,12 +6,13 @@ State and the arithmetic on it; who is connected with whom is ``room``'s affair.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from relay.messages import ParticipantEvidence, ParticipantSpec, Source
+from relay.messages import ParticipantEvidence, ParticipantSpec, QualitySecond, Source
 from relay.negotiation import FORWARDED_EXTENSIONS, MID, TRANSPORT_CC, Agreement, MediaAgreement
 from relay.plane import Plane, RouteHandle, RouteSpec, StreamHandle, StreamSpec
-from relay.quality import Measured, QualityScore
+from relay.quality import Counted, SideQuality
 from relay.reports import Delivery, KeyFrameRequests, Reception, SenderClock
 from relay.spool import SpoolStream
 from relay.transport import Transport, TransportState
@@ -102,10 +103,11 @@ class Participant:
         self.sender_clock = SenderClock()
         self.round_trip_ns: int | None = None
         """As their reports say; None: not yet."""
-        self.measured = Measured()
-        self.score = 5
-        self._quality = QualityScore()
-        self._seen = False
+        self.quality = SideQuality(spec.user_id)
+        self.second: QualitySecond | None = None
+        """The newest; None: not connected yet."""
+        self.video_paused: set[Source] = set()
+        """Sources of others whose picture this one's path does not take beside the sound."""
         self._forwarded: dict[StreamHandle, int] = {}
 
     @property
@@ -155,42 +157,70 @@ class Participant:
         ]
         return max(arrivals, default=0)
 
-    def measure(self, plane: Plane, now_ns: int) -> None:
-        """Once a second: take the last interval's figures."""
+    def measure(self, plane: Plane, others: Sequence[Participant], now_ns: int) -> None:
+        """Once a second: take the last interval's figures. ``others``: whose tracks this one is sent."""
         for published in self.published.values():
             if published.stream is not None:
                 published.reception.measure(plane.stream_counters(published.stream), now_ns)
         for subscribed in self.subscribed.values():
             if subscribed.route is not None:
                 subscribed.delivery.measure(plane.route_counters(subscribed.route), now_ns)
-        deliveries = [track.delivery for track in self.subscribed.values()]
-        receptions = [track.reception for track in self.published.values()]
-        round_trips = [delivery.rtt_ms for delivery in deliveries if delivery.rtt_ms is not None]
-        self.measured = Measured(
-            rtt_ms=min(round_trips, default=None),
-            loss_up=max((reception.loss for reception in receptions), default=0.0),
-            loss_down=max((delivery.loss for delivery in deliveries), default=0.0),
-            jitter_ms=max((reception.jitter_ms for reception in receptions), default=0.0),
-        )
-        self._seen = self._seen or self.connected
-        if self._seen:
-            self.score = self._quality.update(self.measured if self.connected else None)
+        if self.connected or self.second is not None:
+            self.second = self.quality.second(self._counted(others), self._rtt_ms(), self.connected, now_ns)
+
+    def _rtt_ms(self) -> float | None:
+        round_trips = [track.delivery.rtt_ms for track in self.subscribed.values()]
+        return min((rtt_ms for rtt_ms in round_trips if rtt_ms is not None), default=None)
+
+    def _counted(self, others: Iterable[Participant]) -> Iterator[Counted]:
+        """What was counted of each track, both ways, in the last second."""
+        for source, published in self.published.items():
+            reception, muted = published.reception, self.muted.get(source, False)
+            # A microphone that is on sends all the time: from one that has begun, silence on the wire is loss.
+            silent = source == "microphone" and reception.measured and not muted and not reception.bitrate_bps
+            yield Counted(
+                source,
+                "up",
+                loss=1.0 if silent else reception.loss,
+                jitter_ms=reception.jitter_ms,
+                bitrate_bps=reception.bitrate_bps,
+                frames_per_second=(reception.frames_per_second or None) if published.is_video else None,
+                idle=muted or not (silent or reception.bitrate_bps),
+            )
+        for source, subscribed in self.subscribed.items():
+            sender = next((other for other in others if source in other.published), None)
+            if sender is None or subscribed.route is None:
+                continue
+            delivery, reception = subscribed.delivery, sender.published[source].reception
+            yield Counted(
+                source,
+                "down",
+                loss=delivery.loss,
+                jitter_ms=delivery.jitter_ms,
+                bitrate_bps=delivery.bitrate_bps,
+                frames_per_second=(reception.frames_per_second or None) if source != "microphone" else None,
+                paused=source in self.video_paused,
+                idle=sender.muted.get(source, False) or not delivery.bitrate_bps,
+            )
 
     def evidence(self, plane: Plane, now_ns: int) -> ParticipantEvidence:
         """This side of a room's evidence."""
         media_ns = self.last_media_ns(plane)
-        measured = self.measured
+        second = self.second
+        rtt_ms = self._rtt_ms()
         return ParticipantEvidence(
             user_id=self.spec.user_id,
             connected=self.connected,
             last_rtp_ms=max(0, (now_ns - media_ns) // 1_000_000) if media_ns else None,
             muted=dict(self.muted),
             forwarded_packets=self.forwarded,
-            rtt_ms=None if measured.rtt_ms is None else round(measured.rtt_ms, 1),
-            loss_up=round(measured.loss_up, 4),
-            loss_down=round(measured.loss_down, 4),
-            jitter_ms=round(measured.jitter_ms, 1),
+            rtt_ms=None if rtt_ms is None else round(rtt_ms, 1),
+            loss_up=round(max((track.reception.loss for track in self.published.values()), default=0.0), 4),
+            loss_down=round(max((track.delivery.loss for track in self.subscribed.values()), default=0.0), 4),
+            jitter_ms=round(max((track.reception.jitter_ms for track in self.published.values()), default=0.0), 1),
             bitrate_up_bps=sum(track.reception.bitrate_bps for track in self.published.values()),
             bitrate_down_bps=sum(track.delivery.bitrate_bps for track in self.subscribed.values()),
-            score=self.score,
+            score=5 if second is None else second.score,
+            cause="none" if second is None else second.cause,
+            video_paused=bool(self.video_paused),
         )

@@ -88,6 +88,11 @@ class Reception:
         """Share of packets that did not arrive at first, in the last interval."""
         self.jitter_ms = 0.0
         self.bitrate_bps = 0
+        self.frames_per_second: float | None = None
+        """Of video; None: not measured yet."""
+        self.measured = False
+        """Whether bit rate and frame rate are those of an interval."""
+        self._frames = 0
         self._expected = 0
         self._received = 0
         self._bytes = 0
@@ -116,9 +121,13 @@ class Reception:
         self.loss = min(1.0, max(0.0, lost / new_expected)) if new_expected > 0 else 0.0
         if self._measured_ns and now_ns > self._measured_ns:
             new_bytes = counters.bytes - self._bytes
+            self.measured = True
+            new_frames = sum(counters.temporal_frames) - self._frames
+            self.frames_per_second = max(0, new_frames) * 1_000_000_000 / (now_ns - self._measured_ns)
             self.bitrate_bps = max(0, new_bytes) * 8 * 1_000_000_000 // (now_ns - self._measured_ns)
         self.jitter_ms = counters.jitter * 1000 / self.clock_rate
         self._expected, self._received, self._bytes = expected, received, counters.bytes
+        self._frames = sum(counters.temporal_frames)
         self._measured_ns = now_ns
 
     def block(self, ssrc: int, counters: StreamCounters, now_ns: int) -> ReportBlock:

@@ -30,6 +30,7 @@ from relay.messages import (
     RecordingStarted,
     RecordingStopped,
     Refused,
+    ReportStats,
     RoomClosed,
     Source,
     TrackStarted,
@@ -41,6 +42,7 @@ from relay.recording import RoomRecording
 from relay.reports import TimeBase
 from relay.room_bandwidth import RoomBandwidth
 from relay.room_events import RoomEvents, RoomListener
+from relay.room_quality import RoomQuality
 from relay.room_rtcp import RoomRtcp
 from relay.spool import SpoolPart
 from relay.transport import Transport, TransportEnd, TransportState
@@ -78,6 +80,7 @@ class Room:
             self._plane, self.participants, self._wiring, self._events.log, self._video_paused
         )
         self._rtcp.bandwidth = self._bandwidth
+        self._quality = RoomQuality(self._plane, self.participants, self._events, self.time)
         self._next_second_ns = now_ns + SECOND_NS
         self._next_tick_ns = now_ns
 
@@ -125,6 +128,7 @@ class Room:
         self._wiring.apply(participant, transport, answer.agreement, now_ns)
         if old is not None and old is not transport:
             self._port.close_transport(old)
+            self._quality.forget(old.handle)
             self._disconnected(participant, "replaced", now_ns)
         participant.asked_to_negotiate = False
         self._ask_others_to_negotiate(participant, now_ns)
@@ -147,6 +151,10 @@ class Room:
         if participant.spec.role == "provider":
             self.live.declare_provider_muted(participant.any_muted, now_ns)
         return None
+
+    def report(self, command: ReportStats, now_ns: int) -> Refused | None:
+        """A page's digest of its getStats."""
+        return None if self._quality.report(command, now_ns) else refused("unknown_participant")
 
     # recording
 
@@ -184,10 +192,10 @@ class Room:
         self._observe(now_ns)
         self._rtcp.send_due(now_ns)
         self._bandwidth.tick(now_ns)
+        self._quality.note_joins(now_ns)
         if now_ns >= self._next_second_ns:
             self._next_second_ns += SECOND_NS * (1 + (now_ns - self._next_second_ns) // SECOND_NS)
-            for participant in self.participants.values():
-                participant.measure(self._plane, now_ns)
+            self._quality.measure(now_ns)
             self._rtcp.send_reports(now_ns)
             self._tell_evidence(now_ns)
         busy = self.live.state in (ClockState.WAITING, ClockState.PAUSED) and any(
@@ -216,6 +224,7 @@ class Room:
         self._observe(now_ns)
         self.live.close(now_ns)
         part = self.stop_recording(now_ns)
+        self._quality.tell(now_ns)
         self._tell_evidence(now_ns, final=True)
         for participant in self.participants.values():
             self._disconnected(participant, "closed", now_ns)
@@ -251,6 +260,7 @@ class Room:
         self._wiring.disconnect(participant, now_ns)
         participant.transport = None
         self._port.close_transport(transport)
+        self._quality.forget(transport.handle)
 
     def rtcp_received(self, transport: Transport, compound: bytes, now_ns: int) -> None:
         """Reports and requests."""
@@ -308,6 +318,7 @@ class Room:
 
     def _video_paused(self, subscriber: Participant, source: Source, paused: bool, now_ns: int) -> None:
         """A subscriber's path does not take the video, or takes it again."""
+        (subscriber.video_paused.add if paused else subscriber.video_paused.discard)(source)
         self._events.tell(VideoPaused, now_ns, user_id=subscriber.spec.user_id, source=source, paused=paused)
 
     def _owner_of(self, transport: Transport) -> Participant | None:

@@ -21,9 +21,11 @@ from relay.messages import (
     Command,
     DeclareState,
     Done,
+    Drain,
     Negotiate,
     OpenRoom,
     Reply,
+    ReportStats,
     RoomCommand,
     SetGrant,
     StartRecording,
@@ -91,6 +93,10 @@ class Rooms:
             return self._open(command)
         if isinstance(command, CloseRoom):
             return await self._close(command)
+        if isinstance(command, Drain):
+            log.info("draining", rooms=len(self))
+            self.draining = True
+            return Done()
         room = self._rooms.get(command.session_id)
         if room is None or command.epoch > room.epoch:
             return refused("unknown_room")
@@ -172,6 +178,9 @@ class Rooms:
     async def _declare(self, room: Room, command: DeclareState) -> Reply:
         return room.declare(command, self._clock.monotonic_ns()) or Done()
 
+    async def _report(self, room: Room, command: ReportStats) -> Reply:
+        return room.report(command, self._clock.monotonic_ns()) or Done()
+
     async def _start_recording(self, room: Room, command: StartRecording) -> Reply:
         if room.recording is not None:
             same = room.recording.recording_public_id == command.recording_public_id
@@ -245,6 +254,7 @@ class Rooms:
         Negotiate: _negotiate,
         SetGrant: _set_grant,
         DeclareState: _declare,
+        ReportStats: _report,
         StartRecording: _start_recording,
         StopRecording: _stop_recording,
     }

@@ -32,6 +32,7 @@ from relay.messages import (
     OpenRoom,
     ParticipantConnected,
     ParticipantDisconnected,
+    QualityMeasured,
     RecordingStarted,
     RecordingStopped,
     Refused,
@@ -82,6 +83,10 @@ async def test_media_flows_both_ways_and_is_counted(call: Call) -> None:
     assert evidence[-1].live_ms == closed.live_ms
     assert evidence[-1].seq == closed.evidence_seq
     assert all(side.forwarded_packets > 200 for side in evidence[-1].participants)
+    seconds = [second for event in call.told(QualityMeasured) for second in event.seconds]
+    assert {second.user_id for second in seconds} == {CLIENT, PROVIDER}
+    assert {len(second.tracks) for second in seconds} == {4}, "two sources, both ways"
+    assert any(track.frames_per_second for second in seconds for track in second.tracks)
     assert all(side.score == 5 for side in evidence[-2].participants)
 
 
