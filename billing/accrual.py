@@ -125,6 +125,14 @@ class Accrual:
             self._urgent.add(session_id)
         return True
 
+    def moved(self, session_id: SessionId, epoch: int) -> None:
+        """The session's room is gone, or on another worker from ``epoch`` on: what earlier epochs still say of
+        themselves is not taken in any more."""
+        one = self._sessions.get(session_id)
+        if one is not None:
+            one.enter(epoch)
+            one.running = False
+
     # --- what is stored
 
     def keep(self, leases: dict[int, int]) -> None:

@@ -52,6 +52,11 @@ class Meter:
         """How far a session has come by the events taken, for settling one whose worker is gone; None: not tracked."""
         return self._core.mark(session_id)
 
+    def moved(self, session_id: SessionId, epoch: int) -> None:
+        """The room is on another worker from ``epoch`` on (its present epoch: it is gone): the clock stands still, and
+        earlier epochs' evidence counts no more."""
+        self._core.moved(session_id, epoch)
+
     def forget(self, session_id: SessionId) -> None:
         """A session was settled: stop metering it. (The next tick would notice by itself.)"""
         self._core.forget(session_id)

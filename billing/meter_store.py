@@ -127,6 +127,15 @@ async def settle(
         return None if receipt is None else (receipt, results[0])
 
 
+async def carry_over(
+    database: Database, tenant: TenantId, session_id: SessionId, epoch: int, live_ms: int, slot: int, grant_ms: int
+) -> TickResult | None:
+    """Post what room ``epoch`` was live for, as its last word, and hold for the next grant. None: no such meter."""
+    async with ledger(database, tenant) as connection:
+        results = await _tick(connection, [TickInput(session_id, epoch, 0, live_ms, None)], False, slot, grant_ms)
+        return results[0] if results else None
+
+
 async def read_receipt(database: Database, tenant: TenantId, session_id: SessionId) -> Receipt | None:
     """The receipt of a settled session; None before, and of sessions never opened."""
     async with ledger(database, tenant) as connection:

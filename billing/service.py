@@ -159,6 +159,17 @@ class Billing:
             )
         return receipt
 
+    async def carry_over(self, tenant: TenantId, session_id: SessionId, epoch: int, live_ms: int) -> int | None:
+        """The room of ``epoch`` has ended after ``live_ms``, the session goes on in another: what is live so far is
+        posted. Returns the billable time (ms) that is granted to the next room; None: the meter is settled, or there
+        is none."""
+        posted = await meter_store.carry_over(
+            self.database, tenant, session_id, epoch, max(0, live_ms), self._slot(), self.settings.grant_ms
+        )
+        if posted is None or posted.status != "ok":
+            return None
+        return max(0, posted.granted_ms - posted.live_ms)
+
     async def receipt(self, tenant: TenantId, session_id: SessionId) -> Receipt | None:
         """The receipt of a settled session, else None."""
         return await meter_store.read_receipt(self.database, tenant, session_id)

@@ -5,7 +5,9 @@
 | ``tp:cmd:{worker_id}`` | control: one entry a command | that worker, from the start of its life |
 | ``tp:reply:{control_id}`` | workers: one entry a reply | the control process that asked |
 | ``tp:media:{shard}`` | workers: the media events of the shard's sessions | the shard's leaseholder (consumer group) |
-| ``tp:worker:{worker_id}`` | the worker, once a second, with a time to live | control: who is there, what it holds |
+| ``tp:worker:{worker_id}`` | the worker, twice a second, with a time to live | control: who is there, what it holds |
+| ``tp:workers`` | the same: the ids, by when they were last told | control: where to look |
+| ``tp:control`` | every control process, with a time to live | workers that are drained: whether to wait |
 
 Redis may come back empty: keys and groups are made again by whoever needs them, and nothing but time is lost.
 Every stream is trimmed (``*_LOG_MAX``): the oldest entries go first, which costs nothing that is cumulative.
@@ -48,8 +50,15 @@ MEDIA_LOG_MAX: Final = 20_000
 REPLIES_KEPT_MAX: Final = 4_096
 """Replies a worker remembers, so that a command sent twice is carried out once; the oldest is forgotten first."""
 COMMANDS_AT_ONCE_MAX: Final = 256
-WORKER_TTL_MS: Final = 3_500
-"""A worker that has not told its status for so long is taken for dead."""
+WORKER_TTL_MS: Final = 2_000
+"""A worker that has not told its status for so long is taken for dead: four of its heartbeats."""
+GONE_TTL_MS: Final = 60_000
+"""How long it is remembered that a worker's process was seen to end."""
+REGISTRY_TTL_MS: Final = 3_600_000
+"""Ids of workers are forgotten so long after the last heartbeat."""
+CONTROL_TTL_MS: Final = 2_000
+_REGISTRY: Final = "tp:workers"
+_CONTROL: Final = "tp:control"
 KEY_TTL_S: Final = 120
 _BLOCK_MS: Final = 1_000
 _RETRY_S: Final = 0.25
@@ -138,15 +147,15 @@ class ControlBus:
 
     async def workers(self) -> list[WorkerStatus]:
         """All workers that have told their status within ``WORKER_TTL_MS``, in order of id."""
-        found: list[WorkerStatus] = []
-        async for key in self._redis.scan_iter(match="tp:worker:*", count=500):
-            value = await self._redis.get(key)
-            if isinstance(value, bytes):
-                try:
-                    found.append(decode_status(value))
-                except msgspec.DecodeError as error:
-                    log.warning("worker status cannot be read", key=key, why=str(error))
-        return sorted(found, key=lambda status: status.worker_id)
+        return [status for status in await self.registry() if not status.gone]
+
+    async def registry(self) -> list[WorkerStatus]:
+        """The living workers, and those whose end was seen (``gone``); in order of id."""
+        return await _read_registry(self._redis)
+
+    async def tell_presence(self) -> None:
+        """Say that there is a control process to move rooms. Raises what redis-py raises."""
+        await self._redis.set(_CONTROL, self.control_id, px=CONTROL_TTL_MS)
 
     async def _read_replies(self) -> None:
         key, last = _reply_key(self.control_id), b"0"
@@ -170,6 +179,31 @@ class ControlBus:
             future.set_result(decode_reply(fields[b"body"]))
         except (KeyError, msgspec.DecodeError) as error:
             future.set_result(Refused(code="internal", message=f"unreadable reply: {error}"))
+
+
+async def _read_registry(redis: Redis) -> list[WorkerStatus]:
+    ids: Any = await redis.zrange(_REGISTRY, 0, -1)
+    if not ids:
+        return []
+    found: list[WorkerStatus] = []
+    for worker_id, value in zip(ids, await redis.mget([_worker_key(i.decode()) for i in ids]), strict=True):
+        if isinstance(value, bytes):
+            try:
+                found.append(decode_status(value))
+            except msgspec.DecodeError as error:
+                log.warning("worker status cannot be read", worker_id=worker_id, why=str(error))
+    return sorted(found, key=lambda status: status.worker_id)
+
+
+async def bury(redis: Redis, host: str, pid: int) -> None:
+    """Tell control that the worker that was process ``pid`` of ``host`` has ended, for whoever has seen it end.
+
+    Its rooms are moved at once then, and not only when its status has expired. Raises what redis-py raises.
+    """
+    for status in await _read_registry(redis):
+        if (status.host, status.pid, status.gone) == (host, pid, False):
+            gone = msgspec.structs.replace(status, gone=True, rooms=())
+            await redis.set(_worker_key(WorkerId(status.worker_id)), encode(gone), px=GONE_TTL_MS)
 
 
 class MediaLog:
@@ -266,6 +300,7 @@ class WorkerBus:
         await asyncio.gather(*tasks, return_exceptions=True)  # type: ignore[arg-type]
         try:
             await self._redis.delete(_worker_key(self._worker_id), _command_key(self._worker_id))
+            await self._redis.zrem(_REGISTRY, self._worker_id)
         except (RedisError, OSError) as error:
             log.info("bus was gone before the worker", why=str(error))
 
@@ -273,8 +308,14 @@ class WorkerBus:
         """Say that this worker lives and what it holds. Raises what redis-py raises."""
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.set(_worker_key(self._worker_id), encode(status), px=WORKER_TTL_MS)
+            pipe.zadd(_REGISTRY, {self._worker_id: status.at_ms})
+            pipe.zremrangebyscore(_REGISTRY, 0, status.at_ms - REGISTRY_TTL_MS)
             pipe.expire(_command_key(self._worker_id), KEY_TTL_S)
             await pipe.execute()
+
+    async def control_present(self) -> bool:
+        """Whether a control process has shown itself lately. Raises what redis-py raises."""
+        return bool(await self._redis.exists(_CONTROL))
 
     async def tell_events(self, events: list[Event]) -> None:
         """Append media events to the logs of their sessions' shards, in order. Raises what redis-py raises."""

@@ -40,10 +40,12 @@ from relay.rooms import Rooms
 from relay.spool import SpoolWriter
 from relay.store import EvidenceStore, StoreUnavailable
 
-STATUS_INTERVAL_S: Final = 1.0
+STATUS_INTERVAL_S: Final = 0.5
 JOURNAL_INTERVAL_S: Final = 1.0
 SHIP_INTERVAL_S: Final = 2.0
 RETRY_S: Final = 0.25
+DRAIN_MAX_S: Final = 20.0
+"""How long a stopping worker waits for control to move its rooms; then it closes them."""
 FAREWELL_MAX_S: Final = 4.0
 """How long a stopping worker tries to get its last events onto the bus."""
 JOURNAL_WAITING_MAX: Final = 8_192
@@ -214,13 +216,35 @@ class Worker:
         return True
 
     async def _say_farewell(self, bus: WorkerBus) -> None:
-        """Final evidence of every room, while the bus is still there."""
+        """Have control move the rooms; then the final evidence of those that are left, while the bus is still there."""
+        self.rooms.draining = True
+        async with asyncio.TaskGroup() as tasks:
+            still_told = [
+                tasks.create_task(self._tell_events(bus), name="tell events"),
+                tasks.create_task(self._tell_status(bus), name="tell status"),
+                tasks.create_task(self._keep_journal(), name="journal"),
+            ]
+            try:
+                await self._until_moved(bus)
+            finally:
+                for task in still_told:
+                    task.cancel()
         await self.rooms.close_all("worker_stopped")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_MAX_S):
                 while len(self.outbox):
                     if not await self._send_batch(bus):
                         await asyncio.sleep(RETRY_S)
+
+    async def _until_moved(self, bus: WorkerBus) -> None:
+        """Wait until no room is left, ``DRAIN_MAX_S`` at most, and only while somebody is there to move them."""
+        if not len(self.rooms):
+            return
+        log.info("waiting for the rooms to be moved", rooms=len(self.rooms))
+        with contextlib.suppress(TimeoutError, *BUS_ERRORS):
+            async with asyncio.timeout(DRAIN_MAX_S):
+                while len(self.rooms) and await bus.control_present():  # noqa: ASYNC110 - no event tells of that
+                    await asyncio.sleep(RETRY_S)
 
     async def _tell_status(self, bus: WorkerBus) -> None:
         while True:

@@ -29,6 +29,7 @@ from signaling.following import Follower
 from signaling.lifecycle import Limits
 from signaling.limits import SignInLimits
 from signaling.messages import ConsentText
+from signaling.moving import Mover
 from signaling.people import People
 from signaling.presence import Presence
 from signaling.rooms import Rooms
@@ -68,6 +69,7 @@ class Control:
     recordings: Recordings
     closer: Closer
     director: Director
+    mover: Mover
     follower: Follower
     shards: ShardRunner
     chat: Chat
@@ -101,7 +103,8 @@ def assemble(
     director = Director(
         sessions, people, presence, rooms, billing, recordings, announcer, closer, clock, consent_text.version
     )
-    follower = Follower(sessions, rooms, billing, meter, announcer, closer, clock)
+    mover = Mover(sessions, rooms, billing, meter, recordings, announcer, clock)
+    follower = Follower(sessions, rooms, billing, meter, announcer, closer, mover, clock)
     shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, clock, settings.tick_ms)
     chat = Chat(servers.database, events, clock)
     sockets = Sockets(sio, tokens, director, chat, presence, events, clock)
@@ -133,6 +136,7 @@ def assemble(
         recordings=recordings,
         closer=closer,
         director=director,
+        mover=mover,
         follower=follower,
         shards=shards,
         chat=chat,

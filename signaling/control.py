@@ -101,6 +101,7 @@ async def _finish(control: Control) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(FINISH_S):
             await control.sockets.close()
+            await control.mover.finish()
             await control.closer.finish()
     await close_server(control.sio)
 

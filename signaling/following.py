@@ -31,6 +31,7 @@ from relay.messages import (
 from signaling.announcer import Announcer
 from signaling.closing import Closer
 from signaling.lifecycle import IN_CALL, LIVE, OVER, State, Trigger
+from signaling.moving import Mover
 from signaling.rooms import Rooms
 from signaling.store import Session, SessionStore, SweepRow
 
@@ -41,7 +42,7 @@ SETTLE_GRACE_MS: Final = 2_000
 WORKER_PATIENCE_MS: Final = 20_000
 """A worker that tells of the room but does not close it is asked again for so long; then its evidence decides."""
 STRAY_GRACE_NS: Final = 10_000_000_000
-"""A room that no session knows may be one that is just being opened."""
+"""A room that no session knows may be one that is just being opened; one of an older epoch is closed at once."""
 AT_ONCE: Final = 16
 QUALITY_EVERY: Final = 2
 """Evidence comes once a second; every second one is shown."""
@@ -60,6 +61,7 @@ class Follower:
         meter: Meter,
         announcer: Announcer,
         closer: Closer,
+        mover: Mover,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -68,6 +70,7 @@ class Follower:
         self._meter = meter
         self._announcer = announcer
         self._closer = closer
+        self._mover = mover
         self._clock = clock
         self._known: OrderedDict[SessionId, Session] = OrderedDict()
         self._strays_since_ns: dict[tuple[WorkerId, SessionId, RoomEpoch], int] = {}
@@ -129,7 +132,8 @@ class Follower:
 
     async def _closed(self, session: Session, event: RoomClosed) -> None:
         if not session.over:
-            await self._apply(session, Trigger.ROOM_LOST, f"the worker closed the room: {event.reason}")
+            log.info("room closed by its worker", session_id=session.public_id, reason=event.reason)
+            self._mover.soon(session.tenant_id, session.id, lost=True)
 
     # --- outcomes of the meter -------------------------------------------------------------------------------------
 
@@ -164,20 +168,28 @@ class Follower:
             async with slots:
                 session = await self._store.get(row.tenant_id, row.id)
                 if session is not None:
-                    await self._look_at(session, session.id in lost)
+                    await self._look_at(session)
 
         for row in rows:
             known = self._known.get(row.id)
             if known is not None and known.revision != row.revision:
                 del self._known[row.id]
-        due = [row for row in rows if row.id in lost or _is_due(row, now)]
+            if row.id in lost:
+                self._mover.soon(row.tenant_id, row.id, lost=True)
+            elif row.state in IN_CALL and self._rooms.is_draining(row.worker_id) and self._rooms.any_free():
+                self._mover.soon(row.tenant_id, row.id, lost=False)
+        due = [row for row in rows if _is_due(row, now)]
         results = await asyncio.gather(*(one(row) for row in due), return_exceptions=True)
         await self._close_strays(shards, {row.id: row for row in rows})
         failures = [result for result in results if result is not None]
         if failures:
             raise failures[0]
 
-    async def _look_at(self, session: Session, lost: bool) -> None:
+    async def rest(self, at_most_s: float) -> None:
+        """Until the next sweep is due: at once when a worker came or went."""
+        await self._rooms.wait_for_change(at_most_s)
+
+    async def _look_at(self, session: Session) -> None:
         now = self._clock.wall_ms()
         self._remember(session)
         if session.to_settle and session.ended_at_ms is not None:
@@ -187,8 +199,6 @@ class Follower:
                 answers = self._rooms.tells_of(session.worker_id, session.id, session.room_epoch)
                 patient = answers and now < session.ended_at_ms + WORKER_PATIENCE_MS
                 await self._closer.wind_up(session, seen, without_worker=not patient)
-        elif lost:
-            await self._apply(session, Trigger.ROOM_LOST, "no worker tells of the room")
         else:
             await self._apply(session, Trigger.DEADLINE)
 
@@ -208,6 +218,9 @@ class Follower:
             if row is not None and row.state in LIVE and (row.worker_id, row.room_epoch) == (worker_id, epoch):
                 continue
             key = (worker_id, session_id, epoch)
+            if row is not None and epoch < row.room_epoch:
+                strays[key] = now - STRAY_GRACE_NS  # it has moved: its old worker was thought dead, and lives
+                continue
             strays[key] = self._strays_since_ns.get(key, now)
         self._strays_since_ns = strays
         for (worker_id, session_id, epoch), since in strays.items():

@@ -114,7 +114,6 @@ _TRANSITIONS: Final[dict[tuple[State, Trigger], tuple[State, str | None]]] = {
     (_S.ACCEPTED, _T.PROVIDER_END): (_S.ENDED, "provider_left"),
     (_S.CONNECTING, _T.MEDIA_FLOWS): (_S.ACTIVE, None),
     (_S.CONNECTING, _T.DEADLINE): (_S.FAILED, "never_connected"),
-    (_S.CONNECTING, _T.ROOM_LOST): (_S.FAILED, "server_error"),
     (_S.CONNECTING, _T.SERVER_FAILED): (_S.FAILED, "server_error"),
     (_S.CONNECTING, _T.MONEY_USED_UP): (_S.ENDED, "balance_exhausted"),
     (_S.CONNECTING, _T.CLIENT_END): (_S.ENDED, "client_left"),
@@ -122,12 +121,11 @@ _TRANSITIONS: Final[dict[tuple[State, Trigger], tuple[State, str | None]]] = {
     (_S.CONNECTING, _T.PROVIDER_END): (_S.ENDED, "provider_left"),
     (_S.ACTIVE, _T.MEDIA_HALTS): (_S.INTERRUPTED, None),
     (_S.ACTIVE, _T.MONEY_USED_UP): (_S.ENDED, "balance_exhausted"),
-    (_S.ACTIVE, _T.ROOM_LOST): (_S.ENDED, "dropped"),
+    (_S.ACTIVE, _T.ROOM_LOST): (_S.INTERRUPTED, None),
     (_S.ACTIVE, _T.CLIENT_END): (_S.ENDED, "client_left"),
     (_S.ACTIVE, _T.PROVIDER_END): (_S.ENDED, "provider_left"),
     (_S.INTERRUPTED, _T.MEDIA_FLOWS): (_S.ACTIVE, None),
     (_S.INTERRUPTED, _T.MONEY_USED_UP): (_S.ENDED, "balance_exhausted"),
-    (_S.INTERRUPTED, _T.ROOM_LOST): (_S.ENDED, "dropped"),
     (_S.INTERRUPTED, _T.DEADLINE): (_S.ENDED, "dropped"),
     (_S.INTERRUPTED, _T.CLIENT_END): (_S.ENDED, "client_left"),
     (_S.INTERRUPTED, _T.PROVIDER_END): (_S.ENDED, "provider_left"),
@@ -147,7 +145,7 @@ _DONE_BY: Final[dict[Trigger, frozenset[State]]] = {
     _T.MONEY_USED_UP: OVER,
     _T.NO_FUNDS: OVER,
     _T.DEADLINE: frozenset(State),
-    _T.ROOM_LOST: OVER,
+    _T.ROOM_LOST: OVER | {_S.CONNECTING, _S.INTERRUPTED},  # the deadline that runs already bounds the wait for another
     _T.SERVER_FAILED: OVER,
 }
 """States in which a trigger has nothing left to do. Anything neither here nor in the transitions is refused."""

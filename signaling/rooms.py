@@ -6,6 +6,7 @@ A refusal of the worker becomes the refusal that the client sees; ``WorkerUnreac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterable
 from typing import Any, Final
@@ -39,10 +40,12 @@ from signaling.lifecycle import IN_CALL
 from signaling.messages import JoinRoom, RoomAnswer, RoomTrack
 from signaling.store import Session, SweepRow
 
-REGISTRY_EVERY_S: Final = 0.5
+REGISTRY_EVERY_S: Final = 0.25
 GONE_AFTER_MS: Final = 5_000
 """A room whose worker has not told of it for so long is lost: longer than Redis needs to come back empty and hear
 from every worker again."""
+EXPIRED_AFTER_MS: Final = 500
+"""A worker whose status has expired, while others are heard and Redis has long been there, is dead so much later."""
 TRIES_MAX: Final = 3
 """Workers that are asked to take a room, one after the other."""
 OPEN_TIMEOUT_MS: Final = 1_500
@@ -87,13 +90,17 @@ class Rooms:
         self._clock = clock
         self._workers: list[WorkerStatus] = []
         self._read_at_ns: int | None = None
-        self._missing_since_ns: dict[tuple[SessionId, RoomEpoch], int] = {}
+        self._readable_since_ns = 0
+        self._gone: set[str] = set()
+        self._changed = asyncio.Event()
+        self._missing_since_ns: dict[tuple[SessionId, RoomEpoch, WorkerId | None], int] = {}
 
     async def watch(self) -> None:
         """Read the registry again and again; for a task of its own."""
         while True:
             try:
                 await self.refresh()
+                await self._bus.tell_presence()
             except BUS_ERRORS as error:
                 self._read_at_ns = None
                 log.warning("worker registry unreachable", why=str(error))
@@ -101,8 +108,23 @@ class Rooms:
 
     async def refresh(self) -> None:
         """Read the registry now."""
-        self._workers = await self._bus.workers()
-        self._read_at_ns = self._clock.monotonic_ns()
+        told = await self._bus.registry()
+        before = {(worker.worker_id, worker.draining) for worker in self._workers}
+        self._workers = [worker for worker in told if not worker.gone]
+        self._gone = {worker.worker_id for worker in told if worker.gone}
+        now = self._clock.monotonic_ns()
+        if self._read_at_ns is None:
+            self._readable_since_ns = now
+        self._read_at_ns = now
+        if before != {(worker.worker_id, worker.draining) for worker in self._workers}:
+            self._changed.set()
+
+    async def wait_for_change(self, at_most_s: float) -> None:
+        """Wait until a worker came, went or is being drained, or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s):
+                await self._changed.wait()
+        self._changed.clear()
 
     @property
     def workers(self) -> list[WorkerStatus]:
@@ -110,19 +132,38 @@ class Rooms:
         return self._workers
 
     def find_lost(self, sessions: Iterable[Session | SweepRow]) -> set[SessionId]:
-        """Which of the sessions' rooms no worker has told of for ``GONE_AFTER_MS``. Call it about once a second."""
+        """Which of the sessions' rooms are lost. Call it about once a second, and when the workers have changed.
+
+        A room is lost at once when its worker was seen to end, soon after its worker's status has expired, and
+        otherwise when no worker has told of it for ``GONE_AFTER_MS``.
+        """
         if self._read_at_ns is None:
             self._missing_since_ns.clear()  # the registry cannot be read: that says nothing about rooms
             return set()
         held = {(worker.worker_id, *room) for worker in self._workers for room in worker.rooms}
         now = self._clock.monotonic_ns()
-        missing: dict[tuple[SessionId, RoomEpoch], int] = {}
+        missing: dict[tuple[SessionId, RoomEpoch, WorkerId | None], int] = {}
         for s in sessions:
             if s.state in IN_CALL and (s.worker_id, s.id, s.room_epoch) not in held:
-                key = (s.id, s.room_epoch)
+                key = (s.id, s.room_epoch, s.worker_id)
                 missing[key] = self._missing_since_ns.get(key, now)
         self._missing_since_ns = missing
-        return {key[0] for key, since in missing.items() if now - since >= GONE_AFTER_MS * 1_000_000}
+        there = {worker.worker_id for worker in self._workers}
+        settled = bool(there) and now - self._readable_since_ns >= GONE_AFTER_MS * 1_000_000
+        lost = set()
+        for (session_id, _, worker_id), since in missing.items():
+            patience_ms = EXPIRED_AFTER_MS if settled and worker_id not in there else GONE_AFTER_MS
+            if worker_id in self._gone or now - since >= patience_ms * 1_000_000:
+                lost.add(session_id)
+        return lost
+
+    def is_draining(self, worker_id: WorkerId | None) -> bool:
+        """Whether that worker wants to be rid of its rooms."""
+        return any(worker.worker_id == worker_id and worker.draining for worker in self._workers)
+
+    def any_free(self) -> bool:
+        """Whether there is a worker that takes rooms."""
+        return bool(candidates(self._workers))
 
     def told_of(self, shards: set[int]) -> list[tuple[WorkerId, SessionId, RoomEpoch]]:
         """Every room that a worker tells of in these shards."""
@@ -141,7 +182,9 @@ class Rooms:
         if not self._workers:
             await self.refresh()
         epoch = session.room_epoch
-        for worker in candidates(self._workers)[:TRIES_MAX]:
+        # Where the room was lost it is tried again last: what it met there it may meet again.
+        free = sorted(candidates(self._workers), key=lambda worker: worker.worker_id == session.worker_id)
+        for worker in free[:TRIES_MAX]:
             epoch = RoomEpoch(epoch + 1)
             try:
                 reply = await self._bus.call(

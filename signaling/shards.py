@@ -62,7 +62,7 @@ class ShardRunner:
                 group.create_task(self._again("leases", self._renew, RENEW_EVERY_MS / 1000))
                 group.create_task(self._again("events", self._read, 0.0))
                 group.create_task(self._again("tick", self._tick, 0.0))
-                group.create_task(self._again("sweep", self._sweep, SWEEP_EVERY_S))
+                group.create_task(self._again("sweep", self._sweep, 0.0))
         finally:
             await self._leases.release()
 
@@ -143,9 +143,9 @@ class ShardRunner:
 
     async def _sweep(self) -> None:
         shards = set(self._leases.held)
-        if not shards:
-            return
-        await self._follower.sweep(shards)
-        self._sweeps += 1
-        if self._sweeps % HEAL_METERS_EVERY == 0:
-            await self._follower.heal_meters(shards)
+        if shards:
+            await self._follower.sweep(shards)
+            self._sweeps += 1
+            if self._sweeps % HEAL_METERS_EVERY == 0:
+                await self._follower.heal_meters(shards)
+        await self._follower.rest(SWEEP_EVERY_S)

@@ -13,7 +13,7 @@ import asyncpg
 from config.database import ALL_TENANTS, Database
 from config.ids import SHARDS, PublicId, RoomEpoch, SessionId, TenantId, UserId, WorkerId, new_public_id
 from relay.messages import SessionKind
-from signaling.lifecycle import LIVE, OVER, Limits, State, Trigger, Verdict, step
+from signaling.lifecycle import IN_CALL, LIVE, OVER, Limits, State, Trigger, Verdict, step
 
 SWEEP_PAGE: Final = 5_000
 """Sessions that a sweep reads at a time; it reads on until it has seen all."""
@@ -265,6 +265,30 @@ class SessionStore:
             if any(row[column] != value for column, value in columns.items()):
                 state = State(row["state"])
                 await self._write(sql, tenant, session_id, columns, state, state, what, now_ms, None, why)
+            return await self._read(sql, tenant, session_id)
+
+    async def move(
+        self,
+        session: Session,
+        *,
+        now_ms: int,
+        why: str,
+        worker_id: WorkerId,
+        room_epoch: RoomEpoch,
+        recording: str,
+    ) -> Session | None:
+        """The session's room is on another worker now; None: the session is over, or has been moved by someone else."""
+        columns = {"worker_id": worker_id, "room_epoch": room_epoch, "recording": recording}
+        tenant, session_id = session.tenant_id, session.id
+        async with self._database.transaction(tenant) as sql:
+            row = await sql.fetchrow(
+                "select state, room_epoch from session where tenant_id = $1 and id = $2 for update",
+                *(tenant, session_id),
+            )
+            state = State(row["state"])
+            if state not in IN_CALL or row["room_epoch"] != session.room_epoch:
+                return None
+            await self._write(sql, tenant, session_id, columns, state, state, "room_moved", now_ms, None, why)
             return await self._read(sql, tenant, session_id)
 
     async def _write(

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Self
 
@@ -49,6 +49,8 @@ class ChildSpec:
     stop_order: int = 0
     stop_timeout_s: float = 10.0
     """It is killed when it has not ended this long after SIGTERM."""
+    on_exit: Callable[[int], Awaitable[None]] | None = None
+    """Called with the pid of each process of it that has ended by itself."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -82,6 +84,7 @@ class _Child:
         self._owner = owner
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
+        self._telling: set[asyncio.Future[None]] = set()
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._keep(), name=f"supervise {self.spec.name}")
@@ -101,6 +104,7 @@ class _Child:
                 self._owner.changed()
                 self.state.last_exit = describe_exit(await self._process.wait())
                 self.state.pid = None
+                self._tell_exit(self._process.pid)
             ran_ms = (clock.monotonic_ns() - started_ns) // 1_000_000
             delay_ms = backoff.delay_ms(ran_ms)
             self.state.restarts += 1
@@ -113,6 +117,12 @@ class _Child:
             )
             self._owner.changed()
             await asyncio.sleep(delay_ms / 1000)
+
+    def _tell_exit(self, pid: int) -> None:
+        if self.spec.on_exit is not None:
+            task = asyncio.ensure_future(self.spec.on_exit(pid))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         env = self.spec.env()

@@ -290,6 +290,7 @@ class World:
         self.clock.advance_ms(after_ms)
         await self.control.rooms.refresh()
         await self.control.follower.sweep(all_shards())
+        await self.control.mover.finish()
         await self.control.closer.finish()
 
     async def over(self, session: Session) -> Session:

@@ -15,7 +15,6 @@ from relay.messages import (
     MediaStarted,
     NegotiationNeeded,
     RecordingStopped,
-    RoomClosed,
 )
 from signaling.lifecycle import State, Trigger
 from signaling.store import Session, SessionStore
@@ -128,36 +127,11 @@ async def test_cost_is_told_to_each_side_in_its_own_terms(world: World) -> None:
     assert client["remaining_ms"] > 1_000_000
 
 
-async def test_a_dead_workers_call_is_dropped_with_its_last_evidence(world: World) -> None:
-    session = await world.call()
-    await world.worker.live(session, 60_000)
-    await world.read()
-    world.worker.rooms.clear()
-    await world.worker.tell_status()  # it came back without its rooms
-    await world.sweep()
-    assert (await world.get(session)).state is State.ACTIVE
-    await world.sweep(after_ms=5_001)
-    over = await world.get(session)
-    assert (over.state, over.end_reason) == (State.ENDED, "dropped")
-    await world.sweep(after_ms=2_001)
-    over = await world.over(session)
-    assert over.settled_at_ms is not None
-    assert await held(world) == (5000 - 199, 0)
-
-
 async def test_redis_away_is_no_reason_to_take_workers_for_dead(world: World) -> None:
     session = await world.call()
     world.control.rooms._read_at_ns = None
     world.clock.advance_ms(60_000)
     assert world.control.rooms.find_lost([session]) == set()
-
-
-async def test_a_room_that_its_worker_closed_ends_the_call(world: World) -> None:
-    session = await world.call()
-    await world.worker.tell(RoomClosed(**world.worker.common(session), reason="worker_stopped", live_ms=30_000))
-    await world.read()
-    over = await world.over(session)
-    assert (over.state, over.end_reason) == (State.ENDED, "dropped")
 
 
 async def test_a_recording_that_stops_is_shown(world: World) -> None:
