@@ -6,8 +6,8 @@ replaced go on counting in its successor, so a reconnection is part of the call 
 ``frames_decoded_ratio``
     framesDecoded at the subscriber over framesEncoded at the publisher, of the layer that the subscriber was being
     sent: the encoding whose picture has the size that arrives. Frames under way at either end of the window are allowed
-    for by their measured delay (jitter buffer and half of the round trips). A temporal layer that was
-    left out counts as not decoded. At most 1.
+    for by their measured delay (jitter buffer and half of the round trips). Frames of temporal layers that the
+    relay leaves out are not of the layer sent (``bench.nettap``). At most 1.
 ``frozen_ratio``
     totalFreezesDuration and totalPausesDuration (what freezes of more than five seconds are called), plus the gaps
     between streams (no connection counts those), plus a freeze that is still going on at the end; over the window.
@@ -30,6 +30,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from bench.nettap import Frame, left_out
 
 Sample = Mapping[str, Any]
 """One reading of a page, made by ``bench.netpages.SAMPLER``: ``t`` in Unix ms, ``pcs`` with ``in`` and ``out``."""
@@ -174,6 +176,8 @@ class Call:
     subscriber: Sequence[Sample]
     window: Window
     relayed: bool
+    forwarded: Mapping[int, Sequence[Frame]] = field(default_factory=dict)
+    """Frames that were sent towards the subscriber, by SSRC; without it no temporal layer is taken for left out."""
 
     def figures(self) -> dict[str, Any]:
         """The figures that this module's docstring explains, and the longest gap between frames."""
@@ -201,9 +205,20 @@ class Call:
     def frames_decoded_ratio(self) -> float:
         start, end = self.window.start, self.window.end
         sent = encoded(self.publisher, sizes(self.subscriber))
-        expected = sent.between(start - self.delay_ms(start), end - self.delay_ms(end))
+        begun, ended = start - self.delay_ms(start), end - self.delay_ms(end)
+        expected = sent.between(begun, ended) - self.left_out(sent, begun, ended)
         decoded = self.decoded().between(start, end)
         return round(min(1.0, decoded / expected), 4) if expected > 0 else 0.0
+
+    def left_out(self, sent: Counter, start: float, end: float) -> int:
+        """Frames of temporal layers that were not sent on, of those encoded."""
+        own = {ssrc for sample in self.subscriber for (_, ssrc), _ in streams(sample, "in", "video")}
+        return sum(
+            count
+            for ssrc in own & self.forwarded.keys()
+            for t, count in left_out(self.forwarded[ssrc], lambda at: sent.between(at - RUN_MS, at) * 1000 / RUN_MS)
+            if start < t <= end
+        )
 
     def decoded(self) -> Counter:
         """Frames decoded."""

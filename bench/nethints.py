@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bench.netfigures import Call, Sample, counter, sizes, streams
+from bench.netfigures import Call, Sample, counter, encoded, sizes, streams
 from bench.netproxy import Line, Punctuality
 
 SERIES_MS = 500
@@ -29,6 +29,7 @@ def hints(call: Call, lines: Mapping[str, Line], punctuality: Punctuality) -> di
     return {
         "encoded_fps": round(sent("framesEncoded") / seconds, 1),
         "decoded_fps": round(got("framesDecoded") / seconds, 1),
+        "left_out_frames": call.left_out(encoded(call.publisher, sizes(call.subscriber)), start, end),
         "sent_kbps": round(sent("bytesSent") * 8 / seconds / 1000),
         "received_kbps": round(got("bytesReceived") * 8 / seconds / 1000),
         "publisher": {
@@ -116,7 +117,7 @@ def series(call: Call) -> dict[str, Any]:
     """Frames per second, kb/s and picture height at the subscriber, every ``SERIES_MS``, and the publisher's frames."""
     start, end, begin = call.window.start, call.window.end, call.window.impaired_from
     decoded, received = call.decoded(), counter(call.subscriber, "in", "video", "bytesReceived")
-    encoded = counter(call.publisher, "out", "video", "framesEncoded")
+    made = counter(call.publisher, "out", "video", "framesEncoded")
     path = sizes(call.subscriber)
     points = []
     t = start
@@ -127,7 +128,7 @@ def series(call: Call) -> dict[str, Any]:
             {
                 "t_ms": round(until - begin),
                 "decoded_fps": round(decoded.between(t, until) * 1000 / SERIES_MS, 1),
-                "encoded_fps": round(encoded.between(t, until) * 1000 / SERIES_MS, 1),
+                "encoded_fps": round(made.between(t, until) * 1000 / SERIES_MS, 1),
                 "kbps": round(received.between(t, until) * 8 / SERIES_MS),
                 "height": height,
                 "rtt_ms": round(call.round_trip_ms(until)),

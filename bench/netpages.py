@@ -134,7 +134,7 @@ async function described(description) {
 
 async function offer() {
   const stream = await open();
-  for (const [kind, maxBitrate] of [['audio', 64000], ['video', 1500000]]) {
+  for (const [kind, maxBitrate] of [['audio', 40000], ['video', 1500000]]) {
     const track = stream.getTracks().find((t) => t.kind === kind);
     pc.addTransceiver(track, { direction: 'sendrecv', streams: [stream], sendEncodings: [{ maxBitrate }] });
   }

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from bench.netlink import MS, Conditions, Link
+from bench.nettap import FrameTap
 
 Address = tuple[str, int]
 
@@ -137,6 +138,8 @@ class Proxy:
 
     def __init__(self, seed: str, participants: Iterable[str]) -> None:
         self.lines = {name: Line(Link(f"{seed}/{name}/up"), Link(f"{seed}/{name}/down")) for name in participants}
+        self.taps = {name: FrameTap() for name in self.lines}
+        """What was sent towards each participant, before the line down did anything to it."""
         self.overflowed = 0
         self.punctuality = Punctuality()
         self._gates: dict[tuple[str, Address], Gate] = {}
@@ -210,6 +213,7 @@ class Proxy:
         self._carry((self.lines[gate.owner].up, *behind), flow.far, data, gate.target)
 
     def _back(self, gate: Gate, flow: Flow, data: bytes) -> None:
+        self.taps[gate.owner].note(data, time.time() * 1000)
         behind = () if gate.peer is None else (self.lines[gate.peer].up,)
         self._carry((*behind, self.lines[gate.owner].down), flow.near, data, flow.source)
 

@@ -171,7 +171,8 @@ async def run_once(
         window = await play(scenario, seconds, proxy, turnpike)
         await asyncio.sleep(0.2)  # one more reading, so that the window ends inside the readings
         published, subscribed = [await page.evaluate("() => window.__samples") for page in pages]
-        call = Call(published, subscribed, window, relayed=turnpike is not None)
+        frames = proxy.taps[SUBSCRIBER].frames if turnpike is not None else {}
+        call = Call(published, subscribed, window, turnpike is not None, frames)
         if turnpike is not None:
             await hang_up(pages)
         told = hints(call, proxy.lines, proxy.punctuality)
@@ -223,7 +224,7 @@ async def attempt(
         else:
             run = await run_once(scenario, options.seconds, seed, driver, media, None)
     except (PlaywrightError, InstallationFailed) as error:
-        say(f"{seed} {what}: no call: {error}")
+        say(f"{seed} {what}: no call: {chr(10).join(str(error).splitlines()[-12:])}")
         return []
     run.hints["cpu_wait_share"] = round((cpu_waited_s() - waited) / (time.monotonic() - begun), 2)
     say(f"{seed} {what}: {json.dumps(run.figures)}")
