@@ -294,6 +294,15 @@ class NegotiationNeeded(MediaEvent, frozen=True, kw_only=True):
     user_id: int
 
 
+class LayersWanted(MediaEvent, frozen=True, kw_only=True):
+    """A participant's page should send these simulcast encodings of ``source`` and pause its others: nobody takes them.
+    Said again while one that is wanted does not come."""
+
+    user_id: int
+    source: Source
+    rids: tuple[str, ...]
+
+
 class VideoPaused(MediaEvent, frozen=True, kw_only=True):
     """The path to a participant (``user_id``) does not take the other's video of ``source`` beside the audio: it is not
     sent for now; or, not ``paused``, takes it again. The clock runs on."""
@@ -375,6 +384,7 @@ Event = (
     | MediaResumed
     | TrackStarted
     | NegotiationNeeded
+    | LayersWanted
     | VideoPaused
     | QualityMeasured
     | GrantUsedUp

@@ -27,6 +27,8 @@ from relay.sdp import BadSdp, Codec, Direction, MediaSection, SessionDescription
 
 MID: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
 AUDIO_LEVEL: Final = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+RID: Final = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
+REPAIRED_RID: Final = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
 VIDEO_ORIENTATION: Final = "urn:3gpp:video-orientation"
 TRANSPORT_CC: Final = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 
@@ -35,6 +37,12 @@ EXTENSIONS: Final[dict[str, tuple[str, ...]]] = {
     "video": (MID, VIDEO_ORIENTATION, TRANSPORT_CC),
 }
 """Header extensions that we take, per kind."""
+SIMULCAST_EXTENSIONS: Final = (RID, REPAIRED_RID)
+"""And these where a page sends several encodings: what their first packets are told apart by (RFC 8852)."""
+ENCODINGS_MAX: Final = 3
+"""Encodings of one source; a page that offers more is asked for its first ones only."""
+SIMULCAST_SOURCES: Final = frozenset({"camera"})
+"""A screen must be read, and its page adapts it as a whole."""
 FORWARDED_EXTENSIONS: Final = (AUDIO_LEVEL, VIDEO_ORIENTATION)
 """Those that travel from publisher to subscriber; the others are made anew or end at the worker."""
 FEEDBACK: Final[dict[str, tuple[str, ...]]] = {
@@ -101,6 +109,8 @@ class MediaAgreement:
     receive_rtx_ssrcs: Mapping[int, int]
     send_ssrc: int
     send_rtx_ssrc: int
+    rids: tuple[str, ...] = ()
+    """Encodings that the page sends at once, the smallest first; empty: one, without a rid."""
 
     @property
     def receives(self) -> bool:
@@ -219,6 +229,8 @@ def _agree(
     codecs = tuple(codec for name in names if (codec := _pick(section, name)) is not None)
     if not codecs:
         return None
+    rids = _simulcast(section, source)
+    wanted = EXTENSIONS[section.kind] + (SIMULCAST_EXTENSIONS if rids else ())
     return MediaAgreement(
         mid=section.mid,
         kind=section.kind,
@@ -226,12 +238,22 @@ def _agree(
         direction=_ANSWER_DIRECTION[section.direction],
         codecs=codecs,
         rtx=_rtx(section, codecs),
-        extensions={uri: section.extensions[uri] for uri in EXTENSIONS[section.kind] if uri in section.extensions},
-        receive_ssrcs=_primary_ssrcs(section),
+        extensions={uri: section.extensions[uri] for uri in wanted if uri in section.extensions},
+        receive_ssrcs=() if rids else _primary_ssrcs(section),
         receive_rtx_ssrcs=section.rtx_ssrcs,
         send_ssrc=kept.send_ssrc if kept and kept.sends else _new_ssrc(),
         send_rtx_ssrc=kept.send_rtx_ssrc if kept and kept.sends else _new_ssrc(),
+        rids=rids,
     )
+
+
+def _simulcast(section: MediaSection, source: Source) -> tuple[str, ...]:
+    """The encodings to take; empty where it is one, or where they could not be told apart."""
+    rids = section.simulcast[:ENCODINGS_MAX]
+    sends = section.direction in ("sendrecv", "sendonly")
+    if source not in SIMULCAST_SOURCES or not sends or len(rids) < 2:
+        return ()
+    return rids if MID in section.extensions and RID in section.extensions else ()
 
 
 def _new_ssrc() -> int:
@@ -340,6 +362,9 @@ def _write_media(view: RoomView, media: MediaAgreement, section: MediaSection, l
         lines += _write_codec(media, codec)
     if media.sends:
         lines += _write_sender(view, media)
+    if media.rids:
+        lines += [f"a=rid:{rid} recv" for rid in media.rids]
+        lines.append(f"a=simulcast:recv {';'.join(media.rids)}")
     return lines
 
 

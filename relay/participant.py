@@ -9,49 +9,17 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from relay.layers import Target
 from relay.messages import ParticipantEvidence, ParticipantSpec, QualitySecond, Source
 from relay.negotiation import FORWARDED_EXTENSIONS, MID, TRANSPORT_CC, Agreement, MediaAgreement
-from relay.plane import Plane, RouteHandle, RouteSpec, StreamHandle, StreamSpec
+from relay.plane import Plane, RouteHandle, RouteSpec, StreamHandle
+from relay.published import PublishedTrack
 from relay.quality import Counted, SideQuality
-from relay.reports import Delivery, KeyFrameRequests, Reception, SenderClock
-from relay.spool import SpoolStream
+from relay.reports import Delivery, SenderClock
 from relay.transport import Transport, TransportState
 
-STREAMS_GONE_MAX: Final = 64
+STREAMS_GONE_MAX: Final = 256
 """Streams a participant may replace per room; a page that changes its SSRCs more often is heard no more."""
-
-
-class PublishedTrack:
-    """A source that a participant sends: one stream (later one per layer)."""
-
-    def __init__(self, media: MediaAgreement) -> None:
-        self.media = media
-        self.stream: StreamHandle | None = None
-        self.ssrc = 0
-        self.rtx_ssrc: int | None = None
-        self.started = False
-        """Whether a packet has arrived."""
-        self.reception = Reception(media.codecs[0].clock_rate)
-        self.key_frames = KeyFrameRequests()
-        self.spool: SpoolStream | None = None
-
-    @property
-    def is_video(self) -> bool:
-        return self.media.kind == "video"
-
-    def stream_spec(self) -> StreamSpec:
-        """The plane's view of the stream."""
-        media = self.media
-        return StreamSpec(
-            ssrc=self.ssrc,
-            kind=media.kind,
-            codecs={codec.payload_type: codec.name for codec in media.codecs},
-            clock_rate=media.codecs[0].clock_rate,
-            rtx_ssrc=self.rtx_ssrc,
-            rtx_payload_types={rtx: payload_type for payload_type, rtx in media.rtx.items()},
-            nack=any("nack" in codec.feedback for codec in media.codecs) and self.is_video,
-            transport_cc_id=media.extensions.get(TRANSPORT_CC),
-        )
 
 
 class SubscribedTrack:
@@ -61,7 +29,9 @@ class SubscribedTrack:
         self.media = media
         self.route: RouteHandle | None = None
         self.stream: StreamHandle | None = None
-        """What feeds the route."""
+        """What feeds the route, or will from its next key frame on."""
+        self.target: Target | None = None
+        """The best layer to send; None: whatever is best."""
         self.delivery = Delivery(media.codecs[0].clock_rate)
 
 
@@ -126,20 +96,22 @@ class Participant:
 
     def note_forwarded(self, counters: dict[StreamHandle, int]) -> None:
         """Take in a gate's counters; those of streams that are gone stay as they were."""
-        for track in self.published.values():
-            if track.stream is not None and (track.stream in self._forwarded or not self.streams_used_up):
-                before = self._forwarded.get(track.stream, 0)
-                self._forwarded[track.stream] = max(before, counters.get(track.stream, 0))
+        for stream in self._streams():
+            if stream in self._forwarded or not self.streams_used_up:
+                self._forwarded[stream] = max(self._forwarded.get(stream, 0), counters.get(stream, 0))
+
+    def _streams(self) -> Iterator[StreamHandle]:
+        return (stream for track in self.published.values() for stream in track.streams)
 
     @property
     def streams_used_up(self) -> bool:
         return len(self._forwarded) >= STREAMS_GONE_MAX
 
     def published_by_stream(self, stream: int) -> PublishedTrack | None:
-        return next((track for track in self.published.values() if track.stream == stream), None)
+        return next((track for track in self.published.values() if track.encoding_by_stream(stream)), None)
 
     def published_by_ssrc(self, ssrc: int) -> PublishedTrack | None:
-        return next((track for track in self.published.values() if track.ssrc == ssrc), None)
+        return next((track for track in self.published.values() if track.encoding_by_ssrc(ssrc)), None)
 
     def subscribed_by_ssrc(self, ssrc: int) -> SubscribedTrack | None:
         return next((track for track in self.subscribed.values() if track.media.send_ssrc == ssrc), None)
@@ -150,18 +122,12 @@ class Participant:
 
     def last_media_ns(self, plane: Plane) -> int:
         """Arrival of the newest RTP packet; 0: none."""
-        arrivals = [
-            plane.stream_counters(track.stream).last_arrival_ns
-            for track in self.published.values()
-            if track.stream is not None
-        ]
-        return max(arrivals, default=0)
+        return max((plane.stream_counters(stream).last_arrival_ns for stream in self._streams()), default=0)
 
     def measure(self, plane: Plane, others: Sequence[Participant], now_ns: int) -> None:
         """Once a second: take the last interval's figures. ``others``: whose tracks this one is sent."""
         for published in self.published.values():
-            if published.stream is not None:
-                published.reception.measure(plane.stream_counters(published.stream), now_ns)
+            published.measure(plane, now_ns)
         for subscribed in self.subscribed.values():
             if subscribed.route is not None:
                 subscribed.delivery.measure(plane.route_counters(subscribed.route), now_ns)
@@ -218,7 +184,7 @@ class Participant:
             loss_up=round(max((track.reception.loss for track in self.published.values()), default=0.0), 4),
             loss_down=round(max((track.delivery.loss for track in self.subscribed.values()), default=0.0), 4),
             jitter_ms=round(max((track.reception.jitter_ms for track in self.published.values()), default=0.0), 1),
-            bitrate_up_bps=sum(track.reception.bitrate_bps for track in self.published.values()),
+            bitrate_up_bps=sum(track.bitrate_bps for track in self.published.values()),
             bitrate_down_bps=sum(track.delivery.bitrate_bps for track in self.subscribed.values()),
             score=5 if second is None else second.score,
             cause="none" if second is None else second.cause,

@@ -180,6 +180,8 @@ class StreamCounters:
     """Interarrival jitter in RTP time units (RFC 3550 A.8)."""
     key_frames: int = 0
     last_arrival_ns: int = 0
+    last_media_ns: int = 0
+    """Arrival of the newest packet that was new: probes are not."""
     last_timestamp: int = 0
     temporal_bytes: list[int] = field(default_factory=lambda: [0] * TEMPORAL_LAYERS)
     """Bytes per temporal layer; all in the lowest where the codec does not tell."""

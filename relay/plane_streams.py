@@ -166,6 +166,7 @@ class Stream:
             self._note_key_frame(header, data if layer is not None else b"")
         packet = CachedPacket(continuous, data, header, elements, arrival_ns, key, layer)
         self.cache.put(packet)
+        counters.last_media_ns = arrival_ns
         if self.spool is not None:
             self.spool(self.handle, arrival_ns, data)
         return packet

@@ -1,5 +1,8 @@
 """One recording of a room: which published track goes into which spool file.
 
+A track of several encodings is tapped like a subscriber's route: its file holds one unbroken stream, always of the best
+encoding that is being sent, and an event at each change.
+
 The spool's own thread writes; nothing here waits for the disk, and no trouble of the disk reaches the call.
 """
 
@@ -8,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from relay.messages import ParticipantSpec, Source
-from relay.participant import Participant, PublishedTrack
-from relay.plane import Plane
+from relay.participant import Participant
+from relay.plane import Plane, RouteSpec
+from relay.published import Encoding, PublishedTrack, timestamp_shift
 from relay.rtcp import SenderReport
 from relay.spool import PartHeader, PartParticipant, SpoolPart, SpoolTrack
 
@@ -76,22 +80,53 @@ class RoomRecording:
         )
         if participant.muted.get(track.media.source):
             track.spool.event(now_ns, "muted", {"muted": True})
-        self._plane.set_spool(track.stream, track.spool.sink)
+        if not track.is_simulcast:
+            self._plane.set_spool(track.stream, track.spool.sink)
+            return
+        track.tap_ssrc = spec.ssrc
+        same = {payload_type: payload_type for payload_type in spec.codecs}
+        tap = RouteSpec(ssrc=spec.ssrc, rtx_ssrc=None, payload_types=same, wait_for_key_frame=True)
+        track.tap = self._plane.add_tap(track.stream, tap, track.spool.sink)
+        self._note_layer(track, now_ns)
+
+    def follow(self, track: PublishedTrack, now_ns: int) -> bool:
+        """Record the best encoding of a track from its next key frame on; whether that is another than before."""
+        best = track.best
+        if track.tap is None or best.stream is None or best.stream == track.tapped:
+            return False
+        present = track.encoding_by_stream(self._plane.route_stream(track.tap))
+        shift = timestamp_shift(present, best) if present is not None else None
+        self._plane.switch_route(track.tap, best.stream, shift)
+        self._note_layer(track, now_ns)
+        return True
+
+    @staticmethod
+    def _note_layer(track: PublishedTrack, now_ns: int) -> None:
+        track.tapped = track.stream
+        if track.spool is not None:
+            track.spool.event(now_ns, "layer", {"rid": track.best.rid})
 
     def remove(self, track: PublishedTrack, now_ns: int) -> None:
         """The track's stream ends, or changes its codecs: its file is complete."""
         if track.spool is None:
             return
-        if track.stream is not None:
+        if track.tap is not None:
+            self._plane.remove_route(track.tap)
+            track.tap = track.tapped = None
+        elif track.stream is not None:
             self._plane.set_spool(track.stream, None)
         track.spool.end(now_ns)
         track.spool = None
 
-    @staticmethod
-    def sender_report(track: PublishedTrack, report: SenderReport, arrival_ns: int) -> None:
+    def sender_report(self, track: PublishedTrack, encoding: Encoding, report: SenderReport, arrival_ns: int) -> None:
         """Keep the publisher's clocks: they, not arrival times, keep lips and voice together."""
-        if track.spool is not None:
+        if track.spool is None:
+            return
+        if track.tap is None:
             track.spool.sender_report(arrival_ns, report.ssrc, report.ntp64, report.rtp_timestamp)
+        elif encoding.stream == self._plane.route_stream(track.tap) and self._plane.route_counters(track.tap).packets:
+            timestamp = self._plane.map_timestamp(track.tap, report.rtp_timestamp)
+            track.spool.sender_report(arrival_ns, track.tap_ssrc, report.ntp64, timestamp)
 
     @staticmethod
     def muted(participant: Participant, source: Source, muted: bool, now_ns: int) -> None:

@@ -64,10 +64,9 @@ class KeyFrameRequests:
         self._last_ns: int | None = None
         self._wanted = False
 
-    def want(self, now_ns: int) -> bool:
-        """Somebody wants one: True, ask now; False, it will be ``due`` soon enough."""
+    def want(self) -> None:
+        """Somebody wants one: ask when it is ``due``."""
         self._wanted = True
-        return self.due(now_ns)
 
     def due(self, now_ns: int) -> bool:
         """Whether a request that had to wait may go out now."""

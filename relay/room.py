@@ -13,10 +13,12 @@ from config.clock import Clock
 from relay import negotiation, sdp
 from relay.evidence import LIVENESS_WINDOW_NS, ClockEvent, ClockState, LiveClock, Side, Signs
 from relay.ice import IceCredentials
+from relay.layers import LayerView, Target
 from relay.messages import (
     REFUSALS,
     DeclareState,
     GrantUsedUp,
+    LayersWanted,
     MediaInterrupted,
     MediaResumed,
     MediaStarted,
@@ -38,6 +40,7 @@ from relay.messages import (
 )
 from relay.participant import Participant
 from relay.port import MediaPort
+from relay.published import PublishedTrack
 from relay.recording import RoomRecording
 from relay.reports import TimeBase
 from relay.room_bandwidth import RoomBandwidth
@@ -74,7 +77,7 @@ class Room:
         self._gate = self._plane.add_gate(open=self.live.gate_open)
         self._gate_open = self.live.gate_open
         self._rtcp = RoomRtcp(self._plane, self.time, self.participants)
-        self._wiring = Wiring(self._plane, self._gate, self.participants, self._rtcp.want_key_frame)
+        self._wiring = Wiring(self._plane, self._gate, self.participants, self._rtcp.want_key_frame, self._tell_layers)
         self._rtcp.wiring = self._wiring
         self._bandwidth = RoomBandwidth(
             self._plane, self.participants, self._wiring, self._events.log, self._video_paused
@@ -190,6 +193,7 @@ class Room:
         if self.closed:
             return
         self._observe(now_ns)
+        self._wiring.follow_all(now_ns)
         self._rtcp.send_due(now_ns)
         self._bandwidth.tick(now_ns)
         self._quality.note_joins(now_ns)
@@ -279,7 +283,7 @@ class Room:
         for participant in self.participants.values():
             track = participant.published_by_stream(stream)
             if track is not None:
-                self._rtcp.want_key_frame(participant, track, now_ns)
+                self._rtcp.want_key_frame(participant, track, now_ns, track.encoding_by_stream(stream))
 
     # inside
 
@@ -320,6 +324,26 @@ class Room:
         """A subscriber's path does not take the video, or takes it again."""
         (subscriber.video_paused.add if paused else subscriber.video_paused.discard)(source)
         self._events.tell(VideoPaused, now_ns, user_id=subscriber.spec.user_id, source=source, paused=paused)
+
+    def set_target_layer(
+        self, subscriber: Participant, source: Source, spatial: int, temporal: int, now_ns: int
+    ) -> None:
+        """The best layer that a subscriber should get of the other's track (``layers_of``); what is not being sent at
+        this moment is asked for, and the next living one taken meanwhile. Until called: the best there is."""
+        subscribed = subscriber.subscribed.get(source)
+        if subscribed is not None:
+            self._wiring.set_target(subscriber, subscribed, Target(spatial, temporal), now_ns)
+
+    def layers_of(self, publisher: Participant, source: Source, now_ns: int) -> tuple[LayerView, ...]:
+        """What a participant's track can be had as, the smallest picture first."""
+        track = publisher.published.get(source)
+        return () if track is None else track.layers(self._plane, now_ns)
+
+    def _tell_layers(self, publisher: Participant, track: PublishedTrack, wanted: frozenset[int], now_ns: int) -> None:
+        """Somebody takes other encodings of a track than its page was told."""
+        rids = tuple(each.rid for spatial, each in enumerate(track.encodings) if spatial in wanted)
+        self._events.log("layers wanted", user_id=publisher.spec.user_id, source=track.media.source, rids=rids)
+        self._events.tell(LayersWanted, now_ns, user_id=publisher.spec.user_id, source=track.media.source, rids=rids)
 
     def _owner_of(self, transport: Transport) -> Participant | None:
         return next((p for p in self.participants.values() if p.transport is transport), None)

@@ -14,8 +14,9 @@ from typing import Final
 from relay.allocator import Allocation, Allocator, LayerOption, VideoDemand
 from relay.bandwidth import BandwidthEstimator, FeedbackReader
 from relay.messages import Source
-from relay.participant import Participant, PublishedTrack, SubscribedTrack
+from relay.participant import Participant, SubscribedTrack
 from relay.plane import Plane, TransportHandle
+from relay.published import PublishedTrack
 from relay.rtcp import ReceiverEstimate, pack_receiver_estimate
 from relay.rtcp_transport_cc import TransportFeedback
 from relay.wiring import Wiring
@@ -158,7 +159,7 @@ class RoomBandwidth:
         feeds: dict[Source, tuple[SubscribedTrack, PublishedTrack]] = {}
         for source, subscribed in participant.subscribed.items():
             feed = self._wiring.feed_of(participant, subscribed)
-            if feed is None or subscribed.route is None:
+            if feed is None or subscribed.route is None or not feed[1].started:
                 continue
             published = feed[1]
             if published.is_video:
@@ -248,6 +249,8 @@ class RoomBandwidth:
         total = 0
         bounded = False
         for source, track in publisher.published.items():
+            if not track.started:
+                continue
             if not track.is_video:
                 total += track.reception.bitrate_bps + PACKETS_PER_S_AUDIO * PACKET_OVERHEAD_BYTES * 8
                 continue

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from relay.participant import Participant, PublishedTrack, SubscribedTrack
+from relay.participant import Participant, SubscribedTrack
 from relay.plane import Plane
-from relay.recording import RoomRecording
+from relay.published import Encoding, PublishedTrack
 from relay.reports import TimeBase, sender_report
 from relay.room_bandwidth import RoomBandwidth
 from relay.rtcp import (
@@ -27,6 +27,10 @@ from relay.rtcp import (
 )
 from relay.rtcp_transport_cc import TransportFeedback
 from relay.wiring import Wiring
+
+
+SOURCE_INTERVAL_NS: Final = 200_000_000
+"""At most one key-frame request per source in this time: a browser answers one with key frames of all encodings."""
 
 
 class RoomRtcp:
@@ -53,22 +57,33 @@ class RoomRtcp:
             if handler is not None:
                 handler(self, participant, item, now_ns)
 
-    def want_key_frame(self, participant: Participant, track: PublishedTrack, now_ns: int) -> None:
-        """Somebody needs a key frame of a participant's track: ask now, or as soon as that is not too often.
+    def want_key_frame(
+        self, participant: Participant, track: PublishedTrack, now_ns: int, encoding: Encoding | None = None
+    ) -> None:
+        """Somebody needs a key frame of an encoding (None: the best) of a participant's track: ask now, or as soon as
+        that is not too often, for it and for its track.
 
-        A track that has sent nothing yet begins with one unasked.
+        An encoding that has sent nothing yet begins with one unasked.
         """
-        if not track.is_video or track.stream is None or not self._plane.stream_counters(track.stream).packets:
-            return
-        if track.key_frames.want(now_ns):
-            self._ask_for_key_frame(participant, track)
+        encoding = encoding or track.best
+        if track.is_video and encoding.stream is not None and self._plane.stream_counters(encoding.stream).packets:
+            encoding.key_frames.want()
+            self._send_due_of(participant, track, now_ns)
 
     def send_due(self, now_ns: int) -> None:
         """Key-frame requests that had to wait."""
         for participant in self._participants.values():
             for track in participant.published.values():
-                if track.is_video and track.key_frames.due(now_ns):
-                    self._ask_for_key_frame(participant, track)
+                if track.is_video:
+                    self._send_due_of(participant, track, now_ns)
+
+    def _send_due_of(self, participant: Participant, track: PublishedTrack, now_ns: int) -> None:
+        if track.key_frame_asked_ns is not None and now_ns - track.key_frame_asked_ns < SOURCE_INTERVAL_NS:
+            return
+        for encoding in track.encodings:
+            if encoding.key_frames.due(now_ns):
+                track.key_frame_asked_ns = now_ns
+                self._ask_for_key_frame(participant, encoding)
 
     def send_reports(self, now_ns: int) -> None:
         """Once a second: receiver reports to all who send, sender reports to all who are sent something."""
@@ -77,9 +92,10 @@ class RoomRtcp:
             if not participant.ready or participant.transport is None:
                 continue
             blocks = [
-                track.reception.block(track.ssrc, counters, now_ns)
+                each.reception.block(each.ssrc, counters, now_ns)
                 for track in participant.published.values()
-                if track.stream is not None and (counters := self._plane.stream_counters(track.stream)).packets
+                for each in track.encodings
+                if each.stream is not None and (counters := self._plane.stream_counters(each.stream)).packets
             ]
             if blocks:
                 report = pack_receiver_report(participant.local_ssrc, blocks)
@@ -88,11 +104,12 @@ class RoomRtcp:
                 self._report_to_subscribers(participant, track, our_ntp64)
 
     def _report_to_subscribers(self, publisher: Participant, track: PublishedTrack, our_ntp64: int) -> None:
-        timestamp = track.reception.timestamp_at(our_ntp64)
-        if timestamp is None:
-            return
         for subscriber, subscribed in self.wiring.subscribers(track):
-            if subscribed.route is None or not subscriber.ready or subscriber.transport is None:
+            encoding = self.wiring.feeding(subscribed, track)
+            if subscribed.route is None or encoding is None or not subscriber.ready or subscriber.transport is None:
+                continue
+            timestamp = encoding.reception.timestamp_at(our_ntp64)
+            if timestamp is None:
                 continue
             counters = self._plane.route_counters(subscribed.route)
             if counters.packets:
@@ -101,19 +118,22 @@ class RoomRtcp:
                 report = sender_report(ssrc, publisher.spec.public_id, our_ntp64, theirs, counters)
                 self._plane.send_rtcp(subscriber.transport.handle, report)
 
-    def _ask_for_key_frame(self, participant: Participant, track: PublishedTrack) -> None:
-        if participant.ready and participant.transport is not None and track.stream is not None:
-            request = pack_picture_loss(participant.local_ssrc, track.ssrc)
+    def _ask_for_key_frame(self, participant: Participant, encoding: Encoding) -> None:
+        if participant.ready and participant.transport is not None and encoding.stream is not None:
+            request = pack_picture_loss(participant.local_ssrc, encoding.ssrc)
             self._plane.send_rtcp(participant.transport.handle, request)
 
     def _sender_report(self, participant: Participant, report: SenderReport, now_ns: int) -> None:
         self._blocks(participant, report.reports, now_ns)
         track = participant.published_by_ssrc(report.ssrc)
-        if track is None:
+        encoding = None if track is None else track.encoding_by_ssrc(report.ssrc)
+        if track is None or encoding is None:
             return
         our_ntp64 = self._time.ntp64(now_ns)
-        first = track.reception.sender_report(report, participant.sender_clock.to_ours(report.ntp64, our_ntp64), now_ns)
-        RoomRecording.sender_report(track, report, now_ns)
+        theirs = participant.sender_clock.to_ours(report.ntp64, our_ntp64)
+        first = encoding.reception.sender_report(report, theirs, now_ns)
+        if self.wiring.recording is not None:
+            self.wiring.recording.sender_report(track, encoding, report, now_ns)
         if first:  # do not let lips and voice drift apart for a whole second
             self._report_to_subscribers(participant, track, our_ntp64)
 
@@ -158,7 +178,7 @@ class RoomRtcp:
     def _key_frame_for(self, participant: Participant, subscribed: SubscribedTrack, now_ns: int) -> None:
         feed = self.wiring.feed_of(participant, subscribed)
         if feed is not None:
-            self.want_key_frame(*feed, now_ns)
+            self.want_key_frame(*feed, now_ns, self.wiring.feeding(subscribed, feed[1]))
 
     _HANDLERS: Final[dict[type, Callable[[RoomRtcp, Participant, Any, int], None]]] = {
         SenderReport: _sender_report,

@@ -18,6 +18,8 @@ LINES_MAX: Final = 4096
 CODECS_MAX: Final = 64
 """Payload types per m-line."""
 EXTENSIONS_MAX: Final = 32
+RIDS_MAX: Final = 8
+"""Simulcast encodings per m-line that are remembered; more are left out."""
 SSRCS_MAX: Final = 16
 """SSRC lines per m-line that are remembered; more are left out."""
 
@@ -76,6 +78,9 @@ class MediaSection:
     rtx_ssrcs: dict[int, int] = field(default_factory=dict)
     """SSRC → the SSRC of its retransmissions (FID group, RFC 5576)."""
     rids: tuple[str, ...] = ()
+    """Encodings that the page can send (RFC 8851)."""
+    simulcast: tuple[str, ...] = ()
+    """Those of them that it offers to send at once, in its order (RFC 8853); of alternatives the first."""
     ice_ufrag: str = ""
     ice_pwd: str = ""
     fingerprints: tuple[Fingerprint, ...] = ()
@@ -117,6 +122,7 @@ class _Draft:
     ssrcs: dict[int, None] = field(default_factory=dict)
     rtx_ssrcs: dict[int, int] = field(default_factory=dict)
     rids: list[str] = field(default_factory=list)
+    simulcast: tuple[str, ...] = ()
     ice_ufrag: str = ""
     ice_pwd: str = ""
     fingerprints: list[Fingerprint] = field(default_factory=list)
@@ -253,8 +259,16 @@ def _read_ssrc_group(draft: _Draft, value: str) -> None:
 
 def _read_rid(draft: _Draft, value: str) -> None:
     parts = value.split()
-    if len(parts) >= 2 and parts[1] == "send" and len(draft.rids) < SSRCS_MAX:
+    if len(parts) >= 2 and parts[1] == "send" and len(draft.rids) < RIDS_MAX:
         draft.rids.append(_token(parts[0], "rid"))
+
+
+def _read_simulcast(draft: _Draft, value: str) -> None:
+    parts = value.split()
+    for direction, streams in zip(parts[::2], parts[1::2], strict=False):
+        if direction == "send":
+            first = (stream.partition(",")[0].removeprefix("~") for stream in streams.split(";"))
+            draft.simulcast = tuple(_token(rid, "rid") for rid in first)[:RIDS_MAX]
 
 
 def _ice_value(low: int, what: str, value: str) -> str:
@@ -302,6 +316,7 @@ _ATTRIBUTES: Final[dict[str, Callable[[_Draft, str], None]]] = {
     "ssrc": _read_ssrc,
     "ssrc-group": _read_ssrc_group,
     "rid": _read_rid,
+    "simulcast": _read_simulcast,
     "ice-ufrag": _read_ufrag,
     "ice-pwd": _read_pwd,
     "fingerprint": _read_fingerprint,
@@ -334,6 +349,7 @@ def _finish(draft: _Draft, session: _Draft) -> MediaSection:
         ssrcs=tuple(draft.ssrcs),
         rtx_ssrcs=draft.rtx_ssrcs,
         rids=tuple(draft.rids),
+        simulcast=tuple(dict.fromkeys(rid for rid in draft.simulcast if rid in draft.rids)),
         ice_ufrag=draft.ice_ufrag or session.ice_ufrag,
         ice_pwd=draft.ice_pwd or session.ice_pwd,
         fingerprints=tuple(draft.fingerprints or session.fingerprints),

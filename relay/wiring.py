@@ -1,9 +1,10 @@
 """Streams and routes among the participants of one room.
 
-A published track has a stream once its SSRC is known (announced in the offer, or learnt from the first packet by mid or
-payload type); a subscribed track has a route once its participant is connected and the other side's stream exists. Both
-are made here, in whichever order people join, and taken over when a page comes back with a new RTCPeerConnection: a
-subscriber's route then switches to the new stream, so that its sequence numbers run on.
+An encoding of a published track has a stream once its SSRC is known (announced in the offer, or learnt from the first
+packet by mid, rid or payload type); a subscribed track has a route once its participant is connected and the other
+side's stream exists. Both are made here, in whichever order people join, and taken over when a page comes back with a
+new RTCPeerConnection: a subscriber's route then switches to the new stream, so that its sequence numbers run on. Among
+the encodings of a track a route follows the best that is being sent, up to the subscriber's target (``layers``).
 """
 
 from __future__ import annotations
@@ -11,33 +12,46 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from relay.layers import Target, choose
 from relay.messages import Source
-from relay.negotiation import MID, Agreement, MediaAgreement
-from relay.participant import Participant, PublishedTrack, SubscribedTrack, route_spec
+from relay.negotiation import ENCODINGS_MAX, MID, REPAIRED_RID, RID, Agreement, MediaAgreement
+from relay.participant import Participant, SubscribedTrack, route_spec
 from relay.plane import GateHandle, Plane
+from relay.published import Encoding, PublishedTrack, timestamp_shift
 from relay.recording import RoomRecording
 from relay.reports import SenderClock
 from relay.rtp import RtpHeader, get_extension, read_header
 from relay.transport import Transport
 
+ANY: Final = Target(ENCODINGS_MAX)
+"""The best there is."""
 REPLACE_MIN_NS: Final = 500_000_000
 """A source's stream is not replaced by another SSRC more often than this."""
 
-WantKeyFrame = Callable[[Participant, PublishedTrack, int], None]
+WantKeyFrame = Callable[[Participant, PublishedTrack, int, Encoding | None], None]
+"""(whose, which track, now_ns, which encoding of it; None: the best)"""
+TellLayers = Callable[[Participant, PublishedTrack, frozenset[int], int], None]
+"""(whose, which track, the encodings to send, now_ns)"""
 
 
 class Wiring:
     """See the module's docstring."""
 
     def __init__(
-        self, plane: Plane, gate: GateHandle, participants: dict[int, Participant], want_key_frame: WantKeyFrame
+        self,
+        plane: Plane,
+        gate: GateHandle,
+        participants: dict[int, Participant],
+        want_key_frame: WantKeyFrame,
+        tell_layers: TellLayers,
     ) -> None:
         self.recording: RoomRecording | None = None
         self._plane = plane
         self._gate = gate
         self._participants = participants
         self._want_key_frame = want_key_frame
-        self._replaced_ns: dict[tuple[int, Source], int] = {}
+        self._tell_layers = tell_layers
+        self._replaced_ns: dict[tuple[int, Source, str], int] = {}
 
     def apply(self, participant: Participant, transport: Transport, agreement: Agreement, now_ns: int) -> None:
         """Bring streams and subscriptions of a participant in line with what was just agreed, on ``transport``.
@@ -74,8 +88,9 @@ class Wiring:
                 if subscribed.stream is not None or found is None or found[1].stream is None:
                     continue
                 publisher, published = found
-                self._feed(subscriber.transport, subscribed, published)
-                self._want_key_frame(publisher, published, now_ns)
+                encoding = self._chosen(subscribed, published, now_ns)
+                self._feed(subscriber.transport, subscribed, published, encoding)
+                self._want_key_frame(publisher, published, now_ns, encoding)
 
     def learn(self, participant: Participant, packet: bytes, now_ns: int) -> None:
         """RTP of an SSRC that nobody announced: find out whose it is; the packet itself is gone."""
@@ -86,23 +101,102 @@ class Wiring:
         if found is None:
             return
         track, is_rtx = found
+        encoding = self._encoding_of(track, packet, header)
+        if encoding is None:
+            return
         if is_rtx:
-            if track.stream is not None and track.rtx_ssrc != header.ssrc:
-                track.rtx_ssrc = header.ssrc
-                self._plane.update_stream(track.stream, track.stream_spec())
-        elif track.ssrc != header.ssrc:
-            key = (participant.spec.user_id, track.media.source)
-            if track.stream is not None and now_ns - self._replaced_ns.get(key, -REPLACE_MIN_NS) < REPLACE_MIN_NS:
+            if encoding.rtx_ssrc != header.ssrc and (encoding.stream is not None or track.is_simulcast):
+                encoding.rtx_ssrc = header.ssrc
+                if encoding.stream is not None:
+                    self._plane.update_stream(encoding.stream, track.stream_spec(encoding))
+        elif encoding.ssrc != header.ssrc:
+            key = (participant.spec.user_id, track.media.source, encoding.rid)
+            if encoding.stream is not None and now_ns - self._replaced_ns.get(key, -REPLACE_MIN_NS) < REPLACE_MIN_NS:
                 return
             self._replaced_ns[key] = now_ns
-            self._open_stream(participant, track, header.ssrc, None, now_ns)
+            known = track.media.receive_rtx_ssrcs.get(header.ssrc)
+            if known is None and encoding.stream is None and track.is_simulcast:
+                known = encoding.rtx_ssrc  # it came first
+            self._open_stream(participant, track, encoding, header.ssrc, known, now_ns)
             self.connect(now_ns)
+            self.follow(participant, track, now_ns, fresh=encoding)
+
+    def follow_all(self, now_ns: int) -> None:
+        """Several times a second: let every route take the layer that it should."""
+        for participant in self._participants.values():
+            for track in participant.published.values():
+                if track.is_video:
+                    track.sample(self._plane, now_ns)
+                if track.is_simulcast:
+                    self.follow(participant, track, now_ns)
+                    self._ask_for_layers(participant, track, now_ns)
+
+    def follow(
+        self, participant: Participant, track: PublishedTrack, now_ns: int, *, fresh: Encoding | None = None
+    ) -> None:
+        """Let every route of one track, and the recorder, take the layer that it should; ``fresh`` just came up."""
+        if not track.is_simulcast:
+            return
+        alive = track.alive(self._plane, now_ns)
+        if fresh is not None:
+            alive[track.encodings.index(fresh)] = True
+        best = choose(alive, len(alive))
+        if best is None:
+            return
+        track.best = track.encodings[best]
+        for subscriber, subscribed in list(self.subscribers(track)):
+            chosen = self._chosen(subscribed, track, now_ns, alive)
+            if subscriber.transport is not None and chosen.stream not in (None, subscribed.stream):
+                self._feed(subscriber.transport, subscribed, track, chosen)
+                self._want_key_frame(participant, track, now_ns, chosen)
+        if self.recording is not None and self.recording.follow(track, now_ns):
+            self._want_key_frame(participant, track, now_ns, track.best)
+
+    def _chosen(
+        self, subscribed: SubscribedTrack, track: PublishedTrack, now_ns: int, alive: list[bool] | None = None
+    ) -> Encoding:
+        """The encoding that a subscriber should get now."""
+        if not track.is_simulcast or subscribed.target is None:
+            return track.best
+        chosen = choose(alive or track.alive(self._plane, now_ns), subscribed.target.spatial)
+        return track.best if chosen is None else track.encodings[chosen]
+
+    def set_target(
+        self, subscriber: Participant, subscribed: SubscribedTrack, target: Target | None, now_ns: int
+    ) -> None:
+        """The best layer that a subscriber should get of a track from now on; None: whatever is best."""
+        if target == subscribed.target:
+            return
+        subscribed.target = target
+        if subscribed.route is not None:
+            self._plane.set_route_layers(subscribed.route, (target or ANY).temporal)
+        feed = self.feed_of(subscriber, subscribed)
+        if feed is not None and feed[1].is_simulcast:
+            self.follow(*feed, now_ns)
+            self._ask_for_layers(*feed, now_ns)
+
+    def _ask_for_layers(self, participant: Participant, track: PublishedTrack, now_ns: int) -> None:
+        """Tell a page which encodings somebody takes, when that is news."""
+        if not participant.ready or participant.muted.get(track.media.source):
+            return
+        top = len(track.encodings) - 1
+        targets = [(subscribed.target or ANY).spatial for subscribed in self._wanting(participant, track)]
+        if track.spool is not None or not targets:
+            targets.append(top)
+        kept = track.demand.update(targets, track.alive(self._plane, now_ns), now_ns)
+        if kept is not None:
+            self._tell_layers(participant, track, kept, now_ns)
+
+    def _wanting(self, publisher: Participant, track: PublishedTrack) -> Iterator[SubscribedTrack]:
+        for other in self._participants.values():
+            if other is not publisher and other.ready and track.media.source in other.subscribed:
+                yield other.subscribed[track.media.source]
 
     def subscribers(self, published: PublishedTrack) -> Iterator[tuple[Participant, SubscribedTrack]]:
         """Who is sent a published track at this moment."""
         for participant in self._participants.values():
             for subscribed in participant.subscribed.values():
-                if published.stream is not None and subscribed.stream == published.stream:
+                if published.encoding_by_stream(subscribed.stream) is not None:
                     yield participant, subscribed
 
     def disconnect(self, participant: Participant, now_ns: int) -> None:
@@ -122,6 +216,10 @@ class Wiring:
                 return other, track
         return None
 
+    def feeding(self, subscribed: SubscribedTrack, track: PublishedTrack) -> Encoding | None:
+        """The encoding whose packets a subscriber gets at this moment; a switch may be on its way."""
+        return track.encoding_by_stream(self._plane.route_stream(subscribed.route)) if subscribed.route else None
+
     def record(self, recording: RoomRecording | None, now_ns: int) -> None:
         """Record every track from now on, with a key frame first; None: no longer."""
         for participant in self._participants.values():
@@ -131,7 +229,7 @@ class Wiring:
                 if recording is not None:
                     recording.add(participant, track, now_ns)
                     if track.is_video and track.stream is not None:
-                        self._want_key_frame(participant, track, now_ns)
+                        self._want_key_frame(participant, track, now_ns, None)
         self.recording = recording
 
     def _publisher(self, subscriber: Participant, source: Source) -> tuple[Participant, PublishedTrack] | None:
@@ -142,18 +240,25 @@ class Wiring:
 
     def _publish(self, participant: Participant, media: MediaAgreement, now_ns: int) -> None:
         track = participant.published.get(media.source)
+        if track is not None and track.media.rids != media.rids:
+            self._close_stream(track, now_ns)
+            track = None
         if track is None:
             track = participant.published[media.source] = PublishedTrack(media)
         new_codecs = {codec.payload_type for codec in media.codecs} - set(track.stream_spec().codecs)
         track.media = media
-        ssrc = media.receive_ssrcs[0] if media.receive_ssrcs else track.ssrc
-        rtx_ssrc = media.receive_rtx_ssrcs.get(ssrc, track.rtx_ssrc if ssrc == track.ssrc else None)
-        if track.stream is None or ssrc != track.ssrc:
-            if ssrc:
-                self._open_stream(participant, track, ssrc, rtx_ssrc, now_ns)
-            return
-        track.rtx_ssrc = rtx_ssrc
-        self._plane.update_stream(track.stream, track.stream_spec())
+        if not track.is_simulcast:
+            encoding = track.best
+            ssrc = media.receive_ssrcs[0] if media.receive_ssrcs else encoding.ssrc
+            rtx_ssrc = media.receive_rtx_ssrcs.get(ssrc, encoding.rtx_ssrc if ssrc == encoding.ssrc else None)
+            if encoding.stream is None or ssrc != encoding.ssrc:
+                if ssrc:
+                    self._open_stream(participant, track, encoding, ssrc, rtx_ssrc, now_ns)
+                return
+            encoding.rtx_ssrc = rtx_ssrc
+        for encoding in track.encodings:
+            if encoding.stream is not None:
+                self._plane.update_stream(encoding.stream, track.stream_spec(encoding))
         if new_codecs and self.recording is not None:  # a file says first what it holds: so begin another
             self.recording.remove(track, now_ns)
             self.recording.add(participant, track, now_ns)
@@ -172,29 +277,39 @@ class Wiring:
             self._plane.update_route(subscribed.route, route_spec(feed[1].media, media))
 
     def _open_stream(
-        self, participant: Participant, track: PublishedTrack, ssrc: int, rtx_ssrc: int | None, now_ns: int
+        self,
+        participant: Participant,
+        track: PublishedTrack,
+        encoding: Encoding,
+        ssrc: int,
+        rtx_ssrc: int | None,
+        now_ns: int,
     ) -> None:
         if participant.transport is None or participant.streams_used_up:
             return
         taken = participant.published_by_ssrc(ssrc)
-        if taken is not None and taken is not track:  # an SSRC names one stream of a transport: the newest claim holds
+        if taken is not None and taken.encoding_by_ssrc(ssrc) is not encoding:
+            # An SSRC names one stream of a transport: the newest claim holds.
             self._close_stream(taken, now_ns)
-            taken.ssrc = 0
-        old = track.stream
-        fed = list(self.subscribers(track))
-        if old is not None and self.recording is not None:
+        old = encoding.stream
+        fed = [pair for pair in self.subscribers(track) if pair[1].stream == old]
+        if old is not None and self.recording is not None and not track.is_simulcast:
             self.recording.remove(track, now_ns)
-        track.ssrc, track.rtx_ssrc, track.started = ssrc, rtx_ssrc, False
-        track.stream = self._plane.add_stream(participant.transport.handle, track.stream_spec())
+        encoding.ssrc, encoding.rtx_ssrc = ssrc, rtx_ssrc
+        track.started = track.started and track.is_simulcast
+        encoding.stream = self._plane.add_stream(participant.transport.handle, track.stream_spec(encoding))
+        if track.best.stream is None:
+            track.best = encoding
         for subscriber, subscribed in fed:
             if subscriber.transport is not None:
-                self._feed(subscriber.transport, subscribed, track)
-        if old is not None:
-            self._plane.remove_stream(old)
+                self._feed(subscriber.transport, subscribed, track, encoding)
         if self.recording is not None:
             self.recording.add(participant, track, now_ns)
+            self.recording.follow(track, now_ns)
+        if old is not None:
+            self._plane.remove_stream(old)
         if fed:
-            self._want_key_frame(participant, track, now_ns)
+            self._want_key_frame(participant, track, now_ns, encoding)
 
     def _hand_over(
         self, participant: Participant, old: PublishedTrack, new: PublishedTrack | None, now_ns: int
@@ -202,41 +317,59 @@ class Wiring:
         """Subscribers of a track of the old transport go on with the one of the new."""
         for subscriber, subscribed in list(self.subscribers(old)):
             if new is not None and subscriber.transport is not None:
-                self._feed(subscriber.transport, subscribed, new)
+                self._feed(subscriber.transport, subscribed, new, new.best)
         self._close_stream(old, now_ns)
         if new is not None:
-            self._want_key_frame(participant, new, now_ns)
+            self._want_key_frame(participant, new, now_ns, None)
 
-    def _feed(self, transport: Transport, subscribed: SubscribedTrack, published: PublishedTrack) -> None:
-        """Let a published track feed a subscribed one.
+    def _feed(
+        self, transport: Transport, subscribed: SubscribedTrack, published: PublishedTrack, encoding: Encoding
+    ) -> None:
+        """Let an encoding of a published track feed a subscribed one.
 
         A route once made stays for as long as the subscription: its SSRC is one SRTP stream, whose numbers must run on
         (libsrtp takes a random jump backwards for a replay), so that what feeds it is switched instead.
         """
-        if published.stream is None:
+        if encoding.stream is None:
             return
         spec = route_spec(published.media, subscribed.media)
         if subscribed.route is None:
-            subscribed.route = self._plane.add_route(published.stream, transport.handle, self._gate, spec)
+            subscribed.route = self._plane.add_route(encoding.stream, transport.handle, self._gate, spec)
+            if subscribed.target is not None:
+                self._plane.set_route_layers(subscribed.route, subscribed.target.temporal)
         else:
+            present = self.feeding(subscribed, published)
+            shift = timestamp_shift(present, encoding) if present is not None else None
             self._plane.update_route(subscribed.route, spec)
-            self._plane.switch_route(subscribed.route, published.stream)
-        subscribed.stream = published.stream
+            self._plane.switch_route(subscribed.route, encoding.stream, shift)
+        subscribed.stream = encoding.stream
 
     def _close_stream(self, track: PublishedTrack, now_ns: int) -> None:
         if self.recording is not None:
             self.recording.remove(track, now_ns)
-        if track.stream is None:
-            return
         for _, subscribed in list(self.subscribers(track)):
             subscribed.stream = None
-        stream, track.stream = track.stream, None
-        self._plane.remove_stream(stream)
+        for encoding in track.encodings:
+            if encoding.stream is not None:
+                self._plane.remove_stream(encoding.stream)
+            encoding.stream, encoding.ssrc, encoding.rtx_ssrc = None, 0, None
 
     def _remove_route(self, subscribed: SubscribedTrack) -> None:
         if subscribed.route is not None:
             self._plane.remove_route(subscribed.route)
         subscribed.route = subscribed.stream = None
+
+    @staticmethod
+    def _encoding_of(track: PublishedTrack, packet: bytes, header: RtpHeader) -> Encoding | None:
+        """Which encoding of a track a packet, or what it repairs, is of; None: it does not say."""
+        if not track.is_simulcast:
+            return track.best
+        for uri in (RID, REPAIRED_RID):
+            number = track.media.extensions.get(uri)
+            rid = None if number is None else get_extension(packet, header, number)
+            if rid is not None:
+                return next((each for each in track.encodings if each.rid.encode() == rid), None)
+        return None
 
     def _by_mid(self, participant: Participant, packet: bytes, header: RtpHeader) -> tuple[PublishedTrack, bool] | None:
         for track in participant.published.values():
