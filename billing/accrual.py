@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from billing.money import affordable_ms, cost, split
-from billing.terms import Mark, MeterOutcome, MeterRow, TickInput, TickResult
+from billing.terms import Mark, MeterOutcome, MeterRow, MeterState, TickInput, TickResult
 from config.ids import SessionId, shard_of
 from relay.messages import (
     Event,
@@ -179,9 +179,11 @@ class Accrual:
         self._sessions.pop(session_id, None)
         self._urgent.discard(session_id)
 
-    def states(self, read: dict[SessionId, tuple[bool, int, int]]) -> None:
-        """Take in whether meters are open, and balances; the sessions of closed ones are forgotten."""
-        for session_id, (still_open, balance_minor, available_minor) in read.items():
+    def states(self, read: dict[SessionId, MeterState]) -> list[SessionId]:
+        """Take in whether meters are open, and balances; the sessions of closed ones are forgotten. Returns those whose
+        terms have changed, to be loaded again."""
+        changed = []
+        for session_id, (still_open, balance_minor, available_minor, revision) in read.items():
             one = self._sessions.get(session_id)
             if one is None or one.row is None:
                 continue
@@ -189,6 +191,9 @@ class Accrual:
                 self.forget(session_id)
                 continue
             self._accounts[one.row.client_account_id] = (balance_minor, available_minor)
+            if revision != one.row.revision:
+                changed.append(session_id)
+        return changed
 
     def metered(self, only: Collection[SessionId] | None = None) -> list[SessionId]:
         """Sessions with a meter, all or of the named ones."""
@@ -220,7 +225,8 @@ class Accrual:
         unposted = cost(row.tariff, one.live_ms) > row.posted_minor
         if row.final_unit:
             # Money that came in since extends the last grant; without any, the ledger has the last word at its end.
-            return self._available(row) > 0 or _used_up(one, row)
+            more = self._available(row) > 0 and self._paid_ms(row) > row.granted_ms
+            return more or _used_up(one, row)
         return (
             one.live_ms >= one.next_post_ms
             or row.granted_ms - one.live_ms <= self._low_water_ms
@@ -328,8 +334,11 @@ class Accrual:
 
     def _remaining_ms(self, one: _Tracked, row: MeterRow) -> int:
         """How much longer the wallet pays, with what is held for this session and what nobody holds."""
-        paid_ms = affordable_ms(row.tariff, row.posted_minor + row.held_minor + self._available(row))
-        return max(0, paid_ms - one.live_ms)
+        return max(0, self._paid_ms(row) - one.live_ms)
+
+    def _paid_ms(self, row: MeterRow) -> int:
+        """As far as the session could go in all, with what is held for it and what nobody holds."""
+        return affordable_ms(row.tariff, row.posted_minor + row.held_minor + self._available(row))
 
 
 _METERED: Final = (MediaEvidence, MediaStarted, MediaInterrupted, MediaResumed, GrantUsedUp, RoomClosed)

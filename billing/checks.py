@@ -31,17 +31,38 @@ with history as (
     union all select client_account_id, -amount_minor from session_charge
     union all select provider_account_id, amount_minor - fee_minor from session_charge
     union all select platform_account_id, fee_minor from session_charge
+    union all select account_id, amount_minor from archived_movement
   ) movement group by id
+), stretch as (
+  select s.*, t.minor_per_minute, t.step_ms, t.flat_minor, t.included_ms, t.provider_bps,
+    case when s.revision = 1 then t.minimum_minor else 0 end as minimum_minor,
+    lead(s.from_ms) over (partition by s.tenant_id, s.session_id order by s.revision) as until_ms
+  from session_terms s join tariff t on t.tenant_id = s.tenant_id and t.id = s.tariff_id
+), stretch_cost as (
+  select s.tenant_id, s.session_id, s.provider_bps,
+    case when billed <= 0 then 0 else greatest(minimum_minor, flat_minor + div(
+      minor_per_minute * ceil(greatest(0, billed - included_ms) / step_ms) * step_ms, 60000)) end as cost,
+    case when granted <= 0 then 0 else greatest(minimum_minor, flat_minor + div(
+      minor_per_minute * ceil(greatest(0, granted - included_ms) / step_ms) * step_ms, 60000)) end as held
+  from (select s.*, (coalesce(s.until_ms, m.billed_through_ms) - s.from_ms - s.free_ms)::numeric as billed,
+          (coalesce(s.until_ms, m.granted_ms) - s.from_ms - s.free_ms)::numeric as granted
+        from stretch s join session_meter m using (tenant_id, session_id)) s
 ), priced as (
-  select m.*, div(minor_per_minute::numeric * billed_through_ms, 60000) as cost_minor,
-    div(minor_per_minute::numeric * granted_ms, 60000) as grant_minor,
-    div(m.posted_minor::numeric * provider_bps, 10000) as share_minor
-  from session_meter m
+  select m.*, c.cost_minor, c.grant_minor, c.share_minor
+  from session_meter m left join (
+    select tenant_id, session_id, sum(cost) as cost_minor, sum(held) as grant_minor,
+      sum(div(cost * provider_bps, 10000)) as share_minor from stretch_cost group by 1, 2
+  ) c using (tenant_id, session_id)
 ), charged as (
-  select tenant_id, session_id, sum(amount_minor) as amount_minor, sum(amount_minor - fee_minor) as provider_minor,
-    max(through_ms) as through_ms,
-    array_agg(distinct array[client_account_id, provider_account_id, platform_account_id]) as parties
-  from session_charge group by tenant_id, session_id
+  select tenant_id, session_id, sum(amount_minor) as amount_minor, sum(provider_minor) as provider_minor,
+    sum(promo_minor) as promo_minor, max(through_ms) as through_ms,
+    array_agg(distinct parties) as parties
+  from (
+    select tenant_id, session_id, amount_minor, amount_minor - fee_minor as provider_minor, promo_minor, through_ms,
+      array[client_account_id, provider_account_id, platform_account_id] as parties from session_charge
+    union all select tenant_id, session_id, amount_minor, provider_minor, promo_minor, through_ms, parties
+      from archived_charge
+  ) posting group by tenant_id, session_id
 ), seen as (
   select p.*, coalesce(e.live_ms, 0) as evidence_ms,
     p.settled_at > now() - interval '$grace seconds' as recent,
@@ -103,14 +124,14 @@ CHECKS: Final = (
         "every open session holds the cost of its grant, no more and no less; a settled one holds nothing",
         "select count(*) from session_meter",
         "select session_id, state, granted_ms, grant_minor, posted_minor, held_minor from priced"
-        " where held_minor <> case when state = 'open' then grant_minor - posted_minor else 0 end",
+        " where held_minor is distinct from case when state = 'open' then grant_minor - posted_minor else 0 end",
     ),
     Check(
         "charges",
-        "every charge is the cost of the time billed at the session's rate, and within its grant",
+        "every charge is the cost of the time billed at the session's terms, stretch by stretch, and within its grant",
         "select count(*) from session_meter",
         "select session_id, minor_per_minute, billed_through_ms, granted_ms, posted_minor, cost_minor from priced"
-        " where posted_minor <> cost_minor or billed_through_ms > granted_ms",
+        " where posted_minor is distinct from cost_minor or billed_through_ms > granted_ms",
     ),
     Check(
         "postings",
@@ -131,13 +152,72 @@ CHECKS: Final = (
     ),
     Check(
         "rates",
-        "every session's rate is one that its provider had set before",
-        "select count(*) from session_meter",
+        "every session's terms are those of a tariff that its provider had set before",
+        "select count(*) from session_terms",
         "select m.session_id, a.user_id as provider_id, m.kind, m.minor_per_minute, m.currency, m.provider_bps"
         " from session_meter m left join account a on a.tenant_id = m.tenant_id and a.id = m.provider_account_id"
-        " where not exists (select from tariff t where t.tenant_id = m.tenant_id and t.provider_id = a.user_id"
-        "  and t.kind = m.kind and t.minor_per_minute = m.minor_per_minute and t.currency = m.currency"
-        "  and t.provider_bps = m.provider_bps and t.valid_from <= m.opened_at)",
+        " left join session_terms s on s.tenant_id = m.tenant_id and s.session_id = m.session_id"
+        "  and s.revision = m.revision"
+        " left join tariff t on t.tenant_id = m.tenant_id and t.id = s.tariff_id and t.provider_id = a.user_id"
+        "  and t.valid_from <= s.at"
+        " where (m.tariff_id, m.kind, m.minor_per_minute, m.currency, m.provider_bps, m.step_ms, m.flat_minor,"
+        "  m.included_ms, m.free_ms, m.prepaid_ms) is distinct from (t.id, t.kind, t.minor_per_minute, t.currency,"
+        "  t.provider_bps, t.step_ms, t.flat_minor, t.included_ms, s.free_ms, s.prepaid_ms)"
+        "  or s.free_ms - s.prepaid_ms not between 0 and t.free_ms and s.revision = 1",
+    ),
+    Check(
+        "promo",
+        "promotional credit in wallets is what was given less what was spent; sessions' parts are their postings'",
+        "select count(*) from account where kind = 'client_wallet'",
+        "select a.id as account_id, null::bigint as session_id, a.promo_minor,"
+        " coalesce(h.promo_minor, 0) as history_minor"
+        " from account a left join (select id, sum(promo) as promo_minor from ("
+        "  select debit_account_id as id, -promo_minor as promo from transfer"
+        "  union all select credit_account_id, promo_minor from transfer"
+        "  union all select client_account_id, -promo_minor from session_charge"
+        "  union all select account_id, promo_minor from archived_movement) x group by id) h on h.id = a.id"
+        " where a.kind = 'client_wallet' and a.promo_minor <> coalesce(h.promo_minor, 0)"
+        " union all select null, session_id, m.posted_promo_minor, coalesce(c.promo_minor, 0)"
+        " from session_meter m left join charged c using (tenant_id, session_id)"
+        " where m.posted_promo_minor <> coalesce(c.promo_minor, 0)",
+    ),
+    Check(
+        "packages",
+        "package time is used, held or left; its price is owed or paid on, in proportion to the time used",
+        "select count(*) from client_package",
+        "select id as package_id, total_ms, used_ms, p.reserved_ms, recognised_minor, s.used as sessions_used_ms"
+        " from client_package p left join (select tenant_id, package_id, sum(coalesce(used_ms, 0)) as used,"
+        "  sum(case when used_ms is null then reserved_ms else 0 end) as held, sum(coalesce(value_minor, 0)) as value"
+        "  from session_package group by 1, 2) s on s.tenant_id = p.tenant_id and s.package_id = p.id"
+        " where p.used_ms <> coalesce(s.used, 0) or p.reserved_ms <> coalesce(s.held, 0)"
+        "  or coalesce(s.value, 0) <> div(price_minor::numeric * p.used_ms, total_ms)"
+        "  or recognised_minor <> case when closed_at is null then coalesce(s.value, 0) else price_minor end"
+        " union all select null, null, null, null, a.posted_minor, coalesce(o.owed, 0) from account a left join ("
+        "  select tenant_id, currency, sum(price_minor - recognised_minor) as owed from client_package group by 1, 2) o"
+        "  on o.tenant_id = a.tenant_id and o.currency = a.currency"
+        " where a.kind = 'package_liability' and a.posted_minor <> coalesce(o.owed, 0)",
+    ),
+    Check(
+        "one_off",
+        "every one-off charge was posted once, to its parts; no reversal gives back more than there was",
+        "select (select count(*) from charge) + (select count(*) from reversal)",
+        "select c.public_id, c.amount_minor, c.promo_minor, x.amount_minor as posted_minor from charge c left join ("
+        "  select tenant_id, source_id, sum(amount_minor) as amount_minor, sum(promo_minor) as promo_minor"
+        "  from transfer where kind = 'charge' group by 1, 2) x"
+        "  on x.tenant_id = c.tenant_id and x.source_id = c.public_id"
+        " where (c.amount_minor, c.promo_minor) is distinct from (x.amount_minor, x.promo_minor)"
+        "  or c.provider_minor <> div(c.amount_minor::numeric * c.provider_bps, 10000)"
+        " union all select r.public_id, r.amount_minor, r.promo_minor, x.amount_minor from reversal r left join ("
+        "  select tenant_id, source_id, sum(amount_minor) as amount_minor, sum(promo_minor) as promo_minor"
+        "  from transfer where kind = 'reversal' group by 1, 2) x"
+        "  on x.tenant_id = r.tenant_id and x.source_id = r.public_id"
+        " where (r.amount_minor, r.promo_minor) is distinct from (x.amount_minor, x.promo_minor)"
+        " union all select m.session_public_id, m.posted_minor, m.posted_promo_minor, sum(r.amount_minor)"
+        " from reversal r join session_meter m using (tenant_id, session_id) group by 1, 2, 3"
+        " having sum(r.amount_minor) > m.posted_minor or sum(r.promo_minor) > m.posted_promo_minor"
+        " union all select c.public_id, c.amount_minor, c.promo_minor, sum(r.amount_minor)"
+        " from reversal r join charge c on c.tenant_id = r.tenant_id and c.id = r.charge_id group by 1, 2, 3"
+        " having sum(r.amount_minor) > c.amount_minor or sum(r.promo_minor) > c.promo_minor",
     ),
     Check(
         "evidence",

@@ -76,7 +76,10 @@ class Meter:
                     await self._load(leases, now_ns)
                     ids = self._core.metered(only)
                     if ids:
-                        self._core.states(await meter_store.read_states(self._database, ids))
+                        changed = self._core.states(await meter_store.read_states(self._database, ids))
+                        if changed:
+                            rows = await meter_store.load_meters(self._database, leases, changed, len(changed))
+                            self._core.loaded(rows, now_ns)
                         await self._post(self._core.due(leases, now_ns, only), now_ns)
                 except LedgerUnavailable as error:
                     metrics.UNAVAILABLE.inc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Sequence
 from typing import Any, Final
@@ -12,6 +13,7 @@ from billing.terms import (
     BillingRefusal,
     Mark,
     MeterRow,
+    MeterState,
     Opened,
     Rate,
     Receipt,
@@ -57,7 +59,8 @@ async def open_session(database: Database, ref: SessionRef, grant_ms: int, minim
             else:
                 least_ms = 0
             row = await connection.fetchrow(
-                "select state, granted_ms, final_unit from session_meter where tenant_id = $1 and session_id = $2",
+                "select state, granted_ms, limit_ms, final_unit from session_meter"
+                " where tenant_id = $1 and session_id = $2",
                 ref.tenant_id,
                 ref.session_id,
             )
@@ -65,7 +68,7 @@ async def open_session(database: Database, ref: SessionRef, grant_ms: int, minim
                 raise _Refuse(BillingRefusal.NO_WALLET)
             if row["state"] == "settled":
                 raise _Refuse(BillingRefusal.ALREADY_SETTLED)
-            if row["granted_ms"] < least_ms:
+            if row["granted_ms"] < min(least_ms, row["limit_ms"]):
                 raise _Refuse(BillingRefusal.INSUFFICIENT_FUNDS)
             return Opened(row["granted_ms"], row["final_unit"])
     except _Refuse as refused:
@@ -73,22 +76,23 @@ async def open_session(database: Database, ref: SessionRef, grant_ms: int, minim
 
 
 async def _insert_meter(connection: Any, ref: SessionRef) -> bool:
-    """Add the meter's row; False when it is there. The share is that of the newest tariff with the rate shown."""
+    """Add the meter's row; False when it is there. Its terms are those of the tariff shown."""
     tenant = ref.tenant_id
     if await connection.fetchval(
         "select 1 from session_meter where tenant_id = $1 and session_id = $2", tenant, ref.session_id
     ):
         return False
-    provider_bps = await connection.fetchval(
-        "select provider_bps from tariff where tenant_id = $1 and provider_id = $2 and kind = $3"
-        " and minor_per_minute = $4 and currency = $5 order by id desc limit 1",
+    tariff_id = await connection.fetchval(
+        "select id from tariff where tenant_id = $1 and provider_id = $2 and kind = $3"
+        " and minor_per_minute = $4 and currency = $5 and ($6::bigint is null or id = $6) order by id desc limit 1",
         tenant,
         ref.provider_id,
         ref.kind,
         ref.rate.minor_per_minute,
         ref.rate.currency,
+        ref.rate.tariff_id,
     )
-    if provider_bps is None:
+    if tariff_id is None:
         raise _Refuse(BillingRefusal.NO_RATE)
     client = await find_account(connection, tenant, ref.client_id, CLIENT_WALLET)
     provider = await find_account(connection, tenant, ref.provider_id, PROVIDER_EARNINGS)
@@ -96,25 +100,20 @@ async def _insert_meter(connection: Any, ref: SessionRef) -> bool:
         raise _Refuse(BillingRefusal.NO_WALLET)
     if not client["currency"] == provider["currency"] == ref.rate.currency:
         raise _Refuse(BillingRefusal.CURRENCY_MISMATCH)
-    made = await connection.fetchval(
-        "insert into session_meter (tenant_id, session_id, session_public_id, shard, kind, client_account_id,"
-        " provider_account_id, platform_account_id, currency, minor_per_minute, provider_bps)"
-        " select $1, $2, $3, $4, $5, $6, $7, a.id, $8, $9, $10 from account a"
-        " where a.tenant_id = $1 and a.kind = 'platform_revenue' and a.currency = $8 and a.lane = $11"
-        " on conflict do nothing returning 1",
+    made: bool = await connection.fetchval(
+        "select open_meter($1, $2, $3, $4, $5, $6, a.id, $7) from account a"
+        " where a.tenant_id = $1 and a.kind = 'platform_revenue' and a.currency = $8 and a.lane = $9",
         tenant,
         ref.session_id,
         ref.session_public_id,
         shard_of(ref.session_id),
-        ref.kind,
         client["id"],
         provider["id"],
+        tariff_id,
         ref.rate.currency,
-        ref.rate.minor_per_minute,
-        provider_bps,
         lane_of(client["id"]),
     )
-    return made is not None
+    return made
 
 
 async def settle(
@@ -122,9 +121,55 @@ async def settle(
 ) -> tuple[Receipt, TickResult] | None:
     """Post the rest, release the hold, close the meter: once. None: there is no such meter."""
     async with ledger(database, tenant) as connection:
-        results = await _tick(connection, [TickInput(session_id, epoch, 0, live_ms, None)], True, slot, 0)
+        row = await connection.fetchrow("select * from settle_meter($1, $2, $3, $4)", session_id, epoch, live_ms, slot)
         receipt = await _receipt(connection, tenant, session_id)
-        return None if receipt is None else (receipt, results[0])
+        return None if receipt is None else (receipt, TickResult(*row.values()))
+
+
+async def change_kind(
+    database: Database, tenant: TenantId, session_id: SessionId, mark: Mark, rate: Rate, slot: int, grant_ms: int
+) -> Opened | BillingRefusal:
+    """Post what the session has cost until ``mark`` and go on at the rate's terms."""
+    async with ledger(database, tenant) as connection:
+        tariff_id = await connection.fetchval(
+            "select t.id from session_meter m join account a on a.tenant_id = m.tenant_id"
+            "  and a.id = m.provider_account_id join tariff t on t.tenant_id = m.tenant_id"
+            "  and t.provider_id = a.user_id and t.currency = m.currency"
+            " where m.tenant_id = $1 and m.session_id = $2 and t.kind = $3 and t.minor_per_minute = $4"
+            " and ($5::bigint is null or t.id = $5) order by t.id desc limit 1",
+            tenant,
+            session_id,
+            rate.kind,
+            rate.minor_per_minute,
+            rate.tariff_id,
+        )
+        if tariff_id is None:
+            return BillingRefusal.NO_RATE
+        status = await connection.fetchval(
+            "select rerate_meter($1, $2, $3, $4, $5, $6)",
+            session_id,
+            mark.epoch,
+            mark.live_ms,
+            tariff_id,
+            slot,
+            grant_ms,
+        )
+        if status != "done":
+            return _RERATE_REFUSALS[status]
+        row = await connection.fetchrow(
+            "select granted_ms, final_unit from session_meter where tenant_id = $1 and session_id = $2",
+            tenant,
+            session_id,
+        )
+        return Opened(row["granted_ms"], row["final_unit"])
+
+
+_RERATE_REFUSALS: Final = {
+    "settled": BillingRefusal.ALREADY_SETTLED,
+    "unknown": BillingRefusal.NO_SUCH_SESSION,
+    "not_metered": BillingRefusal.NOT_METERED,
+    "insufficient_funds": BillingRefusal.INSUFFICIENT_FUNDS,
+}
 
 
 async def carry_over(
@@ -256,7 +301,7 @@ async def load_meters(
             row["session_id"],
             row["currency"],
             row["client_account_id"],
-            Tariff(row["minor_per_minute"], row["provider_bps"]),
+            _tariff(row),
             row["epoch"],
             row["epoch_base_ms"],
             row["live_ms"],
@@ -264,21 +309,34 @@ async def load_meters(
             row["posted_minor"],
             row["held_minor"],
             row["final_unit"],
+            row["revision"],
         )
         for row in rows
     ]
 
 
-async def read_states(database: Database, session_ids: Sequence[SessionId]) -> dict[SessionId, tuple[bool, int, int]]:
-    """Of each session: whether its meter is open, and its client's balance and what of it is available."""
+def _tariff(row: Any) -> Tariff:
+    return Tariff(*(row[name] for name in _TERMS))
+
+
+_TERMS: Final = tuple(field.name for field in dataclasses.fields(Tariff))
+"""A meter's columns have the names of the tariff's fields."""
+
+
+async def read_states(database: Database, session_ids: Sequence[SessionId]) -> dict[SessionId, MeterState]:
+    """Of each session: whether its meter is open, its client's balance, what of it is available, and its revision."""
     async with ledger(database, ALL_TENANTS) as connection:
         rows = await connection.fetch(
-            "select m.session_id, m.state = 'open' as open, a.posted_minor, a.posted_minor - a.held_minor as available"
-            " from session_meter m join account a on a.tenant_id = m.tenant_id and a.id = m.client_account_id"
+            "select m.session_id, m.state = 'open' as open, a.posted_minor, a.posted_minor - a.held_minor as available,"
+            " m.revision from session_meter m"
+            " join account a on a.tenant_id = m.tenant_id and a.id = m.client_account_id"
             " where m.session_id = any ($1)",
             list(session_ids),
         )
-    return {row["session_id"]: (row["open"], row["posted_minor"], row["available"]) for row in rows}
+    return {
+        row["session_id"]: MeterState(row["open"], row["posted_minor"], row["available"], row["revision"])
+        for row in rows
+    }
 
 
 # --- leases ------------------------------------------------------------------------------------------------------

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TypeVar
 
-from billing import meter_store, metrics, store
+from billing import meter_store, metrics, store, tariffs
 from billing.meter_store import SLOT_MS
 from billing.money import RATE_MAX, Tariff, affordable_ms
 from billing.store import WALLET_KINDS
+from billing.tariffs import STANDARD, Offer
 from billing.terms import (
     PROVIDER_BPS,
     BillingError,
@@ -53,8 +54,17 @@ class Billing:
     # --- rates and wallets
 
     async def rates(self, tenant: TenantId, provider_ids: Sequence[UserId]) -> dict[UserId, list[Rate]]:
-        """The current rates of each of these providers; none: an empty list."""
-        return await store.read_rates(self.database, tenant, provider_ids)
+        """The current standard rates of each of these providers; none: an empty list."""
+        offers = await self.offers(tenant, provider_ids)
+        return {who: [one.rate for one in mine if one.code == STANDARD] for who, mine in offers.items()}
+
+    async def offers(self, tenant: TenantId, provider_ids: Sequence[UserId]) -> dict[UserId, list[Offer]]:
+        """All current tariffs of each of these providers."""
+        return await tariffs.read_offers(self.database, tenant, provider_ids)
+
+    async def set_offer(self, tenant: TenantId, provider_id: UserId, offer: Offer) -> None:
+        """Set a tariff of a provider, from now on or from ``valid_from`` on."""
+        await tariffs.add_offer(self.database, tenant, provider_id, offer)
 
     async def set_rate(
         self,
@@ -66,9 +76,9 @@ class Billing:
         provider_bps: int = PROVIDER_BPS,
     ) -> None:
         """Set what a provider charges from now on. Raises ValueError outside of 1–``RATE_MAX``, 0–10000 bps."""
-        Tariff(minor_per_minute, provider_bps)
-        rate = Rate(kind, minor_per_minute, currency)
-        await store.add_rate(self.database, tenant, provider_id, rate, provider_bps)
+        await self.set_offer(
+            tenant, provider_id, Offer(kind, STANDARD, Tariff(minor_per_minute, provider_bps), currency)
+        )
 
     async def open_wallets(self, tenant: TenantId, user_id: UserId, role: str, currency: str) -> None:
         """The account of a client or provider (other roles have none), unless it exists."""
@@ -96,10 +106,20 @@ class Billing:
         """Credit a client's wallet, once per ``key`` of that user; returns the wallet after it."""
         if not 0 < amount_minor <= AMOUNT_MAX:
             return _noted(BillingRefusal.BAD_AMOUNT)
-        wallet = await store.top_up(self.database, tenant, user_id, amount_minor, f"topup:{user_id}:{key}", memo)
+        full_key = f"topup:{user_id}:{key}"
+        wallet = await store.credit(self.database, tenant, user_id, "topup", amount_minor, full_key, memo)
         if isinstance(wallet, Wallet):
             metrics.TOPPED_UP.labels(wallet.currency).inc(amount_minor)
         return _noted(wallet)
+
+    async def give_promo(
+        self, tenant: TenantId, user_id: UserId, amount_minor: int, key: str, memo: str
+    ) -> Wallet | BillingRefusal:
+        """Give a client promotional credit, once per ``key``: it is spent before money, and never paid out."""
+        if not 0 < amount_minor <= AMOUNT_MAX:
+            return _noted(BillingRefusal.BAD_AMOUNT)
+        full_key = f"promo:{user_id}:{key}"
+        return _noted(await store.credit(self.database, tenant, user_id, "promo", amount_minor, full_key, memo))
 
     async def entries(
         self, tenant: TenantId, user_id: UserId, role: str, after: EntryCursor | None, limit: int
@@ -108,20 +128,23 @@ class Billing:
         return await store.read_entries(self.database, tenant, user_id, WALLET_KINDS[role], after, limit)
 
     async def quote(
-        self, tenant: TenantId, client_id: UserId, provider_id: UserId, kind: SessionKind
+        self, tenant: TenantId, client_id: UserId, provider_id: UserId, kind: SessionKind, code: str = STANDARD
     ) -> Quote | BillingRefusal:
-        """The current rate, and how long the client's wallet pays for it; refused below ``minimum_start_ms``."""
-        rates = (await store.read_rates(self.database, tenant, [provider_id]))[provider_id]
-        rate = next((rate for rate in rates if rate.kind == kind), None)
-        if rate is None:
+        """The current rate, and how long the client's wallet, and its packages, pay for it; refused below
+        ``minimum_start_ms``, or what the tariff allows at most."""
+        offers = (await self.offers(tenant, [provider_id]))[provider_id]
+        offer = next((offer for offer in offers if (offer.kind, offer.code) == (kind, code)), None)
+        if offer is None:
             return _noted(BillingRefusal.NO_RATE)
+        rate = offer.rate
         wallet = await store.read_wallet(self.database, tenant, client_id, WALLET_KINDS["client"])
         if wallet is None:
             return _noted(BillingRefusal.NO_WALLET)
         if wallet.currency != rate.currency:
             return _noted(BillingRefusal.CURRENCY_MISMATCH)
-        paid_ms = affordable_ms(Tariff(rate.minor_per_minute, 0), wallet.available_minor)
-        if wallet.available_minor <= 0 or paid_ms < self.settings.minimum_start_ms:
+        tariff = await tariffs.for_pair(self.database, tenant, client_id, provider_id, offer)
+        paid_ms = affordable_ms(tariff, wallet.available_minor)
+        if paid_ms < min(max(1, self.settings.minimum_start_ms), tariff.longest_ms):
             return _noted(BillingRefusal.INSUFFICIENT_FUNDS)
         return Quote(rate, paid_ms)
 
@@ -133,6 +156,21 @@ class Billing:
             self.database, ref, self.settings.grant_ms, self.settings.minimum_start_ms
         )
         return _noted(opened)
+
+    async def change_kind(
+        self, tenant: TenantId, session_id: SessionId, epoch: int, live_ms: int, rate: Rate
+    ) -> Opened | BillingRefusal:
+        """Go on at another kind's rate from ``live_ms`` of room ``epoch`` on; returns the grant as it stands then.
+
+        What was live until then is posted at the old terms. What is granted already is held anew at the new rate;
+        where the wallet does not cover that, nothing changes and ``INSUFFICIENT_FUNDS`` is returned.
+        """
+        mark = Mark(epoch, max(0, live_ms))
+        return _noted(
+            await meter_store.change_kind(
+                self.database, tenant, session_id, mark, rate, self._slot(), self.settings.grant_ms
+            )
+        )
 
     async def settle(self, tenant: TenantId, session_id: SessionId, epoch: int, live_ms: int) -> Receipt:
         """Charge for all live time, release the hold, close the meter.

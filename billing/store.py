@@ -1,4 +1,4 @@
-"""The ledger's SQL: accounts, transfers, rates; ``meter_store`` has that of the meters.
+"""The ledger's SQL: accounts and transfers; ``tariffs`` has that of rates, ``meter_store`` that of the meters.
 
 Each function is one short transaction; what moves money is a function in the migration. Faults of the connection come
 out as ``LedgerUnavailable``: every write here may be repeated, since the ledger works from totals and keys.
@@ -7,7 +7,7 @@ out as ``LedgerUnavailable``: every write here may be repeated, since the ledger
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import asyncpg
@@ -17,7 +17,6 @@ from billing.terms import (
     Entry,
     EntryCursor,
     LedgerUnavailable,
-    Rate,
     Wallet,
 )
 from config.database import Database
@@ -30,6 +29,8 @@ LANES: Final = 2
 """How many ticks may run side by side, each with platform accounts of its own."""
 ConstraintViolated: Final = asyncpg.IntegrityConstraintViolationError
 
+_HOUSE: Final = {"payment_clearing": True, "promo": True, "package_liability": False}
+"""House accounts of each currency → whether they may be below zero. What packages are owed may not."""
 CLIENT_WALLET: Final = "client_wallet"
 PROVIDER_EARNINGS: Final = "provider_earnings"
 WALLET_KINDS: Final = {"client": CLIENT_WALLET, "provider": PROVIDER_EARNINGS}
@@ -66,8 +67,8 @@ async def open_account(database: Database, tenant: TenantId, user_id: UserId, ki
             " on conflict (tenant_id, kind, user_id, currency, lane) do nothing",
             [
                 (tenant, kind, user_id, 0, currency, False),
-                (tenant, "payment_clearing", 0, 0, currency, True),
-                *((tenant, "platform_revenue", 0, lane, currency, False) for lane in range(LANES)),
+                *((tenant, house, 0, 0, currency, overdraft) for house, overdraft in _HOUSE.items()),
+                *((tenant, "platform_revenue", 0, lane, currency, True) for lane in range(LANES)),
             ],
         )
 
@@ -88,34 +89,34 @@ async def user_currency(database: Database, tenant: TenantId, user_id: UserId) -
     return currency
 
 
-async def top_up(
-    database: Database, tenant: TenantId, user_id: UserId, amount_minor: int, key: str, memo: str
+async def credit(
+    database: Database, tenant: TenantId, user_id: UserId, kind: str, amount_minor: int, key: str, memo: str
 ) -> Wallet | BillingRefusal:
-    """Credit a client's wallet from payment clearing, once per key."""
+    """Credit a client's wallet, once per key: a ``topup`` from payment clearing, or ``promo`` credit from the house."""
     async with ledger(database, tenant) as connection:
         row = await find_account(connection, tenant, user_id, CLIENT_WALLET)
         if row is None:
             return BillingRefusal.NO_WALLET
-        clearing = await connection.fetchval(
-            "select id from account where tenant_id = $1 and kind = 'payment_clearing' and currency = $2",
-            tenant,
-            row["currency"],
-        )
         status = await connection.fetchval(
-            "select post_transfer($1, $2, 'topup', $3, $4, $5, $6, $7, $8)",
+            "select post_transfer($1, $2, $3, a.id, $4, $5, $6, $7, $8) from account a"
+            " where a.tenant_id = $1 and a.kind = $9 and a.currency = $6",
             tenant,
             new_public_id("trf"),
-            clearing,
+            kind,
             row["id"],
             amount_minor,
             row["currency"],
             key,
             memo,
+            _SOURCES[kind],
         )
         if status not in ("done", "replayed"):
             return BillingRefusal(status)
         after = await find_account(connection, tenant, user_id, CLIENT_WALLET)
     return _wallet(after)
+
+
+_SOURCES: Final = {"topup": "payment_clearing", "promo": "promo"}
 
 
 async def read_entries(
@@ -173,40 +174,10 @@ async def find_account(connection: Any, tenant: TenantId, user_id: UserId, kind:
 
 
 def _wallet(row: Any) -> Wallet:
-    return Wallet(row["posted_minor"], row["posted_minor"] - row["held_minor"], row["held_minor"], row["currency"])
-
-
-# --- rates -------------------------------------------------------------------------------------------------------
-
-
-async def read_rates(database: Database, tenant: TenantId, provider_ids: Sequence[UserId]) -> dict[UserId, list[Rate]]:
-    """The newest rate of each kind, by provider; all of the providers asked for are keys."""
-    async with ledger(database, tenant) as connection:
-        rows = await connection.fetch(
-            "select distinct on (provider_id, kind) provider_id, kind, minor_per_minute, currency from tariff"
-            " where tenant_id = $1 and provider_id = any ($2) order by provider_id, kind, id desc",
-            tenant,
-            list(provider_ids),
-        )
-    found: dict[UserId, list[Rate]] = {provider_id: [] for provider_id in provider_ids}
-    for row in rows:
-        found[row["provider_id"]].append(Rate(row["kind"], row["minor_per_minute"], row["currency"]))
-    return found
-
-
-async def add_rate(database: Database, tenant: TenantId, provider_id: UserId, rate: Rate, provider_bps: int) -> None:
-    """Add to the history of rates, unless this is the newest already."""
-    async with ledger(database, tenant) as connection:
-        await connection.execute(
-            "insert into tariff (tenant_id, provider_id, kind, minor_per_minute, currency, provider_bps)"
-            " select $1, $2, $3::text, $4, $5::text, $6 where not exists (select from ("
-            "  select * from tariff where tenant_id = $1 and provider_id = $2 and kind = $3::text"
-            "  order by id desc limit 1"
-            ") t where t.minor_per_minute = $4 and t.currency = $5::text and t.provider_bps = $6)",
-            tenant,
-            provider_id,
-            rate.kind,
-            rate.minor_per_minute,
-            rate.currency,
-            provider_bps,
-        )
+    return Wallet(
+        row["posted_minor"],
+        row["posted_minor"] - row["held_minor"],
+        row["held_minor"],
+        row["currency"],
+        row["promo_minor"],
+    )

@@ -36,6 +36,12 @@ class BillingRefusal(enum.StrEnum):
     KEY_REUSED = "key_reused"
     BAD_AMOUNT = "bad_amount"
     ALREADY_SETTLED = "already_settled"
+    NOT_SETTLED = "not_settled"
+    NOT_METERED = "not_metered"
+    NO_SUCH_SESSION = "no_such_session"
+    NO_SUCH_CHARGE = "no_such_charge"
+    NO_SUCH_PACKAGE = "no_such_package"
+    TOO_MUCH = "too_much"
 
     @property
     def message(self) -> str:
@@ -48,9 +54,15 @@ _MESSAGES: Final = {
     BillingRefusal.NO_RATE: "This provider does not offer that kind of session.",
     BillingRefusal.NO_WALLET: "There is no wallet for this user.",
     BillingRefusal.CURRENCY_MISMATCH: "The wallet is in another currency than the rate.",
-    BillingRefusal.KEY_REUSED: "This request key was used before, for another amount.",
+    BillingRefusal.KEY_REUSED: "This request key was used before, for something else.",
     BillingRefusal.BAD_AMOUNT: "The amount is out of range.",
     BillingRefusal.ALREADY_SETTLED: "The session is over and settled.",
+    BillingRefusal.NOT_SETTLED: "The session is not settled yet.",
+    BillingRefusal.NOT_METERED: "A session at a flat price, or on packages alone, keeps its kind to the end.",
+    BillingRefusal.NO_SUCH_SESSION: "There is no such session between these two people.",
+    BillingRefusal.NO_SUCH_CHARGE: "There is no such charge.",
+    BillingRefusal.NO_SUCH_PACKAGE: "There is no such package on offer.",
+    BillingRefusal.TOO_MUCH: "That is more than what is left of the charge.",
 }
 
 
@@ -61,6 +73,8 @@ class Rate:
     kind: SessionKind
     minor_per_minute: int
     currency: str
+    tariff_id: int | None = dataclasses.field(default=None, compare=False)
+    """The tariff that it is a rate of; None: the newest of the provider with this rate."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,6 +87,8 @@ class Wallet:
     """What is not held for a session that runs."""
     held_minor: int
     currency: str
+    promo_minor: int = 0
+    """How much of the balance is promotional credit: spent first, never paid out."""
 
 
 class EntryCursor(NamedTuple):
@@ -198,7 +214,7 @@ class MeterOutcome:
     final_unit: bool
     """The wallet covers no whole further grant."""
     remaining_ms: int
-    """Live time that the wallet still pays for at this rate."""
+    """Live time that the wallet, and the session's terms, still allow."""
     warnings: tuple[int, ...]
     """Seconds (60, 30, 10) to warn of now, each once."""
     exhausted: bool
@@ -235,6 +251,17 @@ class MeterRow:
     posted_minor: int
     held_minor: int
     final_unit: bool
+    revision: int = 1
+    """Rises when the terms change."""
+
+
+class MeterState(NamedTuple):
+    """What a tick looks up of every session."""
+
+    open: bool
+    balance_minor: int
+    available_minor: int
+    revision: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from billing import accrual
 from billing.accrual import Accrual
 from billing.money import Tariff, cost
-from billing.terms import MeterRow, TickResult
+from billing.terms import MeterRow, MeterState, TickResult
 from config.ids import SessionId, TenantId
 from relay.messages import GrantUsedUp, MediaEvidence, MediaStarted, TrackStarted
 from tests.billing.worlds import evidence
@@ -37,7 +37,7 @@ def result(of: MeterRow, live_ms: int, granted_ms: int, *, final: bool = False, 
 def core_with(*rows: MeterRow, balance: int = 5_000, available: int = 4_000) -> Accrual:
     core = Accrual(90_000, 60_000)
     core.loaded(rows, 0)
-    core.states({one.session_id: (True, balance, available) for one in rows})
+    core.states({one.session_id: MeterState(True, balance, available, 1) for one in rows})
     return core
 
 
@@ -101,9 +101,9 @@ def test_the_final_unit_asks_the_ledger_only_when_money_came_or_time_is_up() -> 
     core = core_with(row(final_unit=True), available=0)
     core.take(evidence(1, 80_000))
     assert due(core) == []
-    core.states({SessionId(1): (True, 5_000, 1)})
+    core.states({SessionId(1): MeterState(True, 5_000, 1, 1)})
     assert due(core) == [1]
-    core.states({SessionId(1): (True, 5_000, 0)})
+    core.states({SessionId(1): MeterState(True, 5_000, 0, 1)})
     core.take(evidence(1, 90_000))
     assert due(core) == [1]
 

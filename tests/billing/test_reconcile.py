@@ -24,6 +24,12 @@ DAMAGE = {
     "postings": "update session_charge set amount_minor = amount_minor + 1",
     "splits": "update session_meter set posted_provider_minor = posted_provider_minor - 1 where posted_minor > 0",
     "rates": "update session_meter set minor_per_minute = 200, provider_bps = 7001",
+    "promo": "update account set promo_minor = 5 where kind = 'client_wallet'",
+    "packages": "insert into client_package (tenant_id, public_id, client_account_id, offer_id, total_ms, price_minor,"
+    " currency, provider_bps, then_money, expires_at) values (1, 'x', 1, 1, 60000, 100, 'USD', 7000, true, now())",
+    "one_off": "insert into charge (tenant_id, public_id, kind, payer_account_id, house_account_id, currency, amount_minor,"
+    " provider_bps, provider_minor, promo_minor, idempotency_key, content, memo)"
+    " values (1, 'x', 'gift', 1, 2, 'USD', 5, 0, 0, 0, 'k', '', '')",
     "evidence": "update media_evidence set live_ms = live_ms - 1; update session_meter set settled_at ="
     " settled_at - interval '1 hour' where state = 'settled'",
 }
@@ -47,7 +53,7 @@ async def test_right_books_pass_and_say_what_was_proved(
     assert shown.endswith("the books are right\n")
     assert all(f"ok    {check.name}" in shown for check in CHECKS)
     findings = {finding.name: finding for finding in await reconcile.examine(town.database)}
-    assert (findings["balances"].examined, findings["evidence"].examined, findings["holds"].examined) == (5, 1, 1)
+    assert (findings["balances"].examined, findings["evidence"].examined, findings["holds"].examined) == (7, 1, 1)
 
 
 async def test_an_empty_installation_is_right(database: Any, settings: Settings) -> None:
@@ -56,8 +62,8 @@ async def test_an_empty_installation_is_right(database: Any, settings: Settings)
 
 async def test_each_kind_of_damage_is_found_and_its_rows_are_named(town: Town, owner: Any) -> None:
     await _worked_town(town)
-    await owner.execute("alter table account drop constraint account_never_negative")
-    for table in ("session_charge", "session_meter", "transfer"):
+    await owner.execute("alter table account drop constraint account_never_negative, drop constraint account_promo")
+    for table in ("session_charge", "session_meter", "transfer", "charge"):
         await owner.execute(f"alter table {table} disable trigger user")
     assert DAMAGE.keys() == {check.name for check in CHECKS}
     for check in CHECKS:
