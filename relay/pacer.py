@@ -19,7 +19,7 @@ SLICE_NS: Final = 5_000_000
 """What waits is looked at this often; a slice's worth may leave early, so that timers need not be exact."""
 QUEUED_MAX: Final = 2_048
 """Packets waiting; one more is an overflow."""
-AGAIN_MAX: Final = 256
+AGAIN_MAX: Final = 64
 """Packets waiting to be sent again; the oldest is forgotten first: it will be asked for once more."""
 QUEUED_MAX_NS: Final = 400_000_000
 """What waits longer comes too late to be shown in time: more than this much waiting is an overflow."""

@@ -298,8 +298,8 @@ class Route:
         run = next((run for run in reversed(self._runs) if run.first_output <= output), None)
         if run is None or output > self.highest_output:
             return -1
-        if self.transport.pacer.rate_bps is not None and output < self._began_output:
-            return 0  # a key frame came after it, and the path is thin
+        if self.paused or (self.transport.pacer.rate_bps is not None and output < self._began_output):
+            return 0  # a key frame comes or came after it, and the path is thin
         if output > self.highest_sent:
             return 0  # it waits in the pacer
         packet = run.stream.cache.get(output - run.offset, now_ns)

@@ -1,8 +1,8 @@
 """A room's bandwidth: what each subscriber's path takes, what they are sent of it, and what publishers are told.
 
-Feedback comes in from ``room_rtcp``, decisions go down to the plane (pause, pace, probe) and to publishers of one layer
-as REMB: the encoder then adapts, as it would between two pages. Nothing is bounded, paced or probed for a subscriber
-whose path has never shown a limit.
+Feedback comes in from ``room_rtcp``, decisions go down to the plane (layer, pause, pace, probe) and to publishers of
+one layer as REMB: the encoder then adapts, as it would between two pages. Nothing is bounded, paced or probed for a
+subscriber whose path has never shown a limit.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from relay.allocator import Allocation, Allocator, LayerOption, VideoDemand
+from relay.allocator import Allocation, Allocator, Choice, LayerOption, VideoDemand
 from relay.bandwidth import BandwidthEstimator, FeedbackReader
+from relay.layers import Target
 from relay.messages import Source
 from relay.participant import Participant, SubscribedTrack
-from relay.plane import Plane, TransportHandle
+from relay.plane import ALL_TEMPORAL, Plane, TransportHandle
 from relay.published import PublishedTrack
 from relay.rtcp import ReceiverEstimate, pack_receiver_estimate
 from relay.rtcp_transport_cc import TransportFeedback
@@ -23,7 +24,11 @@ from relay.wiring import Wiring
 
 PACKET_OVERHEAD_BYTES: Final = 44
 """IP, UDP and SRTP's tag: what a link carries beside the bytes that streams count."""
-AUDIO_PACKET_BYTES: Final = 1_000
+VIDEO_PACKET_BYTES: Final = 1_000
+UNSEEN_BPS: Final = (150_000, 500_000, 1_500_000)
+"""What encodings that are not being sent are taken to need, the smallest first, until they have been seen."""
+TEMPORAL_MIN: Final = 1
+"""Of pictures larger than the smallest, no fewer temporal layers are sent than up to this: better small than jerky."""
 PACKETS_PER_S_AUDIO: Final = 50
 PACE_FACTOR: Final = 2.5
 PACE_DRAINING: Final = 1.2
@@ -62,6 +67,8 @@ class _Subscriber:
     settled_ns: int = 0
     bounds: dict[Source, int] = field(default_factory=dict)
     paused: set[Source] = field(default_factory=set)
+    seen_bps: dict[tuple[Source, int], int] = field(default_factory=dict)
+    """What encodings took when they were last sent in full."""
 
 
 @dataclass(slots=True)
@@ -164,7 +171,7 @@ class RoomBandwidth:
             published = feed[1]
             if published.is_video:
                 feeds[source] = (subscribed, published)
-                demands.append(VideoDemand(source, _layers_of(published)))
+                demands.append(VideoDemand(source, self._options(subscriber, source, published, now_ns)))
             else:
                 audio_bps += published.reception.bitrate_bps + PACKETS_PER_S_AUDIO * PACKET_OVERHEAD_BYTES * 8
         target_bps = estimator.target_bps
@@ -195,6 +202,8 @@ class RoomBandwidth:
                 subscriber.bounds[source] = choice.bound_bps
             if now_ns - subscriber.settled_ns >= SETTLE_NS:
                 self._plane.pause_route(route, paused=choice.layer is None)
+            if feeds[source][1].is_simulcast:
+                self._follow(participant, *feeds[source], choice, estimator.limited, now_ns)
         for source in paused ^ subscriber.paused:
             self._log("video paused" if source in paused else "video resumed", user_id=participant.spec.user_id)
             self._video_paused(participant, source, source in paused, now_ns)
@@ -207,6 +216,49 @@ class RoomBandwidth:
         subscriber.paced = pace is not None
         if estimator.limited and feeds:
             self._probe(subscriber, allocation.wanted_bps, feeds, now_ns)
+
+    def _follow(
+        self,
+        participant: Participant,
+        subscribed: SubscribedTrack,
+        published: PublishedTrack,
+        choice: Choice,
+        limited: bool,
+        now_ns: int,
+    ) -> None:
+        """Let a subscriber have the layer that was chosen. On the way down, which waits for a key frame, only the
+        lowest temporal layer of the larger picture is sent."""
+        if not limited or choice.layer is None:
+            target = None if not limited else Target(0, 0)
+        else:
+            target = Target(choice.layer.spatial, choice.layer.temporal)
+            now = None if subscribed.route is None else self._plane.route_stream(subscribed.route)
+            streams = [encoding.stream for encoding in published.encodings]
+            if now is not None and now in streams and streams.index(now) > target.spatial:
+                target = Target(target.spatial, 0)
+        self._wiring.set_target(participant, subscribed, target, now_ns)
+
+    def _options(
+        self, subscriber: _Subscriber, source: Source, published: PublishedTrack, now_ns: int
+    ) -> tuple[LayerOption, ...]:
+        """What a subscriber can be sent of a track, ascending."""
+        if not published.is_simulcast:
+            return (LayerOption(_on_the_wire(published.reception.bitrate_bps)),)
+        options: list[LayerOption] = []
+        for view in published.layers(self._plane, now_ns):
+            key = source, view.spatial
+            if view.alive and view.bitrate_bps:
+                subscriber.seen_bps[key] = view.bitrate_bps
+                for temporal, layer in enumerate(view.temporal):
+                    last = temporal == len(view.temporal) - 1
+                    if last or view.spatial == 0 or temporal >= TEMPORAL_MIN:
+                        number = ALL_TEMPORAL if last else temporal
+                        options.append(LayerOption(_on_the_wire(layer.bitrate_bps), view.spatial, number))
+            else:
+                unseen = UNSEEN_BPS[min(view.spatial, len(UNSEEN_BPS) - 1)]
+                bitrate = _on_the_wire(subscriber.seen_bps.get(key, unseen))
+                options.append(LayerOption(bitrate, view.spatial, ALL_TEMPORAL))
+        return tuple(sorted(options, key=lambda option: (option.spatial, option.temporal)))
 
     def _probe(
         self,
@@ -272,6 +324,6 @@ class RoomBandwidth:
             self._plane.send_rtcp(publisher.transport.handle, packet)
 
 
-def _layers_of(published: PublishedTrack) -> tuple[LayerOption, ...]:
-    bitrate = published.reception.bitrate_bps
-    return (LayerOption(bitrate + bitrate * PACKET_OVERHEAD_BYTES // AUDIO_PACKET_BYTES),)
+def _on_the_wire(bitrate_bps: int) -> int:
+    """With IP, UDP and SRTP."""
+    return bitrate_bps + bitrate_bps * PACKET_OVERHEAD_BYTES // VIDEO_PACKET_BYTES

@@ -9,7 +9,7 @@ const PICTURE =
 
 const VOICE = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 
-export const MAX_BITRATE_BPS: Record<Source, number> = { microphone: 64_000, camera: 1_500_000, screen: 2_500_000 };
+export const MAX_BITRATE_BPS: Record<Source, number> = { microphone: 40_000, camera: 1_500_000, screen: 2_500_000 };
 
 const NAMES: Record<Source, string> = { microphone: "microphone", camera: "camera", screen: "screen" };
 
