@@ -64,6 +64,7 @@ class Installation:
             "TURNPIKE_DATA": str(self.data),
             "TURNPIKE_HTTP_PORT": str(self.port),
             "TURNPIKE_MEDIA_ADDRESSES": "127.0.0.1",
+            "TURNPIKE_DEMO": "true",
             **self._env,
         }
 
@@ -129,6 +130,16 @@ class Installation:
     async def kill_9(self, name: str) -> None:
         """kill -9 one process of the installation; the supervisor starts it again."""
         os.kill(await self.pid_of(name), signal.SIGKILL)
+
+    async def worker_of_room(self) -> str:
+        """The role (``worker-2``) of the worker that holds a room, of an installation with one call."""
+        told = await self.info()
+        pid = next(worker["pid"] for worker in told["workers"] if worker["rooms"])
+        return str(next(role["name"] for role in told["installation"]["roles"] if role["pid"] == pid))
+
+    async def stop_worker(self, name: str) -> None:
+        """Tell one worker to stop, as a deploy does; the supervisor starts another in its place."""
+        os.kill(await self.pid_of(name), signal.SIGTERM)
 
     async def books_balance(self) -> bool:
         """Whether ``turnpike reconcile`` finds nothing wrong."""

@@ -106,8 +106,66 @@ async def test_call_goes_on_when_recorder_control_postgres_and_valkey_are_killed
     assert await turnpike.books_balance()
 
 
-async def test_call_of_a_killed_worker_ends_as_dropped_billed_and_recorded_up_to_the_kill() -> None:
-    async with Installation(env={"TURNPIKE_RETURN_TIMEOUT_MS": "5000"}) as turnpike, aiohttp.ClientSession() as http:
+async def frames_again_s(call: Call, seconds: float) -> float:
+    """How long it takes until both sides decode frames of a new connection; fails after ``seconds``."""
+    before, started = await call.frames(), time.monotonic()
+
+    async def going_on() -> Any:
+        return await call.frames() > before + 20
+
+    await eventually(going_on, seconds)
+    return time.monotonic() - started
+
+
+async def hang_up(call: Call) -> None:
+    await call.client.get_by_test_id("hangup").click(timeout=5_000)
+    await call.client.get_by_test_id("receipt-total").wait_for(timeout=15_000)
+
+
+@pytest.mark.parametrize("workers", [2, 1])
+async def test_call_of_a_killed_worker_goes_on_at_another_or_where_it_is_started_again(workers: int) -> None:
+    async with (
+        Installation(env={"TURNPIKE_WORKERS": str(workers)}) as turnpike,
+        aiohttp.ClientSession() as http,
+        call_between_pages(turnpike) as call,
+    ):
+        await asyncio.sleep(3)
+        await turnpike.kill_9(await turnpike.worker_of_room())
+        away_s = await frames_again_s(call, 25)
+        await asyncio.sleep(4)
+        await hang_up(call)
+        seen_ms = await call.seen_ms()
+        session = await eventually(await session_in_state(turnpike, call.session_id, "ended"), 20)
+        receipt = await receipt_of(http, turnpike, call.session_id)
+        recording = await recording_of(http, turnpike, call.session_id)
+        assert (session["end_reason"], session["room_epoch"]) == ("client_left", 2)
+        assert seen_ms - 1_000 * away_s - 2_500 <= receipt["billed_ms"] <= seen_ms + 1_000
+        assert recording["hashes_ok"]
+        assert recording["streams"] == 4
+        assert abs(recording["duration_ms"] - seen_ms) <= 1_500
+        assert await turnpike.books_balance()
+
+
+async def test_call_of_a_worker_that_is_stopped_moves_before_it_ends() -> None:
+    async with (
+        Installation(env={"TURNPIKE_WORKERS": "2"}) as turnpike,
+        aiohttp.ClientSession() as http,
+        call_between_pages(turnpike) as call,
+    ):
+        await asyncio.sleep(3)
+        await turnpike.stop_worker(await turnpike.worker_of_room())
+        await frames_again_s(call, 15)
+        await asyncio.sleep(2)
+        await hang_up(call)
+        seen_ms = await call.seen_ms()
+        receipt = await receipt_of(http, turnpike, call.session_id)
+        assert seen_ms - 3_000 <= receipt["billed_ms"] <= seen_ms + 1_000
+        assert await turnpike.books_balance()
+
+
+async def test_call_with_no_worker_in_time_ends_as_dropped_billed_and_recorded_up_to_the_kill() -> None:
+    env = {"TURNPIKE_RETURN_TIMEOUT_MS": "1000"}
+    async with Installation(env=env) as turnpike, aiohttp.ClientSession() as http:
         async with call_between_pages(turnpike) as call:
             await asyncio.sleep(4)
             await turnpike.kill_9("worker-1")
