@@ -107,6 +107,7 @@ SCENARIOS = {
             "cap100",
             "the subscriber's line carries 100 kb/s, with 500 ms of buffer",
             Conditions(rate_bps=100_000, buffer_ms=500),
+            tail_s=8,
             wants=(at_most("audio_concealed_ratio", 0.02),),
         ),
         Scenario(

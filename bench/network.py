@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +63,23 @@ class Run(NamedTuple):
 def say(text: str) -> None:
     """Progress."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.asynccontextmanager
+async def alone() -> AsyncIterator[None]:
+    """One call at a time on this machine, whoever else measures here: two would measure each other."""
+    with (Path(tempfile.gettempdir()) / "turnpike-bench-network.lock").open("w") as lock:
+        told = False
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told:
+                    say("another measurement is going on; waiting")
+                told = True
+                await asyncio.sleep(0.5)
+        yield  # closing the file unlocks it
 
 
 @contextlib.asynccontextmanager
@@ -186,50 +204,52 @@ async def hang_up(pages: list[Page]) -> None:
         await pages[0].get_by_test_id("receipt-total").wait_for(timeout=10_000)
 
 
-async def measure(
-    scenario: Scenario, options: argparse.Namespace, driver: Playwright, media: tuple[Media, Media]
-) -> dict[str, Any]:
-    """Some runs of one scenario; the best of them and the best of the control make the row."""
-    relayed: list[Run] = []
-    direct: list[Run] = []
-    for number in range(options.runs):
-        seed = f"{options.seed}/{scenario.name}/{number}"
-        if options.only != "control":
-            relayed += await attempt(scenario, options, seed, driver, media, relay=True)
-        if scenario.event != "worker_killed" and options.only != "relay":
-            direct += await attempt(scenario, options, seed, driver, media, relay=False)
-    return row(scenario, relayed, direct)
+@dataclass(slots=True)
+class Bench:
+    """What all calls of one measurement share."""
 
+    options: argparse.Namespace
+    driver: Playwright
+    media: tuple[Media, Media]
 
-async def attempt(
-    scenario: Scenario,
-    options: argparse.Namespace,
-    seed: str,
-    driver: Playwright,
-    media: tuple[Media, Media],
-    *,
-    relay: bool,
-) -> list[Run]:
-    """One run, or none when the call did not come about; says which."""
-    what = "relay" if relay else "control"
-    begun, waited = time.monotonic(), cpu_waited_s()
-    try:
-        if relay:
-            async with Installation(env=ENVIRONMENT) as turnpike:
-                try:
-                    run = await run_once(scenario, options.seconds, seed, driver, media, turnpike)
-                except PlaywrightError:
-                    say(turnpike.log_tail(20))
-                    raise
-        else:
-            run = await run_once(scenario, options.seconds, seed, driver, media, None)
-    except (PlaywrightError, InstallationFailed) as error:
-        say(f"{seed} {what}: no call: {chr(10).join(str(error).splitlines()[-12:])}")
-        return []
-    run.hints["cpu_wait_share"] = round((cpu_waited_s() - waited) / (time.monotonic() - begun), 2)
-    say(f"{seed} {what}: {json.dumps(run.figures)}")
-    say(f"    {json.dumps(run.hints)}")
-    return [run]
+    async def measure(self, scenario: Scenario) -> dict[str, Any]:
+        """Some runs of one scenario; the best of them and the best of the control make the row."""
+        relayed: list[Run] = []
+        direct: list[Run] = []
+        for number in range(self.options.runs):
+            seed = f"{self.options.seed}/{scenario.name}/{number}"
+            if self.options.only != "control":
+                relayed += await self.attempt(scenario, seed, "relay")
+            if scenario.event != "worker_killed" and self.options.only != "relay":
+                direct += await self.attempt(scenario, seed, "control")
+        return row(scenario, relayed, direct)
+
+    async def attempt(self, scenario: Scenario, seed: str, way: str) -> list[Run]:
+        """One run, or none when the call did not come about; says which."""
+        async with alone():
+            begun, waited = time.monotonic(), cpu_waited_s()
+            try:
+                run = await (self.relayed(scenario, seed) if way == "relay" else self.call(scenario, seed, None))
+            except (PlaywrightError, InstallationFailed) as error:
+                say(f"{seed} {way}: no call: {chr(10).join(str(error).splitlines()[-12:])}")
+                return []
+            run.hints["cpu_wait_share"] = round((cpu_waited_s() - waited) / (time.monotonic() - begun), 2)
+        say(f"{seed} {way}: {json.dumps(run.figures)}")
+        say(f"    {json.dumps(run.hints)}")
+        return [run]
+
+    async def relayed(self, scenario: Scenario, seed: str) -> Run:
+        """One call through a fresh installation, whose log is shown when there is no call."""
+        async with Installation(env=ENVIRONMENT) as turnpike:
+            try:
+                return await self.call(scenario, seed, turnpike)
+            except PlaywrightError:
+                say(turnpike.log_tail(20))
+                raise
+
+    async def call(self, scenario: Scenario, seed: str, turnpike: Installation | None) -> Run:
+        """One call, through the relay or, without an installation, from page to page."""
+        return await run_once(scenario, self.options.seconds, seed, self.driver, self.media, turnpike)
 
 
 def cpu_waited_s() -> float:
@@ -271,8 +291,9 @@ async def measure_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="tp-media-") as folder:
         media = make_media(Path(folder))
         async with async_playwright() as driver:
+            bench = Bench(options, driver, media)
             for name in options.scenarios:
-                rows.append(await measure(replace(SCENARIOS[name], ends=options.ends), options, driver, media))
+                rows.append(await bench.measure(replace(SCENARIOS[name], ends=options.ends)))
                 if options.keep is not None:
                     keep(options.keep, rows[-1])
                 failed = [text for text, held in rows[-1]["wanted"]["checks"].items() if not held]
