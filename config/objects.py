@@ -6,13 +6,14 @@ Keys look like ``recordings/1/rec_…/1/0001-0007.seg``: path segments of letter
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import os
 import re
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 KEY_MAX_CHARS: Final = 512
@@ -30,12 +31,26 @@ class ObjectMissing(Exception):
     """No object of that key."""
 
 
+class LockUnsupported(Exception):
+    """The store cannot keep an object from being deleted, so it refuses to promise it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ObjectLock:
+    """Nobody may delete or overwrite an object until then (S3 Object Lock)."""
+
+    mode: Literal["governance", "compliance"]
+    """``governance``: but for those with a special right; ``compliance``: nobody at all."""
+    until_ms: int
+    """Unix milliseconds."""
+
+
 class ObjectStore(Protocol):
     """What recordings are kept in. All methods raise ``ObjectStoreError`` when the store cannot be reached."""
 
-    async def put(self, key: str, data: bytes, *, sha256: bytes) -> None:
+    async def put(self, key: str, data: bytes, *, sha256: bytes, lock: ObjectLock | None = None) -> None:
         """Store an object for good. Durable on return; storing the same content again succeeds (idempotent);
-        other content under the same key raises ``ObjectExists``."""
+        other content under the same key raises ``ObjectExists``. A store without locks raises ``LockUnsupported``."""
         ...
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
@@ -51,7 +66,7 @@ class ObjectStore(Protocol):
         ...
 
     async def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is no error."""
+        """Remove an object with all its versions; one that is not there is no error, one that is locked is."""
         ...
 
 
@@ -68,7 +83,9 @@ class DirectoryStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    async def put(self, key: str, data: bytes, *, sha256: bytes) -> None:
+    async def put(self, key: str, data: bytes, *, sha256: bytes, lock: ObjectLock | None = None) -> None:
+        if lock is not None:
+            raise LockUnsupported("a directory cannot lock its files: locks need an S3 bucket with Object Lock")
         await asyncio.to_thread(self._put, self._path(key), data, sha256)
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -45,8 +45,9 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = "json"
 
     demo: bool = False
-    """Make demo accounts, whose passwords everybody knows, and the test payment processor. Not set: only where the
-    database is embedded and HTTP is served to this machine alone, so never by default in production."""
+    """Make demo accounts, whose passwords everybody knows, and the test payment processor. ``make run`` sets it."""
+    trusted_proxies: str = ""
+    """Comma-separated addresses of reverse proxies whose X-Forwarded-For tells the client's address."""
     token_ttl_s: int = Field(default=12 * 3600, ge=60)
     ring_timeout_ms: int = Field(default=30_000, ge=1_000)
     connect_timeout_ms: int = Field(default=30_000, ge=1_000)
@@ -61,16 +62,23 @@ class Settings(BaseSettings):
     """How often the meter takes in evidence and shows the cost."""
     post_every_ms: int = Field(default=60_000, ge=1_000)
     """At most this much billable time is accrued before it is posted to the ledger."""
+    objects: str | None = None
+    """Where recordings are kept: ``s3://bucket/prefix``; None: below ``data``. Credentials come as boto3 finds them."""
+    objects_endpoint: str | None = None
+    """URL of an S3 service other than Amazon's."""
+    objects_region: str | None = None
+    object_lock: Literal["none", "governance", "compliance"] = "none"
+    """Lock each stored object until its retention is over; the bucket must have Object Lock enabled."""
+    keys: str | None = None
+    """Where the wrapped keys of recordings are kept, like ``objects``: a bucket of its own without versions."""
+    spool_free_min_bytes: int = Field(default=2 * 1024**3, ge=0)
+    """With less free disk than this under the spool, no new recording is begun. What is spooled is never dropped."""
+    unrecordable: Literal["refuse", "unrecorded"] = "unrecorded"
+    """What becomes of a call that both agreed to have recorded, when it cannot be: it is refused, or takes place."""
     segment_ms: int = Field(default=4_000, ge=1_000)
     """Aimed length of one recorded segment object."""
     body_max_bytes: int = Field(default=256 * 1024, ge=1024)
     """Largest HTTP body and Socket.IO message taken from a client."""
-
-    @model_validator(mode="after")
-    def _demo_by_default_only_at_home(self) -> Self:
-        if "demo" not in self.model_fields_set:
-            self.demo = self.database_url is None and self.http_host in ("127.0.0.1", "::1", "localhost")
-        return self
 
     @property
     def secrets_dir(self) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+import json
 import secrets
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -15,11 +16,12 @@ from typing import Any, Final, NamedTuple
 from config.clock import Clock
 from config.database import ALL_TENANTS, Database
 from config.ids import PublicId, RecordingId, SessionId, TenantId, UserId, is_public_id, new_public_id
-from config.keys import KeyRing
+from config.keys import KeyRing, UnknownKey, WrappedKeys
 from config.objects import ObjectStore
 from recorder import audit, segments
 from recorder.errors import ConsentMissing
 from recorder.manifest import Entry
+from recorder.retention import KEEP_DAYS_DEFAULT
 from recorder.segments import Sealer
 from recorder.store import StreamRow, entries_of, streams_of
 
@@ -61,6 +63,15 @@ class NewRecording(NamedTuple):
     wrapped_key: bytes
 
 
+class Story(NamedTuple):
+    """What goes into the recording beside its media: plain JSON, told by control at the session's end."""
+
+    events: Sequence[dict[str, Any]] = ()
+    """What happened to the session, in order."""
+    chat: Sequence[dict[str, Any]] = ()
+    """What was written, in order."""
+
+
 class RecordingSummary(NamedTuple):
     """A recording in short."""
 
@@ -82,9 +93,14 @@ class Details:
     session_public_id: PublicId
     kind: str
     key_id: str
-    wrapped_key: bytes
     state: str
     failure: str | None
+    retain_until_ms: int
+    root_key: str | None
+    root_sha256: bytes | None
+    story_key: str | None
+    held: bool
+    """Whether a legal hold stands."""
     started_at_ms: int
     duration_ms: int | None
     bytes: int
@@ -102,6 +118,8 @@ class Search(NamedTuple):
     to_ms: int | None = None
     before: int | None = None
     """Cursor: recordings older than this one."""
+    held: bool = False
+    """Only those under a legal hold."""
 
 
 class Grant(NamedTuple):
@@ -119,10 +137,13 @@ class Grant(NamedTuple):
 class Recordings:
     """The recordings of all tenants. Methods raise what asyncpg raises while PostgreSQL is away."""
 
-    def __init__(self, database: Database, keys: KeyRing, objects: ObjectStore, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, keys: KeyRing, wrapped: WrappedKeys, objects: ObjectStore, clock: Clock
+    ) -> None:
         self.objects = objects
-        self._database = database
+        self.database = database
         self._keys = keys
+        self._wrapped = wrapped
         self._clock = clock
 
     # --- for sessions -----------------------------------------------------------------------------------------------
@@ -133,7 +154,7 @@ class Recordings:
         """Store somebody's answer to the consent text, for good; False (and nothing stored) for an unknown text."""
         if version not in CONSENT_VERSIONS:
             return False
-        async with self._database.transaction(tenant) as connection:
+        async with self.database.transaction(tenant) as connection:
             await connection.execute(
                 "insert into consent (tenant_id, session_id, user_id, text_version, accepted, at)"
                 " values ($1, $2, $3, $4, $5, $6)",
@@ -148,7 +169,7 @@ class Recordings:
 
     async def consented(self, tenant: TenantId, session_id: SessionId, user_ids: Sequence[UserId]) -> bool:
         """Whether the newest answer of every one of the users is yes. Nobody's consent is no consent."""
-        async with self._database.transaction(tenant) as connection:
+        async with self.database.transaction(tenant) as connection:
             return await _all_agreed(connection, tenant, session_id, user_ids)
 
     async def create(
@@ -165,14 +186,21 @@ class Recordings:
         ``participants``: (user id, public id, name, role) of each. Raises ``ConsentMissing``, whoever asks.
         """
         public_id = new_public_id("rec")
-        key_id, wrapped_key, _ = self._keys.new_data_key(public_id)
-        async with self._database.transaction(tenant) as connection:
+        async with self.database.transaction(tenant) as connection:
             if not await _all_agreed(connection, tenant, session_id, [each[0] for each in participants]):
                 raise ConsentMissing(f"not everybody in {session_public_id} agreed to be recorded")
+            # Of several who ask at once one makes the recording; the others wait here, and find it.
+            await connection.execute("select pg_advisory_xact_lock(hashtext('recording'), $1::int)", session_id % 2**31)
+            known = await _of_session(connection, tenant, session_id)
+            if known is not None:
+                return await self._known(tenant, known)
+            key_id, wrapped_key, _ = self._keys.new_data_key(public_id)
+            await self._wrapped.keep(tenant, public_id, key_id, wrapped_key)
             row = await connection.fetchrow(
                 "insert into recording (tenant_id, public_id, session_id, session_public_id, kind, format_version,"
-                " key_id, wrapped_key, started_at_ms) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-                " on conflict (tenant_id, session_id) do nothing returning id",
+                " key_id, started_at_ms, retain_until_ms) select $1, $2, $3, $4, $5, $6, $7, $8, $8 + 86400000 *"
+                " coalesce((select keep_days from retention_policy where tenant_id = $1 and kind = $5), $9)::bigint"
+                " returning id",
                 tenant,
                 public_id,
                 session_id,
@@ -180,36 +208,41 @@ class Recordings:
                 kind,
                 segments.FORMAT_VERSION,
                 key_id,
-                wrapped_key,
                 started_at_ms,
+                KEEP_DAYS_DEFAULT,
             )
-            if row is not None:
-                await connection.executemany(
-                    "insert into recording_participant (tenant_id, recording_id, user_id, public_id, name, role)"
-                    " values ($1, $2, $3, $4, $5, $6)",
-                    [(tenant, row["id"], *participant) for participant in participants],
-                )
-            row = await connection.fetchrow(
-                "select id, public_id, key_id, wrapped_key from recording where tenant_id = $1 and session_id = $2",
-                tenant,
-                session_id,
+            await connection.executemany(
+                "insert into recording_participant (tenant_id, recording_id, user_id, public_id, name, role)"
+                " values ($1, $2, $3, $4, $5, $6)",
+                [(tenant, row["id"], *participant) for participant in participants],
             )
-        return NewRecording(*row)
+        return NewRecording(RecordingId(row["id"]), public_id, key_id, wrapped_key)
 
-    async def end(self, tenant: TenantId, session_id: SessionId, ended_at_ms: int) -> None:
-        """The session is over: a recording that no worker ever began is then marked as failed, after a minute."""
-        async with self._database.transaction(tenant) as connection:
+    async def _known(self, tenant: TenantId, row: Any) -> NewRecording:
+        """A recording made before. Raises ``UnknownKey`` when its key was destroyed."""
+        key = await self._wrapped.find(tenant, row["public_id"])
+        if key is None:
+            raise UnknownKey(row["public_id"])
+        return NewRecording(row["id"], row["public_id"], *key)
+
+    async def end(self, tenant: TenantId, session_id: SessionId, ended_at_ms: int, story: Story | None = None) -> None:
+        """The session is over: its recording is signed once all its parts are stored.
+
+        One that no worker ever began is marked as failed, after a minute.
+        """
+        async with self.database.transaction(tenant) as connection:
             await connection.execute(
-                "update recording set ended_at_ms = $3"
+                "update recording set ended_at_ms = $3, story = $4::jsonb"
                 " where tenant_id = $1 and session_id = $2 and ended_at_ms is null",
                 tenant,
                 session_id,
                 ended_at_ms,
+                json.dumps((story or Story())._asdict()),
             )
 
     async def of_session(self, tenant: TenantId, session_id: SessionId) -> RecordingSummary | None:
         """The session's recording, if there is one."""
-        async with self._database.transaction(tenant) as connection:
+        async with self.database.transaction(tenant) as connection:
             row = await connection.fetchrow(
                 "select id, public_id, state, started_at_ms, duration_ms, bytes from recording"
                 " where tenant_id = $1 and session_id = $2",
@@ -222,7 +255,7 @@ class Recordings:
 
     async def search(self, tenant: TenantId, search: Search, limit: int) -> list[Details]:
         """Recordings, newest first."""
-        async with self._database.transaction(tenant) as connection:
+        async with self.database.transaction(tenant) as connection:
             rows = await connection.fetch(
                 _SEARCH,
                 tenant,
@@ -233,6 +266,7 @@ class Recordings:
                 search.participant,
                 _like(search.participant or ""),
                 limit,
+                search.held,
             )
             return [await self._details(connection, row) for row in rows]
 
@@ -240,9 +274,11 @@ class Recordings:
         """One recording."""
         if not is_public_id(public_id, "rec"):
             return None
-        async with self._database.transaction(tenant) as connection:
+        async with self.database.transaction(tenant) as connection:
             row = await connection.fetchrow(
-                "select * from recording where tenant_id = $1 and public_id = $2", tenant, public_id
+                f"select *, {_HELD} from recording r where tenant_id = $1 and public_id = $2",  # noqa: S608 - ours
+                tenant,
+                public_id,
             )
             return await self._details(connection, row) if row else None
 
@@ -264,12 +300,12 @@ class Recordings:
 
     async def entries(self, recording: Details, stream: int | None = None) -> list[Entry]:
         """The stored segments of a recording, or of one stream, in order."""
-        async with self._database.transaction(recording.tenant_id) as connection:
+        async with self.database.transaction(recording.tenant_id) as connection:
             return await entries_of(connection, recording.tenant_id, recording.id, stream=stream)
 
     async def parts(self, recording: Details) -> list[dict[str, Any]]:
         """(epoch, chain, entries, manifest_key, manifest_sha256, state) of each part, as dictionaries."""
-        async with self._database.transaction(recording.tenant_id) as connection:
+        async with self.database.transaction(recording.tenant_id) as connection:
             rows = await connection.fetch(
                 "select epoch, chain, entries, manifest_key, manifest_sha256, state from recording_part"
                 " where tenant_id = $1 and recording_id = $2 order by epoch",
@@ -280,31 +316,37 @@ class Recordings:
 
     async def all_streams(self, recording: Details) -> list[StreamRow]:
         """Also the superseded ones."""
-        async with self._database.transaction(recording.tenant_id) as connection:
+        async with self.database.transaction(recording.tenant_id) as connection:
             return await streams_of(connection, recording.tenant_id, recording.id)
 
-    def sealer(self, recording: Details) -> Sealer:
-        """Opens the recording's objects. Raises ``UnknownKey``."""
-        key = self._keys.unwrap(recording.key_id, recording.wrapped_key, recording.public_id)
-        return Sealer(key, recording.key_id)
+    async def sealer(self, recording: Details) -> Sealer:
+        """Opens the recording's objects. Raises ``UnknownKey``, also when the key was destroyed."""
+        found = await self._wrapped.find(recording.tenant_id, recording.public_id)
+        if found is None:
+            raise UnknownKey(recording.public_id)
+        return Sealer(self._keys.unwrap(*found, recording.public_id), recording.key_id)
+
+    async def destroy_key(self, recording: Details) -> None:
+        """Nobody can read the recording any more. Whoever calls has audited it, and looked for holds."""
+        await self._wrapped.destroy(recording.tenant_id, recording.public_id)
 
     # --- access -----------------------------------------------------------------------------------------------------
 
     async def note(self, entry: audit.NewEntry) -> None:
         """Write one entry of the audit log; committed on return."""
-        async with self._database.transaction(entry.tenant_id) as connection:
+        async with self.database.transaction(entry.tenant_id) as connection:
             await audit.append(connection, entry)
 
     async def accesses(self, recording: Details, limit: int) -> list[audit.Entry]:
         """What the audit log has on a recording, newest first."""
-        async with self._database.transaction(recording.tenant_id) as connection:
+        async with self.database.transaction(recording.tenant_id) as connection:
             return await audit.of_subject(connection, recording.tenant_id, recording.public_id, limit)
 
     async def grant(self, recording: Details, user_id: UserId, entry: audit.NewEntry) -> tuple[str, int]:
         """Leave to play, bound to recording and user: (token, when it expires). Audited in the same transaction."""
         token = secrets.token_urlsafe(_GRANT_BYTES)
         expires_at_ms = self._clock.wall_ms() + GRANT_TTL_MS
-        async with self._database.transaction(recording.tenant_id) as connection:
+        async with self.database.transaction(recording.tenant_id) as connection:
             await audit.append(connection, entry)
             await connection.execute(
                 "insert into recording_grant (tenant_id, token_sha256, recording_id, user_id, expires_at)"
@@ -319,7 +361,7 @@ class Recordings:
 
     async def find_grant(self, token: str) -> Grant | None:
         """The grant that a token stands for, expired or not."""
-        async with self._database.transaction(ALL_TENANTS) as connection:
+        async with self.database.transaction(ALL_TENANTS) as connection:
             row = await connection.fetchrow(
                 "select g.tenant_id, g.id, g.recording_id, r.public_id, g.user_id, u.public_id,"
                 " (extract(epoch from g.expires_at) * 1000)::bigint from recording_grant g"
@@ -336,7 +378,7 @@ class Recordings:
 
     async def open_with(self, grant: Grant, what: str, entry: audit.NewEntry) -> None:
         """Audit the first time that a grant is used for ``what``; committed on return, before any byte flows."""
-        async with self._database.transaction(grant.tenant_id) as connection:
+        async with self.database.transaction(grant.tenant_id) as connection:
             first = await connection.fetchval(
                 "update recording_grant set opened = opened || $3::text"
                 " where tenant_id = $1 and id = $2 and not $3 = any(opened) returning true",
@@ -348,14 +390,26 @@ class Recordings:
                 await audit.append(connection, entry)
 
 
-_SEARCH = """
-select * from recording r where tenant_id = $1
+_HELD: Final = (
+    "exists (select from legal_hold h where h.tenant_id = r.tenant_id and h.recording_id = r.id"
+    " and h.released_at is null) as held"
+)
+_SEARCH: Final = f"""
+select *, {_HELD} from recording r where tenant_id = $1
   and ($2::bigint is null or id < $2) and ($3::text is null or session_public_id = $3)
   and ($4::bigint is null or started_at_ms >= $4) and ($5::bigint is null or started_at_ms <= $5)
   and ($6::text is null or exists (select from recording_participant p where p.tenant_id = r.tenant_id
     and p.recording_id = r.id and (p.public_id = $6 or p.name ilike $7)))
+  and ($9::boolean is not true or exists (select from legal_hold h where h.tenant_id = r.tenant_id
+    and h.recording_id = r.id and h.released_at is null))
 order by id desc limit $8
-"""
+"""  # noqa: S608 - no values in it
+
+
+async def _of_session(connection: Any, tenant: TenantId, session_id: SessionId) -> Any:
+    return await connection.fetchrow(
+        "select id, public_id from recording where tenant_id = $1 and session_id = $2", tenant, session_id
+    )
 
 
 async def _all_agreed(connection: Any, tenant: TenantId, session_id: SessionId, user_ids: Sequence[UserId]) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import hashlib
 
-from config.objects import ObjectMissing, ObjectStore
+from config.objects import ObjectLock, ObjectMissing, ObjectStore
 from recorder.errors import SegmentCorrupt
 from recorder.manifest import Entry
 from recorder.matroska import Cue, MatroskaError, Splitter, read_cluster, seekable_front
@@ -74,7 +74,12 @@ class _Index:
 
 
 async def make_seekable(
-    objects: ObjectStore, sealer: Sealer, name: Name, stream: StreamRow, entries: list[Entry]
+    objects: ObjectStore,
+    sealer: Sealer,
+    name: Name,
+    stream: StreamRow,
+    entries: list[Entry],
+    lock: ObjectLock | None,
 ) -> Derivative:
     """Verify a stream's segments and store its front. ``name``: of the stream's front.
 
@@ -96,7 +101,7 @@ async def make_seekable(
         digest.update(plaintext[len(index.header) :] if place == 0 else plaintext)
     sealed = sealer.seal(name, front)
     sha256 = hashlib.sha256(sealed).digest()
-    await objects.put(name.key, sealed, sha256=sha256)
+    await objects.put(name.key, sealed, sha256=sha256, lock=lock)
     await read_object(objects, sealer, name, name.key, sha256, None)
     return Derivative(name.key, len(front), sha256, len(front) + index.bytes, digest.digest())
 

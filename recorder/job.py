@@ -11,17 +11,19 @@ import dataclasses
 import hashlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from config.keys import KeyRing, UnknownKey
 from config.logs import get_log
-from config.objects import ObjectExists, ObjectStore, ObjectStoreError
+from config.objects import ObjectExists, ObjectLock, ObjectStore, ObjectStoreError
 from recorder import manifest, metrics, upkeep
 from recorder.errors import Diverged, RecorderError, Unavailable
 from recorder.finish import front_name, make_seekable
 from recorder.manifest import Entry
 from recorder.pipeline import Output, Pipeline, Round, RunBegan, RunEnded
+from recorder.root import Signer
 from recorder.segments import Name, Sealer, Segment
 from recorder.store import PartRow, Store, StreamRow
 from relay.spool import PartHeader
@@ -47,6 +49,7 @@ class Services:
     executor: Executor
     """Threads for reading and muxing."""
     segment_ms: int
+    signer: Signer
 
 
 class PartJob:
@@ -68,7 +71,7 @@ class PartJob:
         self._working: asyncio.Future[Any] | None = None
 
     async def run(self) -> str:
-        """Until the part is stored and its spool deleted: the recording's state then.
+        """Until the part is stored and its spool deleted: the recording's state then (``finishing``: not yet signed).
 
         Raises what makes the part unusable: ``SpoolError``, ``RecorderError``, ``UnknownKey``, OSError of the spool.
         """
@@ -157,7 +160,9 @@ class PartJob:
             data = await self._in_thread(lambda: sealer.seal(name, segment.plaintext))
             object_sha256 = hashlib.sha256(data).digest()
             try:
-                await self._persist(lambda: services.objects.put(name.key, data, sha256=object_sha256))
+                await self._persist(
+                    lambda: services.objects.put(name.key, data, sha256=object_sha256, lock=self._lock(part))
+                )
             except ObjectExists:
                 await self._diverged(part, stream)
             entry = Entry(
@@ -198,13 +203,21 @@ class PartJob:
                 continue
             name = front_name(header.tenant_id, header.recording_public_id, stream)
             try:
-                made = await self._persist(lambda: make_seekable(services.objects, sealer, name, stream, entries))  # noqa: B023 - awaited here
+                made = await self._persist(
+                    partial(make_seekable, services.objects, sealer, name, stream, entries, self._lock(part))
+                )
             except ObjectExists:
                 await self._diverged(part, stream)
             await self._persist(lambda: services.store.change_stream(part, stream, **dataclasses.asdict(made)))  # noqa: B023 - awaited here
         await self._write_manifest(pipeline, part)
         await self._write_manifest(pipeline, part, final=True)
-        return await self._persist(lambda: services.store.finish_part(part, None))
+        state = await self._persist(lambda: services.store.finish_part(part, None))
+        if state != "finishing":
+            return state
+        return await self._persist(lambda: services.signer.sign(header.tenant_id, part.recording_id)) or state
+
+    def _lock(self, part: PartRow) -> ObjectLock | None:
+        return self._services.signer.lock(part.retain_until_ms)
 
     async def _write_manifest(self, pipeline: Pipeline, part: PartRow, *, final: bool = False) -> None:
         """Store the next numbered manifest, or the last one. A number taken by a recorder that died is skipped."""
@@ -226,7 +239,7 @@ class PartJob:
             sha256 = hashlib.sha256(data).digest()
             key = manifest.final_key(header) if final else manifest.number_key(header, part.manifests)
             try:
-                await self._persist(lambda: self._services.objects.put(key, data, sha256=sha256))  # noqa: B023 - awaited here
+                await self._persist(lambda: self._services.objects.put(key, data, sha256=sha256, lock=self._lock(part)))  # noqa: B023 - awaited here
             except ObjectExists:
                 if final:
                     log.warning("the manifest was stored before", recording=header.recording_public_id)

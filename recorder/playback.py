@@ -153,7 +153,7 @@ async def open_stream(recordings: Recordings, recording: Details, n: int) -> Str
     if stream is None:
         return None
     entries = await recordings.entries(recording, n)
-    return StreamFile(recording, stream, entries, recordings.objects, recordings.sealer(recording))
+    return StreamFile(recording, stream, entries, recordings.objects, await recordings.sealer(recording))
 
 
 async def export_stream(recordings: Recordings, recording: Details, n: int) -> bytes:

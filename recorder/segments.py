@@ -33,6 +33,8 @@ from recorder.matroska import read_cluster
 FORMAT_VERSION: Final = 1
 FRONT: Final = 0xFFFF_FFFF
 """In place of a segment number: the front that makes a stream seekable."""
+STORY: Final = 0xFFFF_FFFE
+"""In place of a segment number, in epoch 0: the chat and the events of the session."""
 SEGMENT_BYTES_MAX: Final = 32 * 1024 * 1024
 """A segment is closed before it grows larger, whatever its length in time."""
 _MAGIC: Final = b"TPSG"
@@ -52,11 +54,13 @@ class Name:
     epoch: int
     stream: int
     segment: int
-    """From 0, or ``FRONT``."""
+    """From 0, or ``FRONT``, or ``STORY``."""
 
     @property
     def key(self) -> str:
         """Its key in the object store."""
+        if self.segment == STORY:
+            return f"{recording_prefix(self.tenant_id, self.recording)}story"
         last = "front" if self.segment == FRONT else f"{self.segment:05d}.seg"
         return f"{part_prefix(self.tenant_id, self.recording, self.epoch)}{self.stream:02d}-{last}"
 
@@ -67,7 +71,12 @@ class Name:
 
 def part_prefix(tenant_id: int, recording: str, epoch: int) -> str:
     """What all keys of a part begin with."""
-    return f"recordings/{tenant_id}/{recording}/{epoch}/"
+    return f"{recording_prefix(tenant_id, recording)}{epoch}/"
+
+
+def recording_prefix(tenant_id: int, recording: str) -> str:
+    """What all keys of a recording begin with."""
+    return f"recordings/{tenant_id}/{recording}/"
 
 
 class Sealer:

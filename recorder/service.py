@@ -20,15 +20,17 @@ from typing import Final
 
 from config.clock import Clock, SystemClock
 from config.database import Database
-from config.keys import KeyRing
+from config.keys import KeyRing, SigningKey, WrappedKeys
 from config.logs import get_log, setup_logs
 from config.metrics import OpsServer
-from config.objects import DirectoryStore, ObjectStore
+from config.objects import ObjectStoreError
+from config.objects_open import open_keys, open_objects
 from config.process import PARENT, die_with_parent
 from config.settings import Settings
 from recorder import metrics, upkeep
 from recorder.errors import RecorderError, Unavailable
 from recorder.job import PartJob, Services
+from recorder.root import Signer
 from recorder.store import Store
 from relay.spool import find_parts, open_part
 
@@ -36,6 +38,8 @@ log = get_log("recorder")
 
 SCAN_S: Final = 0.25
 """How often the spool is looked through for new parts."""
+SIGN_S: Final = 1.0
+"""How often recordings are looked for that can be signed: their parts were done before their sessions were."""
 SWEEP_S: Final = 20.0
 """How often remnants and recordings without media are looked for."""
 GRACE_MS: Final = 60_000
@@ -65,6 +69,7 @@ class Recorder:
         self._tasks: dict[Path, asyncio.Task[None]] = {}
         self._jobs: dict[Path, PartJob] = {}
         self._swept_s = 0.0
+        self._signed_s = 0.0
 
     async def run(self) -> None:
         """Take up every part that appears."""
@@ -97,6 +102,10 @@ class Recorder:
                 task = asyncio.create_task(self._work(directory), name=f"part {directory.name}")
                 self._tasks[directory] = task
                 task.add_done_callback(lambda _, directory=directory: self._forget(directory))  # type: ignore[misc]
+        if time.monotonic() - self._signed_s >= SIGN_S:
+            self._signed_s = time.monotonic()
+            with contextlib.suppress(Unavailable, ObjectStoreError):
+                await self._services.signer.sign_complete()
         if time.monotonic() - self._swept_s >= SWEEP_S:
             self._swept_s = time.monotonic()
             await asyncio.to_thread(upkeep.remove_remnants, spool_dir)
@@ -220,9 +229,10 @@ async def services_of(settings: Settings) -> AsyncIterator[Services]:
     """What jobs need, from the settings."""
     with ThreadPoolExecutor(THREADS, thread_name_prefix="mux") as executor:
         async with await _open_database(settings) as database:
-            objects: ObjectStore = DirectoryStore(settings.objects_dir)
-            keys = KeyRing.from_settings(settings)
-            yield Services(Store(database), objects, keys, executor, settings.segment_ms)
+            objects, keys, store = open_objects(settings), KeyRing.from_settings(settings), Store(database)
+            wrapped, signing = WrappedKeys(open_keys(settings)), SigningKey.from_settings(settings)
+            signer = Signer(store, objects, keys, wrapped, signing, SystemClock(), settings.object_lock)
+            yield Services(store, objects, keys, executor, settings.segment_ms, signer)
 
 
 async def main(settings: Settings) -> int:

@@ -79,6 +79,7 @@ class PartRow:
     chain: bytes
     manifests: int
     manifest_sha256: bytes | None
+    retain_until_ms: int
     streams: list[StreamRow]
     entries: list[Entry]
     """In the order of the chain."""
@@ -95,7 +96,8 @@ class Store:
         self._database = database
 
     @contextlib.asynccontextmanager
-    async def _transaction(self, tenant: int | str) -> AsyncIterator[Any]:
+    async def transaction(self, tenant: int | str) -> AsyncIterator[Any]:
+        """Like ``Database.transaction``; says ``Unavailable`` for all that means that PostgreSQL is away."""
         try:
             async with self._database.transaction(
                 TenantId(tenant) if isinstance(tenant, int) else tenant
@@ -106,9 +108,10 @@ class Store:
 
     async def begin_part(self, header: PartHeader) -> PartRow:
         """The part, noted if it is new. Raises ``UnknownRecording``."""
-        async with self._transaction(header.tenant_id) as connection:
+        async with self.transaction(header.tenant_id) as connection:
             recording_id = await connection.fetchval(
-                "select id from recording where public_id = $1 and tenant_id = $2 for update",
+                "select id from recording where public_id = $1 and tenant_id = $2"
+                " and state not in ('expired', 'erased') for update",
                 header.recording_public_id,
                 header.tenant_id,
             )
@@ -128,13 +131,14 @@ class Store:
                 *key,
             )
             part = await connection.fetchrow(
-                "select state, chain, manifests, manifest_sha256 from recording_part"
-                " where tenant_id = $1 and recording_id = $2 and epoch = $3",
+                "select p.state, p.chain, p.manifests, p.manifest_sha256, r.retain_until_ms from recording_part p"
+                " join recording r on r.tenant_id = p.tenant_id and r.id = p.recording_id"
+                " where p.tenant_id = $1 and p.recording_id = $2 and p.epoch = $3",
                 *key,
             )
             if part["state"] == "recording":
                 await connection.execute(
-                    "update recording set state = 'recording', failure = null"
+                    "update recording set state = 'recording', failure = null, root_key = null"
                     " where tenant_id = $1 and id = $2 and state in ('ready', 'failed')",
                     *key[:2],
                 )
@@ -148,7 +152,7 @@ class Store:
         if known is not None:
             return known
         tenant_id, epoch = part.header.tenant_id, part.header.epoch
-        async with self._transaction(tenant_id) as connection:
+        async with self.transaction(tenant_id) as connection:
             await connection.execute(
                 "select from recording where tenant_id = $1 and id = $2 for update", tenant_id, part.recording_id
             )
@@ -181,7 +185,7 @@ class Store:
         digest = entry.digest()
         chain = chain_next(part.chain, digest)
         header = part.header
-        async with self._transaction(header.tenant_id) as connection:
+        async with self.transaction(header.tenant_id) as connection:
             moved = await connection.fetchval(
                 "update recording_part set chain = $4, entries = entries + 1"
                 " where tenant_id = $1 and recording_id = $2 and epoch = $3 and chain = $5 returning entries",
@@ -203,7 +207,7 @@ class Store:
     async def change_stream(self, part: PartRow, stream: StreamRow, **values: Any) -> None:
         """Set columns of a stream."""
         sets = ", ".join(f"{name} = ${place}" for place, name in enumerate(values, 4))
-        async with self._transaction(part.header.tenant_id) as connection:
+        async with self.transaction(part.header.tenant_id) as connection:
             await connection.execute(
                 f"update recording_stream set {sets} where tenant_id = $1 and recording_id = $2 and n = $3",  # noqa: S608 - names are ours
                 part.header.tenant_id,
@@ -216,7 +220,7 @@ class Store:
 
     async def note_manifest(self, part: PartRow, key: str, sha256: bytes) -> None:
         """A manifest was stored."""
-        async with self._transaction(part.header.tenant_id) as connection:
+        async with self.transaction(part.header.tenant_id) as connection:
             await connection.execute(
                 "update recording_part set manifests = manifests + 1, manifest_key = $4, manifest_sha256 = $5"
                 " where tenant_id = $1 and recording_id = $2 and epoch = $3",
@@ -231,7 +235,7 @@ class Store:
 
     async def finishing(self, part: PartRow) -> None:
         """The part's media is all stored and is being verified."""
-        async with self._transaction(part.header.tenant_id) as connection:
+        async with self.transaction(part.header.tenant_id) as connection:
             await connection.execute(
                 "update recording set state = 'finishing' where tenant_id = $1 and id = $2 and state = 'recording'",
                 part.header.tenant_id,
@@ -239,9 +243,9 @@ class Store:
             )
 
     async def finish_part(self, part: PartRow, failure: str | None) -> str:
-        """The part is complete (or given up, and why); the state of the whole recording."""
+        """The part is complete (or given up, and why); the state of the whole recording, which is yet to be signed."""
         tenant_id, recording_id = part.header.tenant_id, part.recording_id
-        async with self._transaction(tenant_id) as connection:
+        async with self.transaction(tenant_id) as connection:
             await connection.execute(
                 "select from recording where tenant_id = $1 and id = $2 for update", tenant_id, recording_id
             )
@@ -259,7 +263,7 @@ class Store:
 
     async def give_up_unrecorded(self, older_than_ms: int) -> int:
         """Mark recordings whose session ended before ``older_than_ms`` and that no worker began: how many."""
-        async with self._transaction(ALL_TENANTS) as connection:
+        async with self.transaction(ALL_TENANTS) as connection:
             done = await connection.execute(
                 "update recording r set state = 'failed', failure = 'no media reached the server'"
                 " where state = 'recording' and ended_at_ms < $1 and not exists (select from recording_part p"

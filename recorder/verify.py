@@ -50,7 +50,7 @@ async def verify(recordings: Recordings, recording_public_id: str, tenant: Tenan
     if recording.state != "ready":
         problems.append(f"the recording is {recording.state}: {recording.failure or 'not complete'}")
     try:
-        sealer = recordings.sealer(recording)
+        sealer = await recordings.sealer(recording)
     except UnknownKey:
         return Verification(False, [*problems, "the data key cannot be unwrapped"], 0)
     good = 0

@@ -16,10 +16,10 @@ from aiohttp import web
 from config.clock import Clock, SystemClock
 from config.connections import open_redis
 from config.database import Database
-from config.keys import KeyRing
+from config.keys import KeyRing, WrappedKeys
 from config.logs import get_log
 from config.metrics import gauge
-from config.objects import DirectoryStore
+from config.objects_open import open_keys, open_objects
 from config.settings import Settings
 from recorder import api as recorder_api
 from recorder.catalogue import CONSENT_TEXT, Recordings
@@ -58,8 +58,8 @@ async def serving(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Contr
         raise ValueError("control needs DATABASE_URL and REDIS_URL")
     async with contextlib.AsyncExitStack() as stack:
         servers = await _open(stack, settings.database_url, settings.redis_url)
-        keys, objects = KeyRing.from_settings(settings), DirectoryStore(settings.objects_dir)
-        recordings = Recordings(servers.database, keys, objects, clock)
+        keys, wrapped = KeyRing.from_settings(settings), WrappedKeys(open_keys(settings))
+        recordings = Recordings(servers.database, keys, wrapped, open_objects(settings), clock)
         consent_text = ConsentText(version=CONSENT_TEXT.version, text=CONSENT_TEXT.text)
         control = assemble(settings, clock, servers, recordings, consent_text, recorder_api.endpoints(recordings))
         if settings.demo:

@@ -8,6 +8,9 @@ create table consent (
   user_id bigint not null,
   text_version text not null check (length(text_version) between 1 and 40),
   accepted boolean not null,
+  -- Who says so: the person, or the host platform that asked them, which then names what it has in hand.
+  given_by text not null default 'person' check (given_by in ('person', 'platform')),
+  evidence text,
   at timestamptz not null,
   primary key (tenant_id, id),
   foreign key (tenant_id, user_id) references app_user
@@ -24,9 +27,11 @@ create table recording (
   session_public_id text not null,
   kind text not null check (kind in ('audio', 'video')),
   format_version int not null,
+  -- Which master key wraps the data key. The wrapped key itself lies in a store of its own: destroyed there, it is gone.
   key_id text not null,
-  wrapped_key bytea not null,
-  state text not null default 'recording' check (state in ('recording', 'finishing', 'ready', 'failed')),
+  -- ready: everything is stored, verified and signed. expired: its time was over. erased: its key was destroyed.
+  state text not null default 'recording'
+    check (state in ('recording', 'finishing', 'ready', 'failed', 'expired', 'erased')),
   failure text,
   created_at timestamptz not null default now(),
   -- Unix milliseconds: when the first media was taken, how long until the last.
@@ -34,10 +39,21 @@ create table recording (
   ended_at_ms bigint,
   duration_ms bigint,
   bytes bigint not null default 0,
+  -- Kept until then, as the policy was when it began; a legal hold keeps it longer.
+  retain_until_ms bigint not null,
+  -- What was said and what happened, as control tells it at the session's end; then sealed and stored.
+  story jsonb,
+  story_key text,
+  -- The signed root over all parts; roots counts those made, as a part that turns up late asks for another one.
+  root_key text,
+  root_sha256 bytea,
+  roots int not null default 0,
   primary key (tenant_id, id),
   unique (tenant_id, session_id)
 );
 create index recording_newest on recording (tenant_id, id desc);
+create index recording_unsigned on recording (id) where root_key is null and ended_at_ms is not null;
+create index recording_kept on recording (retain_until_ms) where state in ('ready', 'failed', 'erased');
 select enable_tenant_rls('recording');
 
 create table recording_participant (
@@ -144,6 +160,73 @@ create table recording_grant (
 );
 select enable_tenant_rls('recording_grant');
 
+-- For how long the recordings of a tenant are kept, by kind. What is not said here is kept as the program says.
+create table retention_policy (
+  tenant_id bigint not null references tenant,
+  kind text not null check (kind in ('audio', 'video')),
+  keep_days int not null check (keep_days between 1 and 36500),
+  primary key (tenant_id, kind)
+);
+select enable_tenant_rls('retention_policy');
+
+-- What a user may do with recordings, where that is not what their role may do.
+create table recording_duty (
+  tenant_id bigint not null references tenant,
+  user_id bigint not null,
+  duties text[] not null check (duties <@ array['viewer', 'exporter', 'hold_manager', 'key_admin']),
+  primary key (tenant_id, user_id),
+  foreign key (tenant_id, user_id) references app_user
+);
+select enable_tenant_rls('recording_duty');
+
+-- While one of these stands, nothing of the recording is deleted, whatever the policy says. Never deleted itself.
+create table legal_hold (
+  tenant_id bigint not null,
+  id bigint generated always as identity,
+  public_id text not null unique,
+  recording_id bigint not null,
+  reason text not null,
+  placed_by bigint not null,
+  placed_at timestamptz not null,
+  released_by bigint,
+  released_at timestamptz,
+  release_reason text,
+  primary key (tenant_id, id),
+  foreign key (tenant_id, recording_id) references recording,
+  foreign key (tenant_id, placed_by) references app_user,
+  foreign key (tenant_id, released_by) references app_user,
+  check (num_nulls(released_by, released_at, release_reason) in (0, 3))
+);
+create index legal_hold_standing on legal_hold (tenant_id, recording_id) where released_at is null;
+select enable_tenant_rls('legal_hold');
+revoke update on legal_hold from turnpike_app;
+grant update (released_by, released_at, release_reason) on legal_hold to turnpike_app;
+
+-- Bundles for people outside. plan: what goes into the bundle, byte for byte, but for the media.
+create table recording_export (
+  tenant_id bigint not null,
+  id bigint generated always as identity,
+  public_id text not null unique,
+  recording_id bigint not null,
+  user_id bigint not null,
+  reason text not null,
+  state text not null default 'queued' check (state in ('queued', 'running', 'ready', 'failed', 'cancelled')),
+  failure text,
+  attempts int not null default 0,
+  done_bytes bigint not null default 0,
+  total_bytes bigint not null default 0,
+  plan jsonb,
+  created_at timestamptz not null,
+  leased_until timestamptz,
+  token_sha256 bytea unique,
+  token_expires_at timestamptz,
+  primary key (tenant_id, id),
+  foreign key (tenant_id, recording_id) references recording,
+  foreign key (tenant_id, user_id) references app_user
+);
+create index recording_export_open on recording_export (id) where state in ('queued', 'running');
+select enable_tenant_rls('recording_export');
+
 -- The audit log: append-only, each entry bound to the one before it by its hash. The database itself numbers and
 -- chains the entries, so the application cannot write one that does not fit.
 create table audit_log (
@@ -164,11 +247,16 @@ create index audit_log_subject on audit_log (tenant_id, subject, n desc);
 select enable_tenant_rls('audit_log');
 revoke update on audit_log from turnpike_app;
 
+-- What is hashed of an entry. A verifier gets this text, and of others' entries its hash alone.
+create function audit_text(entry audit_log) returns text
+  language sql stable
+  return jsonb_build_array(
+    entry.tenant_id, entry.n, extract(epoch from entry.at), entry.user_id, entry.actor, entry.action, entry.subject,
+    entry.reason, entry.details)::text;
+
 create function audit_hash(entry audit_log) returns bytea
   language sql stable
-  return sha256(entry.prev_hash || convert_to(jsonb_build_array(
-    entry.tenant_id, entry.n, extract(epoch from entry.at), entry.user_id, entry.actor, entry.action, entry.subject,
-    entry.reason, entry.details)::text, 'UTF8'));
+  return sha256(entry.prev_hash || sha256(convert_to(audit_text(entry), 'UTF8')));
 
 create function audit_chain() returns trigger
   language plpgsql as $$
@@ -194,3 +282,20 @@ create trigger audit_is_append_only before update or delete on audit_log
   for each row execute function audit_is_append_only();
 create trigger audit_is_not_emptied before truncate on audit_log
   for each statement execute function audit_is_append_only();
+
+-- Heads of the audit log that were put into the object store, signed: an end cut off, or a log written anew, shows.
+create table audit_anchor (
+  tenant_id bigint not null references tenant,
+  day date not null,
+  n bigint not null,
+  hash bytea not null,
+  object_key text not null,
+  primary key (tenant_id, day)
+);
+select enable_tenant_rls('audit_anchor');
+revoke update on audit_anchor from turnpike_app;
+
+-- A recording may be paused while something is said that must not be kept, such as the number of a card.
+alter table session drop constraint session_recording_check;
+alter table session add constraint session_recording_check
+  check (recording in ('off', 'waiting_for_consent', 'recording', 'paused', 'stopped', 'failed'));

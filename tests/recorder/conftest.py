@@ -14,11 +14,13 @@ import pytest
 from config.clock import VirtualClock
 from config.database import Database
 from config.ids import DEFAULT_TENANT, PublicId, SessionId, UserId
-from config.keys import KeyRing
+from config.keys import KeyRing, SigningKey, WrappedKeys
 from config.objects import DirectoryStore
+from config.objects_open import open_keys
 from config.settings import Settings
-from recorder.catalogue import CONSENT_TEXT, NewRecording, Recordings
+from recorder.catalogue import CONSENT_TEXT, NewRecording, Recordings, Story
 from recorder.job import Services
+from recorder.root import Signer
 from recorder.store import Store
 from relay.spool import PartHeader, PartParticipant
 from tests.recorder.media import START_NS, START_WALL_MS, Scene
@@ -103,7 +105,8 @@ async def desk(
 ) -> AsyncIterator[Desk]:
     """A recording made by control, and what a recorder needs."""
     keys, objects = KeyRing.from_settings(settings), DirectoryStore(settings.objects_dir)
-    recordings = Recordings(database, keys, objects, clock)
+    wrapped = WrappedKeys(open_keys(settings))
+    recordings = Recordings(database, keys, wrapped, objects, clock)
     sides = [people["client"], people["provider"]]
     for side in sides:
         await recordings.give_consent(DEFAULT_TENANT, SessionId(5), side.id, CONSENT_TEXT.version, True)
@@ -115,6 +118,13 @@ async def desk(
         [(p.id, p.public_id, p.name, p.role) for p in sides],
         START_WALL_MS,
     )
+    story = Story(
+        events=[{"at_ms": START_WALL_MS, "what": "accept"}],
+        chat=[{"at_ms": START_WALL_MS, "from": sides[0].public_id, "body": "A secret word: rhubarb."}],
+    )
+    await recordings.end(DEFAULT_TENANT, SessionId(5), START_WALL_MS + 60_000, story)
     with ThreadPoolExecutor(2) as executor:
-        services = Services(Store(database), objects, keys, executor, settings.segment_ms)
+        store = Store(database)
+        signer = Signer(store, objects, keys, wrapped, SigningKey.from_settings(settings), clock)
+        services = Services(store, objects, keys, executor, settings.segment_ms, signer)
         yield Desk(settings, services, recordings, people, keys, new)

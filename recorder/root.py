@@ -1,0 +1,188 @@
+"""The root of a recording: one signed statement over the manifests of all its parts, made when the session is over.
+
+Also over who agreed to what, over the head of the audit log at that moment, and over the story (chat and events of the
+session), which is sealed with the recording's key and stored beside it. A part that turns up later gets another root,
+which names the one before. Whatever is killed meanwhile, the next try comes to the same end: a root that was stored but
+not noted is read back, checked and noted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any, Final
+
+from config.clock import Clock
+from config.database import ALL_TENANTS
+from config.ids import TenantId
+from config.keys import KeyRing, SigningKey, UnknownKey, WrappedKeys
+from config.logs import get_log
+from config.objects import ObjectExists, ObjectLock, ObjectStore
+from recorder.errors import RecorderError, SegmentCorrupt
+from recorder.manifest import canonical
+from recorder.segments import STORY, Name, Sealer, recording_prefix
+from recorder.signed import ROOT_FORMAT, Unsigned, envelope, opened
+from recorder.store import Store
+
+log = get_log("recorder.root")
+
+UNSIGNED_MAX: Final = 50
+"""Recordings looked at in one go; the rest waits for the next."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signer:
+    """Signs what is complete. Methods raise ``Unavailable`` and ``ObjectStoreError``; nothing is lost then."""
+
+    store: Store
+    objects: ObjectStore
+    keys: KeyRing
+    wrapped: WrappedKeys
+    key: SigningKey
+    clock: Clock
+    lock_mode: str = "none"
+
+    def lock(self, until_ms: int) -> ObjectLock | None:
+        """How objects of a recording that is kept until then are locked."""
+        match self.lock_mode:
+            case "governance":
+                return ObjectLock("governance", until_ms)
+            case "compliance":
+                return ObjectLock("compliance", until_ms)
+        return None
+
+    async def sign_complete(self) -> int:
+        """Sign every recording whose session is over and whose parts are all done: how many were signed."""
+        async with self.store.transaction(ALL_TENANTS) as connection:
+            rows = await connection.fetch(_COMPLETE, None, None, UNSIGNED_MAX)
+        done = 0
+        for row in rows:
+            try:
+                done += await self.sign(row["tenant_id"], row["id"]) is not None
+            except (RecorderError, UnknownKey) as error:
+                log.error("cannot sign a recording", recording=row["public_id"], why=f"{type(error).__name__}: {error}")
+        return done
+
+    async def sign(self, tenant: int, recording_id: int) -> str | None:
+        """Sign one recording, if it is complete: its state then. None: it is not complete, or signed already."""
+        async with self.store.transaction(tenant) as connection:
+            row = await connection.fetchrow(_COMPLETE, tenant, recording_id, 1)
+            if row is None:
+                return None
+            statement = await _statement(connection, row)
+        story_key = await self._keep_story(row)
+        statement["story"] = None if story_key is None else dict(zip(("key", "sha256"), story_key, strict=True))
+        statement["signed_at_ms"] = self.clock.wall_ms()
+        key, sha256 = await self._keep_root(row, statement)
+        async with self.store.transaction(tenant) as connection:
+            state: str | None = await connection.fetchval(
+                "update recording set root_key = $3, root_sha256 = $4, roots = roots + 1, story_key = $5,"
+                " state = case when state = 'failed' then 'failed' else 'ready' end"
+                " where tenant_id = $1 and id = $2 and root_key is null and roots = $6 returning state",
+                tenant,
+                recording_id,
+                key,
+                sha256,
+                None if story_key is None else story_key[0],
+                row["roots"],
+            )
+        log.info("recording signed", recording=row["public_id"], key_id=self.key.key_id, state=state)
+        return state
+
+    async def _keep_story(self, row: Any) -> tuple[str, str] | None:
+        """Seal and store what was said and what happened: (object key, hash). The same for the same recording."""
+        if row["story"] is None:
+            return None
+        tenant, recording = TenantId(row["tenant_id"]), row["public_id"]
+        found = await self.wrapped.find(tenant, recording)
+        if found is None:
+            raise UnknownKey(recording)
+        name = Name(tenant, recording, 0, 0, STORY)
+        sealer = Sealer(self.keys.unwrap(*found, recording), row["key_id"])
+        data = sealer.seal(name, canonical(json.loads(row["story"])))
+        sha256 = hashlib.sha256(data).digest()
+        try:
+            await self.objects.put(name.key, data, sha256=sha256, lock=self.lock(row["retain_until_ms"]))
+        except ObjectExists:
+            raise SegmentCorrupt(f"{name.key} is not what was stored") from None
+        return name.key, sha256.hex()
+
+    async def _keep_root(self, row: Any, statement: dict[str, Any]) -> tuple[str, bytes]:
+        data = envelope(self.key, ROOT_FORMAT, statement)
+        sha256 = hashlib.sha256(data).digest()
+        key = f"{recording_prefix(row['tenant_id'], row['public_id'])}root-{row['roots']:03d}.json"
+        try:
+            await self.objects.put(key, data, sha256=sha256, lock=self.lock(row["retain_until_ms"]))
+        except ObjectExists:  # stored by one who died before noting it
+            data = await self.objects.get(key)
+            sha256 = hashlib.sha256(data).digest()
+            try:
+                before = opened(data, ROOT_FORMAT)
+            except Unsigned as error:
+                raise SegmentCorrupt(f"{key} {error}") from None
+            if before.statement["parts"] != statement["parts"] or before.public_key != self.key.public:
+                raise SegmentCorrupt(f"{key} is signed over other parts, or by another key") from None
+        return key, sha256
+
+
+async def _statement(connection: Any, row: Any) -> dict[str, Any]:
+    """What is signed, but for the story and the time."""
+    key = (row["tenant_id"], row["id"])
+    parts = await connection.fetch(
+        "select epoch, worker_id as worker, state, failure, manifest_key, encode(manifest_sha256, 'hex') as"
+        " manifest_sha256, encode(chain, 'hex') as chain, entries from recording_part"
+        " where tenant_id = $1 and recording_id = $2 order by epoch",
+        *key,
+    )
+    people = await connection.fetch(
+        "select user_id, public_id as id, name, role from recording_participant"
+        " where tenant_id = $1 and recording_id = $2 order by role, user_id",
+        *key,
+    )
+    consents = await connection.fetch(
+        "select user_id, text_version, accepted, given_by, evidence, (extract(epoch from at) * 1000)::bigint as at_ms"
+        " from consent where tenant_id = $1 and session_id = $2 order by id",
+        row["tenant_id"],
+        row["session_id"],
+    )
+    head = await connection.fetchrow(
+        "select n, encode(hash, 'hex') as hash from audit_log where tenant_id = $1 order by n desc limit 1", key[0]
+    )
+    ids = {person["user_id"]: person["id"] for person in people}
+    return {
+        "tenant": row["tenant_id"],
+        "recording": row["public_id"],
+        "session": row["session_public_id"],
+        "kind": row["kind"],
+        "started_at_ms": row["started_at_ms"],
+        "duration_ms": row["duration_ms"],
+        "ended_at_ms": row["ended_at_ms"],
+        "retain_until_ms": row["retain_until_ms"],
+        "number": row["roots"],
+        "previous_sha256": row["previous_sha256"],
+        "participants": [{"id": each["id"], "name": each["name"], "role": each["role"]} for each in people],
+        "consents": [
+            {
+                "participant": ids.get(each["user_id"], ""),
+                **{name: each[name] for name in ("text_version", "accepted", "given_by", "evidence", "at_ms")},
+            }
+            for each in consents
+        ],
+        "parts": [dict(part) for part in parts],
+        "audit": None if head is None else dict(head),
+    }
+
+
+_COMPLETE: Final = """
+select tenant_id, id, public_id, session_id, session_public_id, kind, key_id, started_at_ms, duration_ms, ended_at_ms,
+       retain_until_ms, story, roots, encode(root_sha256, 'hex') as previous_sha256
+from recording r
+where ($1::bigint is null or tenant_id = $1) and ($2::bigint is null or id = $2)
+  and root_key is null and ended_at_ms is not null and state in ('recording', 'finishing', 'failed')
+  and exists (select from recording_part p
+    where p.tenant_id = r.tenant_id and p.recording_id = r.id and p.state = 'ready')
+  and not exists (select from recording_part p
+    where p.tenant_id = r.tenant_id and p.recording_id = r.id and p.state = 'recording')
+order by id limit $3
+"""
