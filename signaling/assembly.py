@@ -32,6 +32,8 @@ from signaling.messages import ConsentText
 from signaling.moving import Mover
 from signaling.people import People
 from signaling.presence import Presence
+from signaling.quality import QualityApi, QualityKeeper
+from signaling.quality_store import QualityStore
 from signaling.rooms import Rooms
 from signaling.shards import ShardRunner
 from signaling.sockets import Sockets, make_server
@@ -71,6 +73,7 @@ class Control:
     director: Director
     mover: Mover
     follower: Follower
+    quality: QualityKeeper
     shards: ShardRunner
     chat: Chat
     sockets: Sockets
@@ -104,7 +107,9 @@ def assemble(
         sessions, people, presence, rooms, billing, recordings, announcer, closer, clock, consent_text.version
     )
     mover = Mover(sessions, rooms, billing, meter, recordings, announcer, clock)
-    follower = Follower(sessions, rooms, billing, meter, announcer, closer, mover, clock)
+    kept = QualityStore(servers.database)
+    quality = QualityKeeper(kept, clock)
+    follower = Follower(sessions, rooms, billing, meter, announcer, closer, mover, quality, clock)
     shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, clock, settings.tick_ms)
     chat = Chat(servers.database, events, clock)
     sockets = Sockets(sio, tokens, director, chat, presence, events, clock)
@@ -138,8 +143,9 @@ def assemble(
         director=director,
         mover=mover,
         follower=follower,
+        quality=quality,
         shards=shards,
         chat=chat,
         sockets=sockets,
-        endpoints=[*api.endpoints(), *billing_api.endpoints(billing), *recorder_endpoints],
+        endpoints=[*api.endpoints(), *QualityApi(director, kept).endpoints(), *billing_api.endpoints(billing), *recorder_endpoints],
     )

@@ -67,6 +67,7 @@ async def serving(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Contr
         port = await _listen(stack, settings, application(settings, control, servers))
         stack.push_async_callback(_finish, control)
         loops = [control.rooms.watch(), control.shards.run(), _presence(control), _count(control)]
+        loops.append(control.quality.run())
         tasks = [asyncio.create_task(loop) for loop in loops]
         stack.push_async_callback(_stop, tasks)
         yield control, port
@@ -103,6 +104,7 @@ async def _finish(control: Control) -> None:
             await control.sockets.close()
             await control.mover.finish()
             await control.closer.finish()
+            await control.quality.save()
     await close_server(control.sio)
 
 

@@ -21,7 +21,7 @@ from recorder.catalogue import NewRecording, Recordings
 from signaling.announcer import Announcer
 from signaling.closing import Closer
 from signaling.lifecycle import State, Trigger, Verdict
-from signaling.messages import Consent, JoinRoom, RequestSession, RoomAnswer, SetMuted
+from signaling.messages import Consent, JoinRoom, RequestSession, RoomAnswer, RoomStats, SetMuted
 from signaling.people import People, User
 from signaling.presence import Presence
 from signaling.rooms import Placed, Rooms
@@ -276,6 +276,10 @@ class Director:
         session = await self.find(who, message.session_id)
         declared = await self._rooms.declare(who, session, message.muted)
         await self._announcer.muted(session, who.user_id, declared)
+
+    async def stats(self, who: Principal, message: RoomStats) -> None:
+        """A participant's page tells what its getStats says."""
+        await self._rooms.report(who, await self.find(who, message.session_id), message)
 
     # --- helpers ------------------------------------------------------------------------------------------------
 

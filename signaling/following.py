@@ -25,6 +25,7 @@ from relay.messages import (
     MediaResumed,
     MediaStarted,
     NegotiationNeeded,
+    QualityMeasured,
     RecordingStopped,
     RoomClosed,
 )
@@ -32,6 +33,7 @@ from signaling.announcer import Announcer
 from signaling.closing import Closer
 from signaling.lifecycle import IN_CALL, LIVE, OVER, State, Trigger
 from signaling.moving import Mover
+from signaling.quality import QualityKeeper
 from signaling.rooms import Rooms
 from signaling.store import Session, SessionStore, SweepRow
 
@@ -62,6 +64,7 @@ class Follower:
         announcer: Announcer,
         closer: Closer,
         mover: Mover,
+        quality: QualityKeeper,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -71,6 +74,7 @@ class Follower:
         self._announcer = announcer
         self._closer = closer
         self._mover = mover
+        self._quality = quality
         self._clock = clock
         self._known: OrderedDict[SessionId, Session] = OrderedDict()
         self._strays_since_ns: dict[tuple[WorkerId, SessionId, RoomEpoch], int] = {}
@@ -80,6 +84,7 @@ class Follower:
             MediaInterrupted: self._halts,
             MediaEvidence: self._evidence,
             NegotiationNeeded: self._renegotiate,
+            QualityMeasured: self._quality_measured,
             RecordingStopped: self._recording_stopped,
             RoomClosed: self._closed,
         }
@@ -117,6 +122,9 @@ class Follower:
             await self._apply(session, Trigger.MEDIA_HALTS, f"users {gone} are gone")
         if event.seq % QUALITY_EVERY == 0 and not session.over:
             await self._announcer.quality(session, event)
+
+    async def _quality_measured(self, session: Session, event: QualityMeasured) -> None:
+        self._quality.take(session, event)
 
     async def _renegotiate(self, session: Session, event: NegotiationNeeded) -> None:
         await self._announcer.renegotiate(session, UserId(event.user_id))

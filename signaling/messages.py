@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from config.http import Body, View
-from relay.messages import SDP_MAX_CHARS, SessionKind, Source
+from relay.messages import PAGE_TRACKS_MAX, SDP_MAX_CHARS, Direction, SessionKind, Source
 
 CHAT_MAX_CHARS = 4_000
 NAME_MAX_CHARS = 200
@@ -328,6 +328,26 @@ class SetMuted(OnSession):
     muted: dict[Source, bool]
 
 
+class TrackStats(Body):
+    """What getStats says of one track since the last digest: ``up`` from the page, ``down`` to it."""
+
+    source: Source
+    direction: Direction
+    frames_per_second: Annotated[float, Field(ge=0, le=1000)] | None = None
+    frozen_ms: Annotated[float, Field(ge=0, le=60_000)] = 0.0
+    concealed: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the samples played that were made up."""
+    playout_ms: Annotated[float, Field(ge=0, le=60_000)] | None = None
+    """How long what arrives waits in the jitter buffer."""
+
+
+class RoomStats(OnSession):
+    """``room.stats``, about every 2 s while connected: merged into the session's quality, never into its price."""
+
+    rtt_ms: Annotated[float, Field(ge=0, le=60_000)] | None = None
+    tracks: Annotated[list[TrackStats], Field(max_length=PAGE_TRACKS_MAX)]
+
+
 class SendChat(OnSession):
     """``chat.send``; acknowledged with the stored ``ChatMessage``."""
 
@@ -356,6 +376,7 @@ CLIENT_MESSAGES: dict[str, type[Body]] = {
     "session.end": OnSession,
     "room.join": JoinRoom,
     "room.mute": SetMuted,
+    "room.stats": RoomStats,
     "chat.send": SendChat,
     "presence.heartbeat": Heartbeat,
     "events.since": EventsSince,

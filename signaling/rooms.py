@@ -28,16 +28,18 @@ from relay.messages import (
     Negotiate,
     Negotiated,
     OpenRoom,
+    PageTrack,
     ParticipantSpec,
     Refused,
     Reply,
+    ReportStats,
     SetGrant,
     Source,
     StartRecording,
     WorkerStatus,
 )
 from signaling.lifecycle import IN_CALL
-from signaling.messages import JoinRoom, RoomAnswer, RoomTrack
+from signaling.messages import JoinRoom, RoomAnswer, RoomStats, RoomTrack
 from signaling.store import Session, SweepRow
 
 REGISTRY_EVERY_S: Final = 0.25
@@ -256,6 +258,21 @@ class Rooms:
         await self._redis.hset(key, str(who.public_id), json.dumps(declared))
         await self._redis.expire(key, MUTED_TTL_S)
         return declared
+
+    async def report(self, who: Principal, session: Session, message: RoomStats) -> None:
+        """Pass a page's digest to its worker. Raises ``ApiError``."""
+        tracks = tuple(PageTrack(**track.model_dump()) for track in message.tracks)
+        command = ReportStats(
+            tenant_id=session.tenant_id,
+            session_id=session.id,
+            epoch=session.room_epoch,
+            user_id=who.user_id,
+            rtt_ms=message.rtt_ms,
+            tracks=tracks,
+        )
+        reply = await self._call(_worker_of(session), command)
+        if not isinstance(reply, Done):
+            raise refusal(reply)
 
     async def set_grant(
         self, tenant: TenantId, session_id: SessionId, epoch: RoomEpoch, worker_id: WorkerId, granted_live_ms: int

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from config.http import View
-from relay.messages import Source
+from relay.messages import Cause, Source
 from signaling.messages import ChatMessage, Presence, SessionView
 
 
@@ -56,6 +56,10 @@ class QualitySide(View):
     jitter_ms: float
     bitrate_up_bps: int
     bitrate_down_bps: int
+    cause: Cause = "none"
+    """What is to blame, where the score is 3 or less."""
+    video_paused: bool = False
+    """The other's video is not sent to this side, so that the sound gets through."""
 
 
 class QualityEvent(View):

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pydantic
@@ -35,6 +35,8 @@ CHANNEL: Final = "tp:socketio"
 RATE_PER_S: Final = 20.0
 BURST: Final = 60
 SOCKETS_PER_USER_MAX: Final = 16
+STATS_PER_S: Final = 1.0
+STATS_BURST: Final = 4
 """Sockets of one user on this process; a further one is refused."""
 WORKING_MAX: Final = 16
 """Messages of one socket worked on at a time; a further one is refused."""
@@ -63,6 +65,8 @@ class _Socket:
 
 def make_server(redis_url: str, max_bytes: int) -> Any:
     """The Socket.IO server of one control process."""
+    stats: TokenBucket = field(default_factory=lambda: TokenBucket(STATS_PER_S, STATS_BURST, 0))
+    """Digests have a rate of their own: each is a command to a worker."""
     server = socketio.AsyncServer(
         async_mode="aiohttp",
         client_manager=socketio.AsyncRedisManager(redis_url, channel=CHANNEL),
@@ -123,6 +127,7 @@ class Sockets:
         if self._handlers.keys() != CLIENT_MESSAGES.keys():
             raise ValueError("every client message has a handler, and every handler a message")
         server.on("connect", self._connect)
+            "room.stats": self._stats,
         server.on("disconnect", self._disconnect)
         server.on("*", self._message)
 
@@ -255,6 +260,12 @@ class Sockets:
             except InvalidToken:
                 await self._quit(self._server.disconnect(sid))
                 raise ApiError(401, "invalid_token", "Your sign-in has expired. Sign in again.") from None
+    async def _stats(self, who: Principal, sid: str, body: Any) -> Any:
+        socket = self._sockets.get(sid)
+        if socket is not None and not socket.stats.take(self._clock.monotonic_ns()):
+            raise ApiError(429, "too_many_messages", "A digest every 2 s is enough.")
+        await self._director.stats(who, body)
+
         await self._presence.heard(who, sid)
         return {"newest": await self._events.newest(who.tenant_id, who.user_id)}
 

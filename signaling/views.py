@@ -81,4 +81,6 @@ def _side(public_id: str, side: ParticipantEvidence) -> QualitySide:
         jitter_ms=side.jitter_ms,
         bitrate_up_bps=side.bitrate_up_bps,
         bitrate_down_bps=side.bitrate_down_bps,
+        cause=side.cause,
+        video_paused=side.video_paused,
     )

@@ -6,6 +6,7 @@
  */
 export { TurnpikeClient, type ClientEvents, type ClientOptions, type ClientState } from "./client";
 export { Chat, type ChatEntry } from "./chat";
+export { StatsDigest, type StatsReport, type TrackStats } from "./digest";
 export { CostClock, type CostReading } from "./cost";
 export { listDevices, type DeviceList } from "./devices";
 export { Emitter, type Unsubscribe } from "./emitter";

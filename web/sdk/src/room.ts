@@ -1,4 +1,5 @@
 import { captureBoth, MAX_BITRATE_BPS } from "./devices";
+import { DIGEST_EVERY_MS, StatsDigest, type StatsReport } from "./digest";
 import { Emitter } from "./emitter";
 import { asTurnpikeError, type TurnpikeError } from "./errors";
 import { StatsWatch, type RoomStats } from "./stats";
@@ -13,6 +14,8 @@ export interface RoomSignal {
   readonly online: boolean;
   join(sdp: string, sources: Record<string, Source>, fresh: boolean): Promise<RoomAnswer>;
   mute(muted: Muted): Promise<void>;
+  /** A digest of getStats; lost ones are not missed. */
+  report(stats: StatsReport): Promise<void>;
 }
 
 /** In rising order of what they disturb; a higher one includes the lower ones. */
@@ -57,6 +60,7 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
   #declared = "";
   #devices: Promise<void> | null = null;
   readonly #stats = new StatsWatch();
+  #reports: ReturnType<typeof setInterval> | null = null;
 
   constructor(
     kind: SessionKind,
@@ -152,6 +156,7 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
       this.#pc?.close();
     });
     if (this.#timer !== null) clearTimeout(this.#timer);
+    if (this.#reports !== null) clearInterval(this.#reports);
     for (const track of Object.values(this.local)) track.close();
     this.#setState("closed");
   }
@@ -270,7 +275,21 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
     }
     for (const [userId, muted] of Object.entries(answer.muted)) this.declare(userId, muted);
     this.#stats.watch(pc, arriving);
+    this.#reportFrom(pc, arriving);
     this.emit("changed", null);
+  }
+
+  /** Tells the server what this connection's getStats says, as long as it is the connection of the moment. */
+  #reportFrom(pc: RTCPeerConnection, sources: ReadonlyMap<string, Source>): void {
+    const digest = new StatsDigest();
+    if (this.#reports !== null) clearInterval(this.#reports);
+    this.#reports = setInterval(() => {
+      if (pc !== this.#pc || this.#state !== "connected" || !this.signal.online) return;
+      void pc
+        .getStats()
+        .then((report) => this.signal.report(digest.take(report.values(), sources)))
+        .catch(() => undefined); // the next one says the same and more
+    }, DIGEST_EVERY_MS);
   }
 
   #connectionChanged(pc: RTCPeerConnection): void {

@@ -16,6 +16,7 @@ import {
   type QualitySide,
   type ReceiptView,
   type RoomAnswer,
+  type SessionQuality,
   type SessionView,
   type UserView,
   type WarningEvent,
@@ -164,6 +165,11 @@ export class Session extends Emitter<SessionEvents> {
     }
   }
 
+  /** How good the connections were, second by second. */
+  qualitySeries(): Promise<SessionQuality> {
+    return this.host.rest.get<SessionQuality>(`/sessions/${this.id}/quality`);
+  }
+
   /** The receipt; waits while the session is being settled. */
   async receipt(): Promise<ReceiptView> {
     await this.#settled();
@@ -272,6 +278,9 @@ export class Session extends Emitter<SessionEvents> {
         host.link().request<RoomAnswer>("room.join", { session_id: id(), sdp, sources, fresh }),
       mute: async (muted: object) => {
         await host.link().request("room.mute", { session_id: id(), muted });
+      },
+      report: async (stats: object) => {
+        await host.link().request("room.stats", { session_id: id(), ...stats });
       },
     };
   }

@@ -291,6 +291,45 @@ export interface QualitySide {
   jitter_ms: number;
   bitrate_up_bps: number;
   bitrate_down_bps: number;
+  cause?: QualityCause;
+  /** The other's video is not sent to this side, so that the sound gets through. */
+  video_paused?: boolean;
+}
+
+export type QualityCause =
+  "none" | "loss_up" | "loss_down" | "delay" | "jitter" | "frozen" | "few_frames" | "video_paused" | "gone";
+
+export interface QualitySummary {
+  seconds: number;
+  worst_mos: number;
+  median_mos: number;
+  /** 0–1: the share of the seconds with a score of 4 or 5. */
+  good_ratio: number;
+  frozen_ms: number;
+}
+
+/** One side's series: a point per step, null where nothing was measured. */
+export interface ParticipantQuality {
+  user_id: string;
+  name: string;
+  summary: QualitySummary | null;
+  connected: (boolean | null)[];
+  score: (number | null)[];
+  mos: (number | null)[];
+  cause: (QualityCause | null)[];
+  rtt_ms: (number | null)[];
+  loss_up: (number | null)[];
+  loss_down: (number | null)[];
+  bitrate_up_bps: (number | null)[];
+  bitrate_down_bps: (number | null)[];
+  frozen_ms: (number | null)[];
+}
+
+export interface SessionQuality {
+  session_id: string;
+  from_ms: number | null;
+  step_ms: number;
+  participants: ParticipantQuality[];
 }
 
 export interface QualityEvent {

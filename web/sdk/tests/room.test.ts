@@ -105,6 +105,8 @@ class FakeSignal implements RoomSignal {
     return { sdp: "answer", room_epoch: this.epoch, tracks, muted: { usr_other: { screen: true } } };
   }
 
+  async report(): Promise<void> {}
+
   async mute(muted: Muted): Promise<void> {
     this.mutes.push(muted);
   }
