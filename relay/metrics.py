@@ -16,6 +16,19 @@ from relay.rooms import Rooms
 CONNECT_SECONDS: Final = histogram(
     "turnpike_relay_connect_seconds", "From a page's offer to a finished DTLS handshake."
 )
+_SHORT: Final = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+FORWARD_SECONDS: Final = histogram(
+    "turnpike_relay_forward_seconds",
+    "From taking a batch of packets off the socket to its last one sent on; a sample of the batches.",
+    buckets=_SHORT,
+)
+LATE_SECONDS: Final = histogram(
+    "turnpike_relay_late_seconds",
+    "How late the worker came to a room's timer: packets waited in the socket for as long at most.",
+    buckets=_SHORT,
+)
+FORWARD_SAMPLED: Final = 16
+"""One batch in so many is timed."""
 
 
 class RelayCollector(Collector):

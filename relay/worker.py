@@ -30,7 +30,7 @@ from relay.bus import BUS_ERRORS, WorkerBus, check_cancelled
 from relay.dtls import DtlsCertificate
 from relay.journal import Journal, JournalEntry, closed_files, read_file
 from relay.messages import Event, WorkerStatus
-from relay.metrics import CONNECT_SECONDS, RelayCollector
+from relay.metrics import CONNECT_SECONDS, FORWARD_SAMPLED, FORWARD_SECONDS, LATE_SECONDS, RelayCollector
 from relay.outbox import Outbox
 from relay.plane import Plane
 from relay.plane_python import PythonPlane
@@ -85,6 +85,7 @@ class Worker:
         self._outbox_filled = asyncio.Event()
         self._port_timer: asyncio.TimerHandle | None = None
         self._port_due_ns = 0
+        self._drains = 0
         self._room_timers: dict[Room, asyncio.TimerHandle] = {}
         self._faulty: set[asyncio.Task[None]] = set()
         self._bus_reached = False
@@ -155,7 +156,11 @@ class Worker:
     # sockets and timers
 
     def _readable(self) -> None:
-        self.port.drain(self._clock.monotonic_ns())
+        now_ns = self._clock.monotonic_ns()
+        self.port.drain(now_ns)
+        self._drains += 1
+        if self._drains % FORWARD_SAMPLED == 0:
+            FORWARD_SECONDS.observe((self._clock.monotonic_ns() - now_ns) / 1e9)
         self._arm_port()
 
     def _arm_port(self) -> None:
@@ -183,8 +188,10 @@ class Worker:
             self._room_timers[room] = asyncio.get_running_loop().call_later(delay_s, self._tick, room)
 
     def _tick(self, room: Room) -> None:
+        now_ns = self._clock.monotonic_ns()
+        LATE_SECONDS.observe(max(0, now_ns - room.next_timer_ns()) / 1e9)
         try:
-            room.tick(self._clock.monotonic_ns())
+            room.tick(now_ns)
         except Exception:  # noqa: BLE001 - one room's fault ends that room, not the worker; its gate must not stay open
             log.fault("room failed", session_id=room.command.session_id, room_epoch=room.epoch)
             task = asyncio.create_task(self.rooms.close_faulty(room), name="close faulty room")
