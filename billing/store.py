@@ -143,10 +143,14 @@ _ENTRIES: Final = """
 with mine as (
   select id, currency from account where tenant_id = $1 and user_id = $2 and kind = $3 order by id limit 1
 ), line as (
-  select t.created_at as at, 't' as part, t.id as number, t.public_id, t.kind, t.currency, t.memo,
-    case when t.credit_account_id = mine.id then t.amount_minor else -t.amount_minor end as amount_minor,
-    case when t.credit_account_id = mine.id then t.credit_balance_minor else t.debit_balance_minor end as balance_minor
+  -- The legs of one charge, or one reversal, are one line.
+  select max(t.created_at) as at, 't' as part, max(t.id) as number, coalesce(t.source_id, t.public_id) as public_id,
+    t.kind, t.currency, max(t.memo) as memo,
+    sum(case when t.credit_account_id = mine.id then t.amount_minor else -t.amount_minor end)::bigint as amount_minor,
+    (array_agg(case when t.credit_account_id = mine.id then t.credit_balance_minor else t.debit_balance_minor end
+               order by t.id desc))[1] as balance_minor
   from transfer t join mine on mine.id in (t.credit_account_id, t.debit_account_id) where t.tenant_id = $1
+  group by coalesce(t.source_id, t.public_id), t.kind, t.currency
   union all
   select coalesce(m.settled_at, m.posted_at), 's', m.session_id, m.session_public_id, 'session', m.currency,
     initcap(m.kind) || ' call',

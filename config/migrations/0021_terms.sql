@@ -31,6 +31,7 @@ create table client_package (
   tenant_id bigint not null,
   public_id text not null unique,
   client_account_id bigint not null,
+  charge_id bigint not null,
   offer_id bigint not null,
   provider_id bigint,
   kind text,

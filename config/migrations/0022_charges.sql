@@ -129,10 +129,10 @@ begin
         and a.currency = v_offer.currency),
     v_offer.price_minor, v_offer.currency, 0, null, p_key, 'package:' || v_offer.public_id, v_offer.name);
   if v_status = 'done' then
-    insert into client_package (tenant_id, public_id, client_account_id, offer_id, provider_id, kind, total_ms,
-                                price_minor, currency, provider_bps, then_money, expires_at)
-      values (p_tenant, p_public_id, p_payer, v_offer.id, v_offer.provider_id, v_offer.kind, v_offer.time_ms,
-              v_offer.price_minor, v_offer.currency, v_offer.provider_bps, v_offer.then_money,
+    insert into client_package (tenant_id, public_id, client_account_id, charge_id, offer_id, provider_id, kind,
+                                total_ms, price_minor, currency, provider_bps, then_money, expires_at)
+      values (p_tenant, p_public_id, p_payer, (select c.id from charge c where c.public_id = p_charge_public_id),
+              v_offer.id, v_offer.provider_id, v_offer.kind, v_offer.time_ms, v_offer.price_minor, v_offer.currency, v_offer.provider_bps, v_offer.then_money,
               now() + v_offer.valid_days * interval '1 day');
   end if;
   return v_status;
@@ -214,12 +214,14 @@ begin
       return 'unknown';
     end if;
   end if;
-  v_provider_user := (select a.user_id from account a where a.tenant_id = p_tenant and a.id = v_provider);
-  insert into account (tenant_id, kind, user_id, lane, currency, overdraft)
-    values (p_tenant, 'receivable', v_provider_user, 0, v_currency, true)
-    on conflict (tenant_id, kind, user_id, currency, lane) do nothing;
-  v_receivable := (select a.id from account a where a.tenant_id = p_tenant and a.kind = 'receivable'
-    and a.user_id = v_provider_user and a.currency = v_currency);
+  if v_provider is not null then
+    v_provider_user := (select a.user_id from account a where a.tenant_id = p_tenant and a.id = v_provider);
+    insert into account (tenant_id, kind, user_id, lane, currency, overdraft)
+      values (p_tenant, 'receivable', v_provider_user, 0, v_currency, true)
+      on conflict (tenant_id, kind, user_id, currency, lane) do nothing;
+    v_receivable := (select a.id from account a where a.tenant_id = p_tenant and a.kind = 'receivable'
+      and a.user_id = v_provider_user and a.currency = v_currency);
+  end if;
   perform lock_accounts(p_tenant, array[v_client, v_provider, v_receivable, v_house]);
   select * into v_old from reversal r where r.tenant_id = p_tenant and r.idempotency_key = p_key;
   if found then

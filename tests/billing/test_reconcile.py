@@ -25,10 +25,11 @@ DAMAGE = {
     "splits": "update session_meter set posted_provider_minor = posted_provider_minor - 1 where posted_minor > 0",
     "rates": "update session_meter set minor_per_minute = 200, provider_bps = 7001",
     "promo": "update account set promo_minor = 5 where kind = 'client_wallet'",
-    "packages": "insert into client_package (tenant_id, public_id, client_account_id, offer_id, total_ms, price_minor,"
-    " currency, provider_bps, then_money, expires_at) values (1, 'x', 1, 1, 60000, 100, 'USD', 7000, true, now())",
-    "one_off": "insert into charge (tenant_id, public_id, kind, payer_account_id, house_account_id, currency, amount_minor,"
-    " provider_bps, provider_minor, promo_minor, idempotency_key, content, memo)"
+    "packages": "insert into client_package (tenant_id, public_id, client_account_id, charge_id, offer_id, total_ms,"
+    " price_minor, currency, provider_bps, then_money, expires_at) values (1, 'x', 1, 1, 1, 60000, 100, 'USD',"
+    " 7000, true, now())",
+    "one_off": "insert into charge (tenant_id, public_id, kind, payer_account_id, house_account_id, currency,"
+    " amount_minor, provider_bps, provider_minor, promo_minor, idempotency_key, content, memo)"
     " values (1, 'x', 'gift', 1, 2, 'USD', 5, 0, 0, 0, 'k', '', '')",
     "evidence": "update media_evidence set live_ms = live_ms - 1; update session_meter set settled_at ="
     " settled_at - interval '1 hour' where state = 'settled'",
