@@ -125,19 +125,25 @@ def choose(alive: Sequence[bool], spatial_max: int) -> int | None:
 
 
 class LayerDemand:
-    """Which encodings of a track its page should send."""
+    """Which encodings of a track its page should send.
+
+    A page begins with all: a browser that begins with the largest alone sends that small and blurred for many seconds.
+    """
 
     def __init__(self, count: int) -> None:
         """``count``: encodings."""
         self._wanted_ns: list[int | None] = [None] * count
         self._asked_ns: list[int | None] = [None] * count
         """Since when an encoding is wanted and not there."""
-        self._told: frozenset[int] | None = None
-        self._told_ns = 0
+        self._told = frozenset(range(count))
+        self._told_ns: int | None = None
 
     def update(self, targets: Sequence[int], alive: Sequence[bool], now_ns: int) -> frozenset[int] | None:
         """``targets``: the encoding that each subscriber (and the recorder) would like. What to tell the page now:
         which encodings to send; None: nothing new. Call it often."""
+        if self._told_ns is None:
+            self._told_ns = now_ns
+            self._wanted_ns = [now_ns] * len(alive)
         wanted = {min(target, len(alive) - 1) for target in targets}
         for spatial in sorted(wanted, reverse=True):
             self._add_lower(wanted, spatial, alive, now_ns)
@@ -151,8 +157,6 @@ class LayerDemand:
             for spatial, wanted_ns in enumerate(self._wanted_ns)
             if wanted_ns is not None and now_ns - wanted_ns < HOLD_NS
         )
-        if not kept:
-            return None  # nobody takes anything: as it was
         missing = any(not alive[spatial] for spatial in kept)
         if kept == self._told and not (missing and now_ns - self._told_ns >= RETELL_NS):
             return None

@@ -363,8 +363,10 @@ def _write_media(view: RoomView, media: MediaAgreement, section: MediaSection, l
     if media.sends:
         lines += _write_sender(view, media)
     if media.rids:
+        # What the page has paused stays paused: an answer that does not say so would set it going again.
+        states = [f"~{rid}" if rid in section.paused else rid for rid in media.rids]
         lines += [f"a=rid:{rid} recv" for rid in media.rids]
-        lines.append(f"a=simulcast:recv {';'.join(media.rids)}")
+        lines.append(f"a=simulcast:recv {';'.join(states)}")
     return lines
 
 

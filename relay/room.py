@@ -13,7 +13,6 @@ from config.clock import Clock
 from relay import negotiation, sdp
 from relay.evidence import LIVENESS_WINDOW_NS, ClockEvent, ClockState, LiveClock, Side, Signs
 from relay.ice import IceCredentials
-from relay.layers import LayerView, Target
 from relay.messages import (
     REFUSALS,
     DeclareState,
@@ -324,20 +323,6 @@ class Room:
         """A subscriber's path does not take the video, or takes it again."""
         (subscriber.video_paused.add if paused else subscriber.video_paused.discard)(source)
         self._events.tell(VideoPaused, now_ns, user_id=subscriber.spec.user_id, source=source, paused=paused)
-
-    def set_target_layer(
-        self, subscriber: Participant, source: Source, spatial: int, temporal: int, now_ns: int
-    ) -> None:
-        """The best layer that a subscriber should get of the other's track (``layers_of``); what is not being sent at
-        this moment is asked for, and the next living one taken meanwhile. Until called: the best there is."""
-        subscribed = subscriber.subscribed.get(source)
-        if subscribed is not None:
-            self._wiring.set_target(subscriber, subscribed, Target(spatial, temporal), now_ns)
-
-    def layers_of(self, publisher: Participant, source: Source, now_ns: int) -> tuple[LayerView, ...]:
-        """What a participant's track can be had as, the smallest picture first."""
-        track = publisher.published.get(source)
-        return () if track is None else track.layers(self._plane, now_ns)
 
     def _tell_layers(self, publisher: Participant, track: PublishedTrack, wanted: frozenset[int], now_ns: int) -> None:
         """Somebody takes other encodings of a track than its page was told."""

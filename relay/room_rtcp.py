@@ -28,7 +28,6 @@ from relay.rtcp import (
 from relay.rtcp_transport_cc import TransportFeedback
 from relay.wiring import Wiring
 
-
 SOURCE_INTERVAL_NS: Final = 200_000_000
 """At most one key-frame request per source in this time: a browser answers one with key frames of all encodings."""
 

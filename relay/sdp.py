@@ -81,6 +81,8 @@ class MediaSection:
     """Encodings that the page can send (RFC 8851)."""
     simulcast: tuple[str, ...] = ()
     """Those of them that it offers to send at once, in its order (RFC 8853); of alternatives the first."""
+    paused: frozenset[str] = frozenset()
+    """Those of them that it does not send for now."""
     ice_ufrag: str = ""
     ice_pwd: str = ""
     fingerprints: tuple[Fingerprint, ...] = ()
@@ -123,6 +125,7 @@ class _Draft:
     rtx_ssrcs: dict[int, int] = field(default_factory=dict)
     rids: list[str] = field(default_factory=list)
     simulcast: tuple[str, ...] = ()
+    paused: frozenset[str] = frozenset()
     ice_ufrag: str = ""
     ice_pwd: str = ""
     fingerprints: list[Fingerprint] = field(default_factory=list)
@@ -267,8 +270,9 @@ def _read_simulcast(draft: _Draft, value: str) -> None:
     parts = value.split()
     for direction, streams in zip(parts[::2], parts[1::2], strict=False):
         if direction == "send":
-            first = (stream.partition(",")[0].removeprefix("~") for stream in streams.split(";"))
-            draft.simulcast = tuple(_token(rid, "rid") for rid in first)[:RIDS_MAX]
+            first = [stream.partition(",")[0] for stream in streams.split(";")][:RIDS_MAX]
+            draft.simulcast = tuple(_token(rid.removeprefix("~"), "rid") for rid in first)
+            draft.paused = frozenset(rid[1:] for rid in first if rid.startswith("~"))
 
 
 def _ice_value(low: int, what: str, value: str) -> str:
@@ -350,6 +354,7 @@ def _finish(draft: _Draft, session: _Draft) -> MediaSection:
         rtx_ssrcs=draft.rtx_ssrcs,
         rids=tuple(draft.rids),
         simulcast=tuple(dict.fromkeys(rid for rid in draft.simulcast if rid in draft.rids)),
+        paused=draft.paused,
         ice_ufrag=draft.ice_ufrag or session.ice_ufrag,
         ice_pwd=draft.ice_pwd or session.ice_pwd,
         fingerprints=tuple(draft.fingerprints or session.fingerprints),

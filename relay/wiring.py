@@ -181,7 +181,7 @@ class Wiring:
             return
         top = len(track.encodings) - 1
         targets = [(subscribed.target or ANY).spatial for subscribed in self._wanting(participant, track)]
-        if track.spool is not None or not targets:
+        if track.spool is not None or not targets:  # the recorder takes the best; so would the next subscriber
             targets.append(top)
         kept = track.demand.update(targets, track.alive(self._plane, now_ns), now_ns)
         if kept is not None:
