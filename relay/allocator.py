@@ -25,7 +25,7 @@ UP_AFTER_NS: Final = 1_000 * _MS
 VIDEO_MIN_BPS: Final = 60_000
 """A video of one layer that would have to be smaller is paused."""
 RESUME_BPS: Final = 90_000
-RESUME_AFTER_NS: Final = 1_500 * _MS
+RESUME_AFTER_NS: Final = 1_000 * _MS
 SINGLE_WANTED_BPS: Final = 2_500_000
 """What a video of one layer is taken to want: what browsers send at most for 720 lines."""
 _ORDER: Final[dict[Source, int]] = {"screen": 0, "camera": 1, "microphone": 2}

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from relay.bandwidth_delay import DelayDetector, Usage
+from relay.bandwidth_delay import LONG_STANDING_MS, DelayDetector, Usage
 from relay.bandwidth_loss import LossBound
 from relay.bandwidth_probe import ProbePlan, Prober
 from relay.plane import SentPacket
@@ -258,7 +258,10 @@ class BandwidthEstimator:
     def _aimd(self, now_ns: int, overflowed: bool) -> None:
         elapsed_s = min(now_ns - self._updated_ns, _SECOND_NS) / _SECOND_NS if self._updated_ns else 0.0
         self._updated_ns = now_ns
-        arriving = self._arriving.newest_bps if overflowed else self._arriving.bps
+        arriving = self._arriving.bps
+        newest = self._arriving.newest_bps
+        if newest is not None and (overflowed or self.delay.standing_ms > self.delay.allowed_ms + LONG_STANDING_MS):
+            arriving = newest if arriving is None else min(arriving, newest)  # the half second saw better times
         if arriving is None:
             return
         usage = self.delay.usage
