@@ -95,6 +95,17 @@ def _info(_name: str, settings: Settings, arguments: argparse.Namespace) -> int:
     return asyncio.run(info.show(settings, arguments.json))
 
 
+def _drain(_name: str, settings: Settings, arguments: argparse.Namespace) -> int:
+    from signaling import draining
+
+    if settings.redis_url is None:
+        if not info.serve_runs(settings):
+            sys.stderr.write("turnpike: drain needs REDIS_URL, or a running “turnpike serve” on the data\n")
+            return EXIT_USAGE
+        settings = beside(settings)
+    return asyncio.run(draining.main(settings, arguments.worker, wait_s=0 if arguments.no_wait else arguments.timeout))
+
+
 COMMANDS = {
     "serve": Command("run a whole installation on this machine", _serve),
     "control": Command("run control alone: REST, Socket.IO, sessions, meter", _role, "signaling.control:main"),
@@ -102,6 +113,7 @@ COMMANDS = {
     "recorder": Command("run the recorder alone", _role, "recorder.service:main"),
     "migrate": Command("bring the database up to date", _migrate),
     "reconcile": Command("check the ledger against the evidence", _job, "billing.reconcile:main"),
+    "drain": Command("have a media worker take no more rooms, and its rooms moved to others", _drain),
     "info": Command("tell what runs and where its data lies", _info),
 }
 
@@ -117,6 +129,10 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--data", metavar="DIR", help="where everything lies (default: TURNPIKE_DATA, else ./var)")
         if name == "info":
             sub.add_argument("--json", action="store_true", help="for programs")
+        if name == "drain":
+            sub.add_argument("worker", metavar="WORKER", help="its id as “turnpike info” shows it, or how that begins")
+            sub.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="wait at most so long")
+            sub.add_argument("--no-wait", action="store_true", help="do not wait until its rooms are gone")
     return parser
 
 

@@ -29,6 +29,7 @@ from relay.messages import (
     Command,
     DeclareState,
     Done,
+    Drain,
     Event,
     MediaEvidence,
     MediaStarted,
@@ -110,6 +111,7 @@ class FakeWorker:
                 version="test",
             )
         )
+        await self._redis.persist(f"tp:worker:{self.worker_id}")  # a slow machine is not a dead worker
 
     async def _carry_out(self, command: Command) -> Reply:
         if self.silent:
@@ -117,6 +119,10 @@ class FakeWorker:
         self.commands.append(command)
         if type(command) in self.refuse:
             return self.refuse[type(command)]
+        if isinstance(command, Drain):
+            self.draining = True
+            await self.tell_status()
+            return Done()
         room = self.rooms.get(command.session_id)
         match command:
             case OpenRoom():
