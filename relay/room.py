@@ -201,7 +201,7 @@ class Room:
             self._quality.measure(now_ns)
             self._rtcp.send_reports(now_ns)
             self._tell_evidence(now_ns)
-        busy = self.live.state in (ClockState.WAITING, ClockState.PAUSED) and any(
+        busy = self.live.state in (ClockState.WAITING, ClockState.HELD, ClockState.PAUSED) and any(
             participant.ready for participant in self.participants.values()
         )
         self._next_tick_ns = min(now_ns + (BUSY_TICK_NS if busy else TICK_NS), self._next_second_ns)

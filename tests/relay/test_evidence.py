@@ -7,7 +7,15 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.evidence import LIVENESS_WINDOW_NS, PREROLL_MAX_NS, ClockEvent, ClockState, LiveClock, Signs
+from relay.evidence import (
+    JOINING_MAX_NS,
+    LIVENESS_WINDOW_NS,
+    PREROLL_MAX_NS,
+    ClockEvent,
+    ClockState,
+    LiveClock,
+    Signs,
+)
 
 MS = 1_000_000
 START = 1_000_000_000_000
@@ -64,6 +72,19 @@ def test_one_way_media_before_the_start_is_limited() -> None:
     assert call.clock.gate_open, "the other side sends now: let it through, so that the clock can start"
 
 
+def test_client_whose_packets_are_never_forwarded_watches_for_seconds_at_most() -> None:
+    call = Call()
+    open_ms = 0
+    for ms in range(0, 120_000, 50):
+        now = START + ms * MS
+        if call.clock.gate_open:
+            open_ms += 50
+            call.provider = Signs(now, now, call.provider.forwarded + 1)
+        call.events += call.clock.observe(Signs(now, now, 0), Signs(now, now, call.provider.forwarded), now)
+    assert call.events == []
+    assert open_ms <= (PREROLL_MAX_NS + JOINING_MAX_NS) // MS + 100
+
+
 def test_short_silence_counts_once_it_is_over() -> None:
     call = Call()
     call.run(0, 2000)
@@ -74,7 +95,7 @@ def test_short_silence_counts_once_it_is_over() -> None:
     assert ClockEvent.INTERRUPTED not in call.events
 
 
-def test_long_silence_costs_nothing_from_its_first_moment() -> None:
+def test_silence_of_who_stays_away_costs_nothing_from_its_first_moment() -> None:
     call = Call()
     call.run(0, 2000)
     call.run(2250, 8000, client=False)
@@ -82,8 +103,46 @@ def test_long_silence_costs_nothing_from_its_first_moment() -> None:
     assert call.clock.silent == "client"
     assert not call.clock.gate_open
     assert call.clock.live_ms == 2000
+    call.clock.close(START + 9000 * MS)
+    assert call.clock.live_ms == 2000
+
+
+def test_client_who_comes_back_pays_for_what_was_forwarded_in_their_silence() -> None:
+    call = Call()
+    call.run(0, 2000)
+    call.run(2250, 9750, client=False)
     call.run(10_000, 11_000)
     assert call.events == [ClockEvent.STARTED, ClockEvent.INTERRUPTED, ClockEvent.RESUMED]
+    assert call.clock.live_ms == 2000 + WINDOW_MS + 1000
+
+
+def test_showing_a_packet_every_window_and_a_bit_is_no_free_call() -> None:
+    call = Call(granted_ms=3_600_000)
+    call.run(0, 1000)
+    free_ms, last_ms = 0, 1000
+    for ms in range(1050, 600_000, 50):
+        free_ms += 50 * call.clock.gate_open
+        call.at(ms, client=ms - last_ms >= WINDOW_MS + 150)
+        last_ms = ms if ms - last_ms >= WINDOW_MS + 150 else last_ms
+    assert free_ms > 570_000
+    late_ms = 50 * call.events.count(ClockEvent.INTERRUPTED)  # nobody looks more often here
+    assert free_ms - call.clock.live_ms < WINDOW_MS + late_ms
+
+
+def test_provider_who_shows_a_packet_now_and_then_earns_nothing_by_it() -> None:
+    call = Call(granted_ms=3_600_000)
+    call.run(0, 1000)
+    for ms in range(1050, 600_000, 50):
+        call.at(ms, provider=ms % (WINDOW_MS + 150) == 0)
+    assert call.clock.live_ms < 1000 + WINDOW_MS
+
+
+def test_where_both_fell_silent_time_counts_up_to_the_providers_last_sign() -> None:
+    call = Call()
+    call.run(0, 2000)
+    call.run(2250, 3000, client=False)
+    call.run(3250, 12_000, client=False, provider=False)
+    call.run(12_250, 12_250)
     assert call.clock.live_ms == 3000
 
 
@@ -92,7 +151,7 @@ def test_silence_that_nobody_looked_at_in_time_is_still_silence() -> None:
     call.run(0, 2000)
     call.at(2000 + WINDOW_MS + 1)
     assert call.events[1:] == [ClockEvent.INTERRUPTED, ClockEvent.RESUMED]
-    assert call.clock.live_ms == 2000
+    assert call.clock.live_ms == 2000, "what is not known of the provider is not counted"
 
 
 def test_provider_who_sends_nothing_and_declares_nothing_stops_the_clock() -> None:
@@ -124,9 +183,37 @@ def test_grant_ends_to_the_millisecond_by_the_timer() -> None:
     assert due == START + 1500 * MS
     assert call.clock.handle_timer(due - 1) == []
     assert call.clock.gate_open
-    assert call.clock.handle_timer(due) == [ClockEvent.USED_UP]
+    call.clock.handle_timer(due)
     assert not call.clock.gate_open
+    call.at(1520)
+    assert call.events[-1] is ClockEvent.USED_UP
     assert call.clock.live_ms == 1500
+
+
+def test_side_that_was_silent_when_the_grant_ended_owes_it_only_by_coming_back() -> None:
+    for client, expected in ((True, 1000), (False, 2000)):  # whose silence it was: the provider's, the client's
+        gone, back = Call(granted_ms=2000), Call(granted_ms=2000)
+        for call in (gone, back):
+            call.run(0, 1000)
+            call.run(1250, 9000, client=client, provider=not client)
+            assert call.clock.state is ClockState.PAUSED
+            assert not call.clock.gate_open
+            assert call.clock.live_ms == 1000
+        back.run(9250, 9500)
+        assert back.clock.live_ms == (1250 if client else expected)
+        assert (ClockEvent.USED_UP in back.events) is not client
+        gone.clock.close(START + 9500 * MS)
+        assert gone.clock.live_ms == 1000
+
+
+def test_grant_raised_at_the_instant_it_ends_goes_on_without_a_word() -> None:
+    call = Call(granted_ms=1500)
+    call.run(0, 1400, step=100)
+    call.clock.handle_timer(START + 1500 * MS)
+    assert call.clock.set_grant(3000, START + 1510 * MS) == []
+    call.run(1520, 2020)
+    assert call.events == [ClockEvent.STARTED]
+    assert call.clock.live_ms == 2000, "all but the instant in which the gate was closed"
 
 
 def test_raised_grant_reopens_the_gate_and_counts_on() -> None:
@@ -192,6 +279,41 @@ def test_live_time_never_falls_nor_exceeds_what_both_sides_lived(
     if started_ms is not None:
         marks = [started_ms, *(mark for mark in both if mark > started_ms)]
         gaps = [b - a for a, b in itertools.pairwise(marks)]
-        # Unconfirmed time counts only where the grant ran out in it: one window at most, per exhaustion.
-        lived = sum(gap for gap in gaps if gap <= WINDOW_MS) + WINDOW_MS
+        # Of a silence that was too long, a window at most was forwarded, and counts if it was the client's.
+        lived = sum(min(gap, WINDOW_MS) for gap in gaps)
     assert last_live <= lived
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 120_000),
+    st.lists(st.tuples(st.integers(1, 12_000), st.integers(0, 3_000)), max_size=25),
+    st.lists(st.tuples(st.integers(0, 150_000), st.integers(0, 60_000)), max_size=3),
+)
+def test_all_that_is_forwarded_is_billed_but_one_window_whatever_signs_the_client_gives(
+    granted_ms: int, visits: list[tuple[int, int]], raises: list[tuple[int, int]]
+) -> None:
+    """``visits``: (silent for, then there for); ``raises``: (when, by how much)."""
+    call = Call(granted_ms)
+    shown: set[int] = set()
+    end_ms = 0
+    for silent_ms, there_ms in visits:
+        shown.update(range(end_ms + silent_ms, end_ms + silent_ms + there_ms + 1, 20))
+        end_ms += silent_ms + there_ms
+    forwarded_ns, was = 0, START
+    for ms in sorted({*range(0, end_ms + 7_000, 50), *shown}):
+        now = START + ms * MS
+        while (due := call.clock.next_timer_ns()) is not None and due < now:  # the room's timers are exact
+            forwarded_ns, was = forwarded_ns + max(0, due - was), max(was, due)
+            call.clock.handle_timer(due)
+        if call.clock.gate_open and call.clock.state is not ClockState.WAITING:
+            forwarded_ns += now - was
+        was = now
+        for at_ms, by_ms in raises:
+            if ms - 50 < at_ms <= ms:
+                call.clock.set_grant(call.clock.granted_live_ms + by_ms, now)
+        call.at(ms, client=ms in shown)
+        assert call.clock.live_ms <= call.clock.granted_live_ms
+        assert call.clock.live_ms * MS <= forwarded_ns, "nothing is billed that was not forwarded"
+    late_ns = 60 * MS * (len(visits) + len(raises) + 1)  # what is not known of the provider, 50 ms ago at most
+    assert forwarded_ns - call.clock.live_ms * MS <= LIVENESS_WINDOW_NS + late_ns

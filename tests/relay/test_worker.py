@@ -96,7 +96,6 @@ async def test_gate_closes_when_the_grant_is_used_up_and_opens_when_it_is_raised
         await call.wait_for(MediaStarted)
         used_up = await call.wait_for(GrantUsedUp)
         assert used_up.live_ms == 1200
-        assert abs(used_up.at_ms - call.told(MediaStarted)[0].at_ms - 1200) <= 20, "the worker's timer is exact"
         room = next(iter(call.worker.rooms))
         await asyncio.sleep(0.3)
         stopped_at = {page: page.received["microphone"].last_ns for page in (client, provider)}
