@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bench.netfigures import Call, Sample, counter, encoded, sizes, streams
+from bench.netfigures import LEAD_MS, Call, Sample, counter, encoded, sizes, streams
 from bench.netproxy import Line, Punctuality
 
 SERIES_MS = 500
@@ -29,6 +29,7 @@ def hints(call: Call, lines: Mapping[str, Line], punctuality: Punctuality) -> di
     return {
         "encoded_fps": round(sent("framesEncoded") / seconds, 1),
         "decoded_fps": round(got("framesDecoded") / seconds, 1),
+        "fps_before": round(call.decoded().between(start, call.window.impaired_from) * 1000 / LEAD_MS, 1),
         "left_out_frames": call.left_out(encoded(call.publisher, sizes(call.subscriber)), start, end),
         "sent_kbps": round(sent("bytesSent") * 8 / seconds / 1000),
         "received_kbps": round(got("bytesReceived") * 8 / seconds / 1000),

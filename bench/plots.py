@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-WIDTH, PANEL_HEIGHT, LEFT, RIGHT, TOP, GAP, BOTTOM = 720, 84, 58, 14, 46, 26, 34
+WIDTH, PANEL_HEIGHT, LEFT, RIGHT, TOP, GAP, BOTTOM = 720, 84, 58, 14, 62, 26, 34
 LAYERS_SHOWN = 5
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 STYLE = """
@@ -134,7 +134,9 @@ def table(kept: Mapping[str, Mapping[str, Any]]) -> str:
             lines.append(f"| `{name}` | no call | | | | | | **no** |")
             continue
         both = " | ".join(f"{_value(row, column)} / {_value(row['p2p'], column)}" for column in columns)
-        lines.append(f"| `{name}` | {both} | {_layers(row)} | {'**no**: ' + '; '.join(missed) if missed else 'yes'} |")
+        judged = "**no**: " + "; ".join(missed) if missed else "yes"
+        busy = " (machine too busy)" if row["wanted"].get("machine_too_busy") else ""
+        lines.append(f"| `{name}` | {both} | {_layers(row)} | {judged}{busy} |")
     return "\n".join(lines)
 
 
