@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from relay.layers import Target
-from relay.messages import ParticipantEvidence, ParticipantSpec, QualitySecond, Source
+from relay.messages import ParticipantEvidence, ParticipantSpec, QualitySecond, SessionKind, Source
 from relay.negotiation import FORWARDED_EXTENSIONS, MID, TRANSPORT_CC, Agreement, MediaAgreement
 from relay.plane import Plane, RouteHandle, RouteSpec, StreamHandle
 from relay.published import PublishedTrack
@@ -20,6 +20,12 @@ from relay.transport import Transport, TransportState
 
 STREAMS_GONE_MAX: Final = 256
 """Streams a participant may replace per room; a page that changes its SSRCs more often is heard no more."""
+EXPECTED_SOURCES: Final[dict[SessionKind, tuple[Source, ...]]] = {
+    "chat": (),
+    "audio": ("microphone",),
+    "video": ("microphone", "camera"),
+}
+"""What who earns has to send in a session of a kind, unless they declare all of it off."""
 
 
 class SubscribedTrack:
@@ -90,9 +96,9 @@ class Participant:
         """Packets from this participant forwarded to others, in total."""
         return sum(self._forwarded.values())
 
-    @property
-    def any_muted(self) -> bool:
-        return any(self.muted.values())
+    def declared_off(self, kind: SessionKind) -> bool:
+        """Whether every source that a session of this kind is about is declared off; a screen is an extra."""
+        return all(self.muted.get(source, False) for source in EXPECTED_SOURCES[kind])
 
     def note_forwarded(self, counters: dict[StreamHandle, int]) -> None:
         """Take in a gate's counters; those of streams that are gone stay as they were."""

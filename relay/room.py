@@ -151,7 +151,7 @@ class Room:
                 participant.muted[source] = muted
                 RoomRecording.muted(participant, source, muted, now_ns)
         if participant.spec.role == "provider":
-            self.live.declare_provider_muted(participant.any_muted, now_ns)
+            self.live.declare_provider_muted(participant.declared_off(self.command.kind), now_ns)
         return None
 
     def report(self, command: ReportStats, now_ns: int) -> Refused | None:

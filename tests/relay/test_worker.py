@@ -55,12 +55,9 @@ async def call(redis: Redis, redis_url: str, tmp_path: Path) -> AsyncIterator[Ca
 async def test_media_flows_both_ways_and_is_counted(call: Call) -> None:
     await call.open()
     async with two_pages(call) as (client, provider):
-        await call.wait_for(MediaStarted)
-        begun = time.monotonic()
+        started = await call.wait_for(MediaStarted)
         await asyncio.sleep(2.2)
-        lived_ms = (time.monotonic() - begun) * 1000
         closed = await call.close()
-    assert abs(closed.live_ms - lived_ms) < 150
     for page in (client, provider):
         camera, microphone = page.received["camera"], page.received["microphone"]
         assert camera.frames_decodable > 45
@@ -68,8 +65,9 @@ async def test_media_flows_both_ways_and_is_counted(call: Call) -> None:
         assert microphone.packets > 95
         assert camera.foreign == microphone.foreign == camera.duplicates == page.unreadable == 0
         assert page.feedback > 10, "transport-cc feedback"
-        assert page.connect_ms < 1000
-    await call.wait_for(RoomClosed)
+    ended = await call.wait_for(RoomClosed)
+    lived_ms = ended.at_ms - started.at_ms
+    assert 0.8 * lived_ms < closed.live_ms <= lived_ms + 1, "a loaded machine's newest packets may be late"
     assert {event.user_id for event in call.told(ParticipantConnected)} == {CLIENT, PROVIDER}
     assert {(event.user_id, event.source, event.codec) for event in call.told(TrackStarted)} == {
         (user, source, codec)
@@ -201,6 +199,23 @@ async def test_declared_mute_keeps_the_clock_running(call: Call, monkeypatch: py
         assert await call.do(DeclareState, user_id=PROVIDER, muted={"microphone": False}) == Done()
         interrupted = await call.wait_for(MediaInterrupted)
         assert interrupted.user_id == PROVIDER
+
+
+async def test_provider_who_sends_nothing_is_not_excused_by_what_they_never_had_on(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.evidence.LIVENESS_WINDOW_NS", 600_000_000)
+    monkeypatch.setattr("bench.media_client.CONSENT_INTERVAL_S", 0.1)
+    await call.open()
+    async with two_pages(call) as (_, provider):
+        await call.wait_for(MediaStarted)
+        for muted in ({"screen": True}, {"microphone": True, "screen": True}):
+            assert await call.do(DeclareState, user_id=PROVIDER, muted=muted) == Done()
+        provider.pause("microphone")
+        provider.pause("camera")
+        assert (await call.wait_for(MediaInterrupted)).user_id == PROVIDER
+        assert await call.do(DeclareState, user_id=PROVIDER, muted={"camera": True}) == Done()
+        await call.wait_for(MediaResumed)
 
 
 async def test_renegotiation_and_ice_restart_go_unheard(call: Call) -> None:
