@@ -16,6 +16,7 @@ import { Shell } from "./ui/shell";
 
 const RecordingsPage = lazy(async () => ({ default: (await import("./pages/recordings")).RecordingsPage }));
 const RecordingPage = lazy(async () => ({ default: (await import("./pages/recording")).RecordingPage }));
+const PastSession = lazy(async () => ({ default: (await import("./pages/past-session")).PastSession }));
 const AdminPage = lazy(async () => ({ default: (await import("./pages/admin")).AdminPage }));
 
 interface Route {
@@ -33,6 +34,7 @@ const ROUTES: readonly Route[] = [
   { pattern: /^\/desk$/, title: t.nav.desk, page: Desk, roles: ["provider"] },
   { pattern: /^\/session\/([^/]+)$/, title: t.call.region, page: SessionPage, roles: EVERYBODY },
   { pattern: /^\/sessions$/, title: t.nav.sessions, page: PastSessions, roles: EVERYBODY },
+  { pattern: /^\/sessions\/([^/]+)$/, title: t.nav.sessions, page: PastSession, roles: EVERYBODY },
   { pattern: /^\/wallet$/, title: t.nav.wallet, page: WalletPage, roles: ["client", "provider"] },
   { pattern: /^\/recordings$/, title: t.nav.recordings, page: RecordingsPage, roles: ["compliance", "admin"] },
   { pattern: /^\/recordings\/([^/]+)$/, title: t.nav.recordings, page: RecordingPage, roles: ["compliance", "admin"] },

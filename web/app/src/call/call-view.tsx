@@ -12,7 +12,7 @@ import { ChatPanel } from "./chat-panel";
 import { Controls } from "./controls";
 import { DeviceDialog } from "./device-dialog";
 import { Meter, MoneyBar } from "./meter";
-import { Quality } from "./quality";
+import { Quality, QualityNotice } from "./quality";
 import { RecordingState } from "./recording-state";
 import { useShortcuts } from "./shortcuts";
 import { Stage } from "./stage";
@@ -58,6 +58,7 @@ export function CallView({ session, call }: { session: Session; call: Call }) {
         </header>
         <Alerts session={session} error={call.error === null ? null : explain(call.error)} />
         <div className="call-foot">
+          <QualityNotice session={session} />
           <MoneyBar session={session} />
           <Controls
             session={session}

@@ -1,6 +1,10 @@
 import type { QualitySide, Session } from "@turnpike/sdk";
+import { useEffect, useState } from "react";
 
 import { t } from "../locale";
+
+/** How long a notice stays after what it is about is over, so that it can be read. */
+const NOTICE_MS = 4_000;
 
 function score(side: QualitySide | null): number | null {
   if (side === null) return null;
@@ -33,5 +37,33 @@ export function Quality({ session }: { session: Session }) {
         {word}
       </span>
     </span>
+  );
+}
+
+/** What to tell about a side's connection; null: nothing. `gone` is the stage's to tell. */
+function notice(side: QualitySide | null, words: (typeof t.quality)["own"]): string | null {
+  if (side === null || !side.connected) return null;
+  if (side.video_paused === true) return words.video_paused ?? null;
+  return side.score > 3 ? null : (words[side.cause ?? "none"] ?? null);
+}
+
+/** The reason for a bad connection in a sentence, the user's own first; told politely to screen readers. */
+export function QualityNotice({ session }: { session: Session }) {
+  const { own, other } = session.quality;
+  const now = notice(own, t.quality.own) ?? notice(other, t.quality.of(session.other.name));
+  const [kept, setKept] = useState<string | null>(null);
+  useEffect(() => {
+    if (now !== null) {
+      setKept(now);
+      return;
+    }
+    const timer = setTimeout(() => setKept(null), NOTICE_MS);
+    return () => clearTimeout(timer);
+  }, [now]);
+  const text = now ?? kept;
+  return (
+    <p className={text === null ? "visually-hidden" : "quality-notice"} role="status" data-testid="quality-notice">
+      {text}
+    </p>
   );
 }

@@ -36,6 +36,9 @@ export function Receipt({ session }: { session: Session }) {
         <Button icon="back" onClick={() => go("/")} data-testid="receipt-done">
           {session.role === "provider" ? t.over.desk : session.role === "client" ? t.over.again : t.common.home}
         </Button>
+        <Button icon="list" look="quiet" onClick={() => go(`/sessions/${view.id}`)} data-testid="connection-details">
+          {t.quality.open}
+        </Button>
         {data === null ? null : (
           <Button icon="print" look="quiet" onClick={() => print()}>
             {t.receipt.print}
