@@ -27,6 +27,7 @@ _JITTER_BUFFER: Final = 2.0
 _BLAMED_BELOW: Final = 4
 """A score from here on needs no explanation."""
 _NOTABLE_LOSS: Final = 0.01
+_NOTABLE_CONCEALED: Final = 0.02
 _NOTABLE_DELAY_MS: Final = 250.0
 _FEW_FRAMES: Final = 12.0
 _SECOND_NS: Final = 1_000_000_000
@@ -101,7 +102,7 @@ class SideQuality:
         seconds = tuple(self._track(track, rtt_ms) for track in counted)
         mos = min((m for m in (_both(seconds, "up"), _both(seconds, "down")) if m is not None), default=None)
         score = self._score.update(MOS_MAX if mos is None else mos)
-        cause = _cause(seconds, counted, rtt_ms, score)
+        cause = _cause(seconds, counted, rtt_ms, self._concealed(), score)
         return QualitySecond(
             user_id=self._user_id,
             connected=True,
@@ -111,6 +112,10 @@ class SideQuality:
             rtt_ms=None if rtt_ms is None else round(rtt_ms, 1),
             tracks=seconds,
         )
+
+    def _concealed(self) -> float:
+        page = self._page.get(("microphone", "down"))
+        return (page.concealed or 0.0) if page is not None else 0.0
 
     def _track(self, counted: Counted, rtt_ms: float | None) -> TrackSecond:
         page = self._page.get((counted.source, counted.direction))
@@ -156,7 +161,9 @@ def _both(tracks: Iterable[TrackSecond], direction: Direction) -> float | None:
     return call_mos(audio, video)
 
 
-def _cause(tracks: tuple[TrackSecond, ...], counted: list[Counted], rtt_ms: float | None, score: int) -> Cause:
+def _cause(
+    tracks: tuple[TrackSecond, ...], counted: list[Counted], rtt_ms: float | None, concealed: float, score: int
+) -> Cause:
     """What to tell the people: the first that applies, worst first. Only of a score that needs one, or of a pause."""
     if any(track.paused for track in tracks):
         return "video_paused"
@@ -168,6 +175,8 @@ def _cause(tracks: tuple[TrackSecond, ...], counted: list[Counted], rtt_ms: floa
     jitter_ms = max((track.jitter_ms for track in counted if not track.is_video), default=0.0)
     if (rtt_ms or 0.0) / 2 + _JITTER_BUFFER * jitter_ms >= _NOTABLE_DELAY_MS:
         return "jitter" if _JITTER_BUFFER * jitter_ms > (rtt_ms or 0.0) / 2 else "delay"
+    if concealed >= _NOTABLE_CONCEALED:  # nothing was lost, but it came too late to be played
+        return "jitter"
     if any(track.frozen_ms for track in tracks):
         return "frozen"
     few = [t for t in tracks if t.frames_per_second is not None and t.mos is not None]

@@ -65,6 +65,13 @@ def test_loss_that_the_page_concealed_nothing_of_does_not_count() -> None:
     assert quality.second([sound("down", loss=0.2)], 40.0, True, SECOND + PAGE_FRESH_NS + 1).mos < 2
 
 
+def test_sound_that_came_too_late_is_blamed_on_jitter() -> None:
+    quality = SideQuality(7)
+    quality.page_told(20.0, [PageTrack(source="microphone", direction="down", concealed=0.1)], SECOND)
+    seconds = [quality.second([sound("down")], 20.0, True, n * SECOND) for n in (2, 3)]
+    assert seconds[-1].cause == "jitter"
+
+
 def test_page_tells_the_round_trip_where_no_report_does() -> None:
     quality = SideQuality(7)
     quality.page_told(90.0, [], SECOND)
