@@ -24,7 +24,7 @@ help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
 run: setup ## Set up what is missing, then serve a whole installation from ./var (Ctrl-C stops it)
-	@TURNPIKE_LOG_FORMAT=$${TURNPIKE_LOG_FORMAT:-text} exec $(VENV)/bin/turnpike serve
+	@TURNPIKE_LOG_FORMAT=$${TURNPIKE_LOG_FORMAT:-text} TURNPIKE_DEMO=$${TURNPIKE_DEMO:-true} exec $(VENV)/bin/turnpike serve
 
 test: setup programs ## Run all tests (ARGS="-k name" for some); browsers and promtool come by apt where allowed
 	@$(PY) -m pytest $(ARGS)

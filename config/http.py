@@ -25,6 +25,9 @@ from config.logs import get_log
 log = get_log("config.http")
 
 TOKENS: Final = web.AppKey("tokens", Tokens)
+Admit = Callable[[web.Request, "Principal | None"], Awaitable[None]]
+DOOR: Final[web.AppKey[Admit]] = web.AppKey("door")
+"""Called before each handler with the caller, where set; turns them away by raising ``ApiError``."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 ANYONE: Final[frozenset[Role]] = frozenset(Role)
 _ID: Final = re.compile(r"[a-z]{3}_[0-9a-z]{1,40}")
@@ -165,6 +168,17 @@ def authenticate(request: web.Request) -> Principal:
         raise ApiError(401, "invalid_token", "Your sign-in has expired or is not valid. Sign in again.") from None
 
 
+def client_address(request: web.Request, proxies: frozenset[str] = frozenset()) -> str:
+    """The address a request came from; from one of ``proxies``, the newest address that its X-Forwarded-For tells."""
+    remote = request.remote or ""
+    if remote not in proxies:
+        return remote
+    for name in reversed(request.headers.get("X-Forwarded-For", "")[-1024:].split(",")):
+        if name.strip() and name.strip() not in proxies:
+            return name.strip()[:64]
+    return remote
+
+
 def mount(app: web.Application, endpoints: Iterable[Endpoint]) -> None:
     """Add the endpoints' routes to the application."""
     for entry in endpoints:
@@ -178,6 +192,9 @@ def _wrap(entry: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamRespon
             who = authenticate(request)
             if who.role not in entry.roles:
                 raise ApiError(403, "forbidden", "Your role does not allow this.")
+        admit = request.app.get(DOOR)
+        if admit is not None:
+            await admit(request, who)
         body = await _read(request, entry.body) if entry.body is not None else None
         answer = await entry.handler(Call(request, who, body))
         if isinstance(answer, web.StreamResponse):

@@ -14,6 +14,8 @@ from config.ids import PublicId, TenantId, UserId
 
 ISSUER = "turnpike"
 TOKEN_MAX_CHARS = 4096
+CLOCK_SKEW_S = 60
+"""How far the clocks of two machines may differ before a token of one is refused by the other."""
 
 
 class Role(enum.StrEnum):
@@ -51,7 +53,7 @@ class Tokens:
             iss={"essential": True, "value": ISSUER},
             exp={"essential": True},
             sub={"essential": True},
-            leeway=0,
+            leeway=CLOCK_SKEW_S,
         )
 
     def issue(self, principal: Principal, now_s: int) -> str:

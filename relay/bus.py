@@ -9,6 +9,7 @@
 | ``tp:workers`` | the same: the ids, by when they were last told | control: where to look |
 | ``tp:control`` | every control process, with a time to live | workers that are drained: whether to wait |
 
+Whoever has read an entry deletes it, so that the bus holds only what is on its way.
 Redis may come back empty: keys and groups are made again by whoever needs them, and nothing but time is lost.
 Every stream is trimmed (``*_LOG_MAX``): the oldest entries go first, which costs nothing that is cumulative.
 """
@@ -44,9 +45,10 @@ from relay.messages import (
 
 log = get_log("relay.bus")
 
-COMMAND_LOG_MAX: Final = 10_000
-REPLY_LOG_MAX: Final = 10_000
-MEDIA_LOG_MAX: Final = 20_000
+COMMAND_LOG_MAX: Final = 1_000
+REPLY_LOG_MAX: Final = 1_000
+MEDIA_LOG_MAX: Final = 2_000
+"""Entries that wait in one shard's log while nobody reads it: with 1 KB each and all 64 logs full, 128 MB."""
 REPLIES_KEPT_MAX: Final = 4_096
 """Replies a worker remembers, so that a command sent twice is carried out once; the oldest is forgotten first."""
 COMMANDS_AT_ONCE_MAX: Final = 256
@@ -167,6 +169,7 @@ class ControlBus:
                     for entry_id, fields in entries:
                         last = entry_id
                         self._settle(fields)
+                    await self._redis.xdel(key, *(entry_id for entry_id, _ in entries))
             except (RedisError, OSError) as error:
                 log.warning("bus unreachable, trying again", why=str(error))
                 await asyncio.sleep(_RETRY_S)
@@ -233,13 +236,14 @@ class MediaLog:
         return events
 
     async def acknowledge(self, entries: list[tuple[int, bytes]]) -> None:
-        """Entries, as (shard, entry id), that need not be seen again."""
+        """Delete entries, as (shard, entry id), that need not be seen again."""
         by_shard: dict[int, list[bytes]] = {}
         for shard, entry_id in entries:
             by_shard.setdefault(shard, []).append(entry_id)
         async with self._redis.pipeline(transaction=False) as pipe:
             for shard, ids in by_shard.items():
                 pipe.xack(_media_key(shard), _GROUP, *ids)
+                pipe.xdel(_media_key(shard), *ids)
             await pipe.execute(raise_on_error=False)
 
     def release(self, shards: set[int]) -> None:
@@ -338,6 +342,7 @@ class WorkerBus:
                         task = asyncio.create_task(self._carry_out(fields))
                         self._tasks.add(task)
                         task.add_done_callback(self._finished)
+                    await self._redis.xdel(key, *(entry_id for entry_id, _ in entries))
             except (RedisError, OSError) as error:
                 log.warning("bus unreachable, trying again", why=str(error))
                 await asyncio.sleep(_RETRY_S)

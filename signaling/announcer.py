@@ -10,14 +10,14 @@ from billing.service import Billing
 from billing.terms import MeterOutcome, Receipt, Wallet
 from config.clock import Clock
 from config.identity import Role
-from config.ids import UserId
+from config.ids import TenantId, UserId
 from config.logs import get_log
-from relay.messages import MediaEvidence, Source
+from relay.messages import LayersWanted, MediaEvidence, Source
 from signaling.away import AWAY
 from signaling.events import Events
 from signaling.lifecycle import State
 from signaling.presence import Presence
-from signaling.server_events import CostEvent, MutedEvent, RenegotiateEvent, WalletEvent, WarningEvent
+from signaling.server_events import CostEvent, LayersEvent, MutedEvent, RenegotiateEvent, WalletEvent, WarningEvent
 from signaling.store import Session
 from signaling.views import quality_view, session_view
 
@@ -98,14 +98,19 @@ class Announcer:
         await self.wallets(session)
 
     @_told_or_not
+    async def wallet(self, tenant: TenantId, user_id: UserId, wallet: Wallet) -> None:
+        """One user's wallet is now this."""
+        event = WalletEvent(
+            balance_minor=wallet.balance_minor, available_minor=wallet.available_minor, currency=wallet.currency
+        )
+        await self._events.tell(tenant, user_id, "wallet.changed", event)
+
+    @_told_or_not
     async def wallets(self, session: Session) -> None:
         """Money of the session's people was posted or held."""
         for person, role in ((session.client, Role.CLIENT), (session.provider, Role.PROVIDER)):
             wallet: Wallet = await self._billing.wallet(session.tenant_id, person.user_id, role)
-            event = WalletEvent(
-                balance_minor=wallet.balance_minor, available_minor=wallet.available_minor, currency=wallet.currency
-            )
-            await self._events.tell(session.tenant_id, person.user_id, "wallet.changed", event)
+            await self.wallet(session.tenant_id, person.user_id, wallet)
 
     @_told_or_not
     async def muted(self, session: Session, by: UserId, muted: dict[Source, bool]) -> None:
@@ -119,6 +124,12 @@ class Announcer:
         """Both sides' connections; shown, not kept."""
         ids = [person.user_id for person in session.people]
         await self._events.show(session.tenant_id, ids, "room.quality", quality_view(session, evidence))
+
+    @_told_or_not
+    async def layers(self, session: Session, event: LayersWanted) -> None:
+        """Others take other layers of one side's picture than before."""
+        view = LayersEvent(session_id=session.public_id, source=event.source, rids=list(event.rids))
+        await self._events.show(session.tenant_id, [UserId(event.user_id)], "room.layers", view)
 
     @_told_or_not
     async def renegotiate(self, session: Session, user_id: UserId) -> None:

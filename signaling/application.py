@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from config.http import TOKENS, errors, mount
+from config.http import DOOR, TOKENS, errors, mount
 from config.logs import get_log
 from config.metrics import histogram, ops_routes
 from config.settings import Settings
@@ -41,6 +41,7 @@ def application(settings: Settings, control: Control, servers: Servers) -> web.A
     described = openapi.document(control.endpoints, version())
     app = web.Application(middlewares=[_timed, errors, _away], client_max_size=settings.body_max_bytes)
     app[TOKENS] = control.tokens
+    app[DOOR] = control.doorkeeper.admit
     app.on_response_prepare.append(safe_headers)
     mount(app, control.endpoints)
     app.router.add_get(DOCUMENT, api_document)

@@ -24,6 +24,7 @@ from signaling.api import Api
 from signaling.chat import Chat
 from signaling.closing import Closer
 from signaling.director import Director
+from signaling.doorkeeper import Doorkeeper
 from signaling.events import Events
 from signaling.following import Follower
 from signaling.lifecycle import Limits
@@ -77,6 +78,7 @@ class Control:
     shards: ShardRunner
     chat: Chat
     sockets: Sockets
+    doorkeeper: Doorkeeper
     endpoints: list[Endpoint]
 
 
@@ -112,7 +114,8 @@ def assemble(
     follower = Follower(sessions, rooms, billing, meter, announcer, closer, mover, quality, clock)
     shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, clock, settings.tick_ms)
     chat = Chat(servers.database, events, clock)
-    sockets = Sockets(sio, tokens, director, chat, presence, events, clock)
+    doorkeeper = Doorkeeper(people, clock, settings.trusted_proxies)
+    sockets = Sockets(sio, tokens, director, chat, presence, events, doorkeeper, clock)
     api = Api(
         settings=settings,
         tokens=tokens,
@@ -124,6 +127,7 @@ def assemble(
         rooms=rooms,
         billing=billing,
         sign_ins=SignInLimits(servers.redis),
+        doorkeeper=doorkeeper,
         clock=clock,
         consent_text=consent_text,
     )
@@ -147,5 +151,11 @@ def assemble(
         shards=shards,
         chat=chat,
         sockets=sockets,
-        endpoints=[*api.endpoints(), *QualityApi(director, kept).endpoints(), *billing_api.endpoints(billing), *recorder_endpoints],
+        doorkeeper=doorkeeper,
+        endpoints=[
+            *api.endpoints(),
+            *QualityApi(director, kept).endpoints(),
+            *billing_api.endpoints(billing, announcer.wallet),
+            *recorder_endpoints,
+        ],
     )

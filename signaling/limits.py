@@ -1,4 +1,4 @@
-"""Rates: a token bucket for one socket's messages, and counters shared by all processes for sign-in attempts."""
+"""How often sign-in may be tried, counted in Redis by all processes together."""
 
 from __future__ import annotations
 
@@ -10,30 +10,11 @@ from redis.asyncio import Redis
 from config.http import ApiError
 
 SIGN_INS_PER_ADDRESS: Final = 30
-SIGN_INS_PER_ACCOUNT: Final = 10
+SIGN_INS_PER_PAIR: Final = 10
+"""Attempts at one account from one address."""
+SIGN_INS_PER_ACCOUNT: Final = 200
+"""Attempts at one account from anywhere: high, so that a stranger cannot lock its owner out, yet no dictionary fits."""
 SIGN_IN_WINDOW_S: Final = 60
-
-
-class TokenBucket:
-    """``rate_per_s`` messages on average, ``burst`` at once. Sans-IO: the time is passed in."""
-
-    __slots__ = ("_burst", "_rate_per_s", "_seen_ns", "_tokens")
-
-    def __init__(self, rate_per_s: float, burst: int, now_ns: int) -> None:
-        self._rate_per_s = rate_per_s
-        self._burst = float(burst)
-        self._tokens = float(burst)
-        self._seen_ns = now_ns
-
-    def take(self, now_ns: int) -> bool:
-        """Whether one more message is within the rate."""
-        passed_s = max(0, now_ns - self._seen_ns) / 1e9
-        self._seen_ns = max(now_ns, self._seen_ns)
-        self._tokens = min(self._burst, self._tokens + passed_s * self._rate_per_s)
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 class SignInLimits:
@@ -44,9 +25,11 @@ class SignInLimits:
 
     async def admit(self, address: str, account: str) -> None:
         """Count one attempt. Raises 429 when there were too many within ``SIGN_IN_WINDOW_S``."""
+        name = hashlib.sha256(account.lower().encode()).hexdigest()
         counts = (
             (f"tp:signin:address:{address}", SIGN_INS_PER_ADDRESS),
-            (f"tp:signin:account:{hashlib.sha256(account.lower().encode()).hexdigest()}", SIGN_INS_PER_ACCOUNT),
+            (f"tp:signin:pair:{name}:{address}", SIGN_INS_PER_PAIR),
+            (f"tp:signin:account:{name}", SIGN_INS_PER_ACCOUNT),
         )
         async with self._redis.pipeline(transaction=True) as pipe:
             for key, _ in counts:

@@ -22,11 +22,12 @@ from config.identity import InvalidToken, Principal, Tokens
 from config.ids import new_public_id
 from config.logs import get_log
 from config.metrics import counter, gauge, histogram
+from config.rates import Rates, TokenBucket
 from signaling.away import AWAY, unavailable
 from signaling.chat import Chat
 from signaling.director import Director
+from signaling.doorkeeper import Doorkeeper
 from signaling.events import Events, tenant_room, user_room
-from signaling.limits import TokenBucket
 from signaling.messages import CLIENT_MESSAGES, AcceptMessage, EventsSince, SendChat, SendMessage
 from signaling.presence import Presence
 from signaling.views import session_view
@@ -34,10 +35,13 @@ from signaling.views import session_view
 CHANNEL: Final = "tp:socketio"
 RATE_PER_S: Final = 20.0
 BURST: Final = 60
-SOCKETS_PER_USER_MAX: Final = 16
 STATS_PER_S: Final = 1.0
 STATS_BURST: Final = 4
+SOCKETS_PER_USER_MAX: Final = 16
 """Sockets of one user on this process; a further one is refused."""
+JOINS_PER_S: Final = 2.0
+JOINS_BURST: Final = 8
+"""Offers of one user, on all their sockets: each costs a worker some milliseconds."""
 WORKING_MAX: Final = 16
 """Messages of one socket worked on at a time; a further one is refused."""
 
@@ -61,12 +65,12 @@ class _Socket:
     token: str
     bucket: TokenBucket
     working: int = 0
+    stats: TokenBucket = field(default_factory=lambda: TokenBucket(STATS_PER_S, STATS_BURST, 0))
+    """Digests have a rate of their own: each is a command to a worker."""
 
 
 def make_server(redis_url: str, max_bytes: int) -> Any:
     """The Socket.IO server of one control process."""
-    stats: TokenBucket = field(default_factory=lambda: TokenBucket(STATS_PER_S, STATS_BURST, 0))
-    """Digests have a rate of their own: each is a command to a worker."""
     server = socketio.AsyncServer(
         async_mode="aiohttp",
         client_manager=socketio.AsyncRedisManager(redis_url, channel=CHANNEL),
@@ -101,9 +105,11 @@ class Sockets:
         chat: Chat,
         presence: Presence,
         events: Events,
+        doorkeeper: Doorkeeper,
         clock: Clock,
     ) -> None:
         self._server = server
+        self._doorkeeper = doorkeeper
         self._tokens = tokens
         self._director = director
         self._chat = chat
@@ -112,6 +118,7 @@ class Sockets:
         self._clock = clock
         self._sockets: dict[str, _Socket] = {}
         self._strangers: dict[str, int] = {}
+        self._joins = Rates(JOINS_PER_S, JOINS_BURST)
         self._handlers: dict[str, Handle] = {
             "session.request": self._request,
             "session.accept": self._accept,
@@ -120,6 +127,7 @@ class Sockets:
             "session.end": self._end,
             "room.join": self._join,
             "room.mute": self._mute,
+            "room.stats": self._stats,
             "chat.send": self._send,
             "presence.heartbeat": self._heartbeat,
             "events.since": self._since,
@@ -127,7 +135,6 @@ class Sockets:
         if self._handlers.keys() != CLIENT_MESSAGES.keys():
             raise ValueError("every client message has a handler, and every handler a message")
         server.on("connect", self._connect)
-            "room.stats": self._stats,
         server.on("disconnect", self._disconnect)
         server.on("*", self._message)
 
@@ -164,6 +171,10 @@ class Sockets:
             raise _connection_refused(
                 "invalid_token", "Your sign-in has expired or is not valid. Sign in again."
             ) from None
+        try:
+            await self._doorkeeper.check_standing(who)
+        except ApiError as refusal:
+            raise _connection_refused(refusal.code, refusal.message) from None
         mine = sum(1 for other in self._sockets.values() if other.who.user_id == who.user_id)
         if mine >= SOCKETS_PER_USER_MAX:
             raise _connection_refused("too_many_sockets", "Too many connections are open. Close some pages.")
@@ -193,7 +204,9 @@ class Sockets:
         known = event if event in self._handlers else "unknown"
         if socket is None:
             return _refused(ApiError(401, "unauthenticated", "Sign in first."))
-        if not socket.bucket.take(self._clock.monotonic_ns()) or socket.working >= WORKING_MAX:
+        now_ns = self._clock.monotonic_ns()
+        joining = event == "room.join" and not self._joins.take(socket.who.user_id, now_ns)
+        if joining or not socket.bucket.take(now_ns) or socket.working >= WORKING_MAX:
             _messages.labels(known, "limited").inc()
             return _refused(ApiError(429, "too_many_messages", "Too many messages at once. Slow down."))
         started = time.monotonic()
@@ -247,6 +260,12 @@ class Sockets:
     async def _mute(self, who: Principal, _: str, body: Any) -> Any:
         await self._director.mute(who, body)
 
+    async def _stats(self, who: Principal, sid: str, body: Any) -> Any:
+        socket = self._sockets.get(sid)
+        if socket is not None and not socket.stats.take(self._clock.monotonic_ns()):
+            raise ApiError(429, "too_many_messages", "A digest every 2 s is enough.")
+        await self._director.stats(who, body)
+
     async def _send(self, who: Principal, _: str, body: SendChat) -> Any:
         session = await self._director.find(who, body.session_id)
         message = SendMessage(client_message_id=body.client_message_id, text=body.text)
@@ -257,15 +276,10 @@ class Sockets:
         if socket is not None:
             try:
                 self._tokens.check(socket.token)
-            except InvalidToken:
+                await self._doorkeeper.check_standing(who)
+            except (InvalidToken, ApiError):
                 await self._quit(self._server.disconnect(sid))
                 raise ApiError(401, "invalid_token", "Your sign-in has expired. Sign in again.") from None
-    async def _stats(self, who: Principal, sid: str, body: Any) -> Any:
-        socket = self._sockets.get(sid)
-        if socket is not None and not socket.stats.take(self._clock.monotonic_ns()):
-            raise ApiError(429, "too_many_messages", "A digest every 2 s is enough.")
-        await self._director.stats(who, body)
-
         await self._presence.heard(who, sid)
         return {"newest": await self._events.newest(who.tenant_id, who.user_id)}
 

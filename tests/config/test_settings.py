@@ -9,23 +9,9 @@ import pytest
 from config.settings import Settings
 
 
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DATABASE_URL", "REDIS_URL", "TURNPIKE_DEMO", "TURNPIKE_HTTP_HOST"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def test_demo_is_on_by_default_on_one_machine_with_its_own_database() -> None:
-    assert Settings().demo
-
-
-@pytest.mark.parametrize("given", [{"database_url": "postgresql://db/turnpike"}, {"http_host": "0.0.0.0"}])
-def test_demo_is_off_by_default_where_others_can_reach_it(given: dict[str, str]) -> None:
-    assert not Settings.model_validate(given).demo
-
-
-def test_demo_can_be_asked_for_anywhere() -> None:
-    assert Settings(database_url="postgresql://db/turnpike", demo=True).demo
+def test_demo_is_off_unless_asked_for() -> None:
+    assert not Settings().demo
+    assert Settings(demo=True).demo
 
 
 def test_secret_is_made_once_and_is_private(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from config.identity import Principal
 from config.ids import DEFAULT_TENANT
 from signaling import openapi
 from signaling.assembly import Servers
-from signaling.limits import SIGN_INS_PER_ACCOUNT
+from signaling.limits import SIGN_INS_PER_PAIR
 from tests.signaling.conftest import CONSENT, World
 
 Http = TestClient[Any, Any]
@@ -63,7 +63,7 @@ async def test_wrong_password_and_unknown_user_look_alike(as_: Any) -> None:
 
 async def test_guessing_passwords_is_slowed_down(as_: Any) -> None:
     guess = {"email": "Client@demo.test", "password": "guess"}
-    for _ in range(SIGN_INS_PER_ACCOUNT):
+    for _ in range(SIGN_INS_PER_PAIR):
         await as_(None)("POST", "/auth/login", guess, status=401)
     assert (await as_(None)("POST", "/auth/login", guess, status=429))["code"] == "too_many_attempts"
     await as_(None)("POST", "/auth/login", {"email": "ada@demo.test", "password": "demo-ada"})

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from config.http import ApiError
 from config.identity import Role
 from config.ids import DEFAULT_TENANT
+from config.rates import TokenBucket
 from config.settings import Settings
 from signaling import demo
-from signaling.limits import TokenBucket
 from signaling.messages import SendMessage
 from signaling.people import NewUser
 from signaling.presence import word_for

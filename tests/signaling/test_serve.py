@@ -25,7 +25,8 @@ PROGRAM = [sys.executable, "-m", "tests.signaling.small_installation"]
 
 def _env(data: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TURNPIKE_") and not k.endswith("_URL")}
-    return kept | {"TURNPIKE_DATA": str(data), "TURNPIKE_LOG_FORMAT": "text", "PYTHONUNBUFFERED": "1"}
+    told = {"TURNPIKE_DATA": str(data), "TURNPIKE_DEMO": "true", "TURNPIKE_LOG_FORMAT": "text", "PYTHONUNBUFFERED": "1"}
+    return kept | told
 
 
 def _run(data: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

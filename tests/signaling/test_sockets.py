@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from signaling.limits import TokenBucket
+from config.rates import TokenBucket
 from signaling.messages import CLIENT_MESSAGES
 from signaling.sockets import BURST, SOCKETS_PER_USER_MAX, _Socket
 from tests.signaling.conftest import World

@@ -1,0 +1,59 @@
+"""The bus holds only what is on its way: what was read is gone, and what nobody reads is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+
+from redis.asyncio import Redis
+
+from config.ids import WorkerId
+from relay.bus import MEDIA_LOG_MAX, ControlBus, MediaLog, WorkerBus
+from relay.messages import CloseRoom, Command, Done, MediaEvidence, Reply
+
+
+def evidence(seq: int) -> MediaEvidence:
+    return MediaEvidence(
+        tenant_id=1,
+        session_id=1,
+        epoch=1,
+        worker_id="w",
+        at_ms=0,
+        seq=seq,
+        live_ms=seq,
+        granted_live_ms=90_000,
+        running=True,
+    )
+
+
+async def done(_: Command) -> Reply:
+    return Done()
+
+
+async def test_commands_and_replies_are_gone_once_they_were_read(redis: Redis) -> None:
+    async with ControlBus(redis) as control, WorkerBus(redis, WorkerId("w"), done):
+        for _ in range(5):
+            await control.call(WorkerId("w"), CloseRoom(tenant_id=1, session_id=1, epoch=1, reason="test"))
+        async with asyncio.timeout(10):
+            while await redis.xlen("tp:cmd:w") or await redis.xlen(f"tp:reply:{control.control_id}"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def test_media_events_are_gone_once_they_are_acknowledged(redis: Redis) -> None:
+    log = MediaLog(redis)
+    async with WorkerBus(redis, WorkerId("w"), done) as worker:
+        await worker.tell_events([evidence(seq) for seq in range(10)])
+        events = await log.read({1})
+        assert [event.seq for _, _, event in events if isinstance(event, MediaEvidence)] == list(range(10))
+        assert await redis.xlen("tp:media:1") == 10
+        await log.acknowledge([(shard, entry) for shard, entry, _ in events])
+        assert await redis.xlen("tp:media:1") == 0
+
+
+async def test_log_that_nobody_reads_stays_within_its_bound(redis: Redis) -> None:
+    async with WorkerBus(redis, WorkerId("w"), done) as worker:
+        for start in range(0, MEDIA_LOG_MAX + 1_000, 500):
+            await worker.tell_events([evidence(start + n) for n in range(500)])
+    assert await redis.xlen("tp:media:1") <= MEDIA_LOG_MAX + 100
+    memory = await redis.memory_usage("tp:media:1")
+    assert memory is not None
+    assert memory * 64 < 256 * 1024 * 1024
