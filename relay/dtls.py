@@ -22,7 +22,7 @@ from typing import Final, Literal, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from relay.plane import SrtpProfile
 
@@ -39,7 +39,8 @@ _REPEATS_REMEMBERED: Final = 8
 _CERTIFICATE_DAYS: Final = 365
 _EXPORTER: Final = b"EXTRACTOR-dtls_srtp"
 _PROFILES: Final = {profile.openssl_name.encode(): profile for profile in SrtpProfile}
-_FINGERPRINT_HASHES: Final = {"sha-256": hashlib.sha256, "sha-384": hashlib.sha384, "sha-512": hashlib.sha512}
+_FINGERPRINT_HASHES: Final = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
+"""As SDP names them → as OpenSSL does."""
 
 
 class Fingerprint(NamedTuple):
@@ -78,7 +79,7 @@ class DtlsCertificate:
 
 
 def _fingerprint(algorithm: str, der: bytes) -> Fingerprint:
-    digest = _FINGERPRINT_HASHES[algorithm](der).hexdigest().upper()
+    digest = hashlib.new(_FINGERPRINT_HASHES[algorithm], der).hexdigest().upper()
     return Fingerprint(algorithm, ":".join(digest[i : i + 2] for i in range(0, len(digest), 2)))
 
 
@@ -222,9 +223,15 @@ class DtlsAssociation:
         self._finish()
 
     def _finish(self) -> None:
-        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        try:
+            self._take_keys()
+        except (SSL.Error, crypto.Error) as error:
+            self._fail(f"keys: {error!r}")
+
+    def _take_keys(self) -> None:
+        certificate = self._connection.get_peer_certificate()
         profile = _PROFILES.get(self._connection.get_selected_srtp_profile())
-        if certificate is None or not self._is_expected(certificate.public_bytes(serialization.Encoding.DER)):
+        if certificate is None or not self._is_expected(certificate):
             self._fail("the certificate is not the one announced")
             return
         if profile is None:
@@ -238,10 +245,14 @@ class DtlsAssociation:
         self.keys = SrtpKeys(profile, receive, send)
         self.state = DtlsState.CONNECTED
 
-    def _is_expected(self, der: bytes) -> bool:
+    def _is_expected(self, certificate: crypto.X509) -> bool:
+        """Only its bytes count. What they say is never parsed: OpenSSL lets pass what cryptography refuses to read."""
         known = [f for f in self._fingerprints if f.algorithm.lower() in _FINGERPRINT_HASHES]
         return bool(known) and all(
-            secrets.compare_digest(_fingerprint(f.algorithm.lower(), der).value, f.value.upper()) for f in known
+            secrets.compare_digest(
+                certificate.digest(_FINGERPRINT_HASHES[f.algorithm.lower()]), f.value.upper().encode("utf-8", "replace")
+            )
+            for f in known
         )
 
     def _receive_record(self, data: bytes) -> None:

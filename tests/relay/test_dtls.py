@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import random
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from OpenSSL import crypto
 
 from relay.dtls import (
     DATAGRAM_MAX_BYTES,
@@ -75,6 +81,35 @@ def test_repeated_client_hello_brings_the_last_flight_again_at_once() -> None:
     again = server.poll()
     assert again == lost
     assert server.resends == 1
+
+
+def of_version_5() -> tuple[DtlsCertificate, bytes]:
+    """What no library writes and OpenSSL takes: a certificate whose version is out of range, and its bytes."""
+    made = DtlsCertificate()
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "odd")])
+    now = datetime.datetime.now(tz=datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    sound = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    odd = sound.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020104"), 1)
+    made.context.use_certificate(crypto.load_certificate(crypto.FILETYPE_ASN1, odd))
+    made.context.use_privatekey(key)
+    return made, odd
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_certificate_that_cannot_be_parsed_counts_by_its_bytes_and_raises_nothing(announced: bool) -> None:
+    certificate, der = of_version_5()
+    with pytest.raises(x509.InvalidVersion):
+        _ = x509.load_der_x509_certificate(der).version
+    digest = hashlib.sha256(der).hexdigest().upper()
+    fingerprint = Fingerprint("sha-256", ":".join(digest[i : i + 2] for i in range(0, 64, 2)))
+    server, client = DtlsAssociation(SERVER, "server"), DtlsAssociation(certificate, "client")
+    server.start([fingerprint if announced else CLIENT.fingerprint], 0)
+    client.start([SERVER.fingerprint], 0)
+    exchange(server, client)
+    assert server.state is (DtlsState.CONNECTED if announced else DtlsState.FAILED)
 
 
 def test_certificate_other_than_announced_is_refused() -> None:
