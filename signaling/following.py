@@ -20,6 +20,7 @@ from config.logs import get_log
 from relay.bus import WorkerUnreachable
 from relay.messages import (
     Event,
+    LayersWanted,
     MediaEvidence,
     MediaInterrupted,
     MediaResumed,
@@ -83,6 +84,7 @@ class Follower:
             MediaResumed: self._flows,
             MediaInterrupted: self._halts,
             MediaEvidence: self._evidence,
+            LayersWanted: self._layers,
             NegotiationNeeded: self._renegotiate,
             QualityMeasured: self._quality_measured,
             RecordingStopped: self._recording_stopped,
@@ -125,6 +127,10 @@ class Follower:
 
     async def _quality_measured(self, session: Session, event: QualityMeasured) -> None:
         self._quality.take(session, event)
+
+    async def _layers(self, session: Session, event: LayersWanted) -> None:
+        if not session.over:
+            await self._announcer.layers(session, event)
 
     async def _renegotiate(self, session: Session, event: NegotiationNeeded) -> None:
         await self._announcer.renegotiate(session, UserId(event.user_id))

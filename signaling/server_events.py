@@ -69,6 +69,15 @@ class QualityEvent(View):
     sides: list[QualitySide]
 
 
+class LayersEvent(View):
+    """``room.layers``: the simulcast encodings of one of the page's sources that somebody takes; it pauses the others.
+    Not numbered: said again while one of them does not come."""
+
+    session_id: str
+    source: Source
+    rids: list[str]
+
+
 class RenegotiateEvent(View):
     """``room.renegotiate``: the page should send ``room.join`` again on the same connection."""
 
@@ -97,9 +106,11 @@ SERVER_EVENTS: dict[str, type[View]] = {
     "session.warning": WarningEvent,
     "room.muted": MutedEvent,
     "room.quality": QualityEvent,
+    "room.layers": LayersEvent,
     "room.renegotiate": RenegotiateEvent,
     "chat.message": ChatMessage,
     "presence.changed": PresenceEvent,
     "wallet.changed": WalletEvent,
 }
-"""Every event that the server sends. All but ``room.quality`` and ``presence.changed`` are numbered per user."""
+"""Every event that the server sends, numbered per user but for ``room.quality``, ``room.layers`` and
+``presence.changed``."""

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.rates import TokenBucket
+from relay.messages import LayersWanted
 from signaling.messages import CLIENT_MESSAGES
 from signaling.sockets import BURST, SOCKETS_PER_USER_MAX, _Socket
 from tests.signaling.conftest import World
@@ -59,6 +60,12 @@ async def test_a_call_over_sockets(open_page: Open, world: World) -> None:
         await world.read()
         quality = await mira.hears("room.quality")
         assert {side["user_id"] for side in quality["sides"]} == {world.client.public_id, world.ada.public_id}
+        common = world.worker.common(stored)
+        wanted = LayersWanted(**common, user_id=world.ada.user_id, source="camera", rids=("f",))
+        await world.worker.tell(wanted)
+        await world.read()
+        assert await ada.hears("room.layers") == {"session_id": session["id"], "source": "camera", "rids": ["f"]}
+        assert "room.layers" not in {event for event, _ in mira.heard}
         await mira.ok("session.end", on)
         assert (await ada.hears("session.updated", state="ended"))["end_reason"] == "client_left"
         await ada.hears("session.updated", settled=True)
