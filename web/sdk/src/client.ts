@@ -200,6 +200,7 @@ export class TurnpikeClient extends Emitter<ClientEvents> implements SessionHost
     "session.warning": (event) => this.#sessions.get(event.session_id)?.takeWarning(event),
     "room.muted": (event) => this.#sessions.get(event.session_id)?.takeMuted(event),
     "room.quality": (event) => this.#sessions.get(event.session_id)?.takeQuality(event),
+    "room.layers": (event) => this.#sessions.get(event.session_id)?.room.sendLayers(event.source, event.rids),
     "room.renegotiate": (event) => this.#sessions.get(event.session_id)?.room.renegotiate(),
     "chat.message": (message) => this.#sessions.get(message.session_id)?.takeChat(message),
     "presence.changed": (event) => this.emit("presence", event),

@@ -7,6 +7,9 @@ const PICTURE =
     ? { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } }
     : { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30, max: 30 } };
 
+/** How wide a picture the camera is asked for. */
+export const CAMERA_WIDTH = PICTURE.width.ideal;
+
 const VOICE = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 
 export const MAX_BITRATE_BPS: Record<Source, number> = { microphone: 40_000, camera: 1_500_000, screen: 2_500_000 };

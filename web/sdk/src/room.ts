@@ -1,6 +1,7 @@
-import { captureBoth, MAX_BITRATE_BPS } from "./devices";
+import { captureBoth } from "./devices";
 import { DIGEST_EVERY_MS, StatsDigest, type StatsReport } from "./digest";
 import { Emitter } from "./emitter";
+import { addSource } from "./encodings";
 import { asTurnpikeError, type TurnpikeError } from "./errors";
 import { StatsWatch, type RoomStats } from "./stats";
 import { LocalTrack, RemoteTrack } from "./tracks";
@@ -149,6 +150,11 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
     for (const [source, off] of Object.entries(muted) as [Source, boolean][]) this.remote[source]?.declare(off);
   }
 
+  /** Which simulcast encodings of a source somebody takes: the others rest. */
+  sendLayers(source: Source, rids: readonly string[]): void {
+    this.local[source]?.sendLayers(rids);
+  }
+
   close(): void {
     if (this.#state === "closed") return;
     void this.#stats.sample().finally(() => {
@@ -177,12 +183,7 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
     const person = new MediaStream();
     const screen = new MediaStream();
     for (const source of this.sources) {
-      const { sender } = pc.addTransceiver(source === "microphone" ? "audio" : "video", {
-        direction: "sendrecv",
-        streams: [source === "screen" ? screen : person],
-        sendEncodings: [{ maxBitrate: MAX_BITRATE_BPS[source] }],
-      });
-      this.local[source].attach(sender);
+      this.local[source].attach(addSource(pc, source, source === "screen" ? screen : person));
     }
     pc.onconnectionstatechange = () => this.#connectionChanged(pc);
     this.#pc = pc;

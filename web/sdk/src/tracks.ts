@@ -1,5 +1,6 @@
 import { capture } from "./devices";
 import { Emitter } from "./emitter";
+import { fitEncodings } from "./encodings";
 import { asTurnpikeError, type TurnpikeError } from "./errors";
 import type { Source } from "./wire";
 
@@ -16,6 +17,9 @@ export class LocalTrack extends Emitter<{ changed: null }> {
   #error: TurnpikeError | null = null;
   #deviceId: string | null = null;
   #queue: Promise<void> = Promise.resolve();
+  /** The encodings that the server wants; null: all, as on each new connection. */
+  #layers: readonly string[] | null = null;
+  #fitting: Promise<void> = Promise.resolve();
   #closed = false;
 
   constructor(readonly source: Source) {
@@ -81,7 +85,28 @@ export class LocalTrack extends Emitter<{ changed: null }> {
   /** The sender of a new RTCPeerConnection. */
   attach(sender: RTCRtpSender): void {
     this.#sender = sender;
+    this.#layers = null;
     void sender.replaceTrack(this.#track).catch(() => undefined); // its connection was closed meanwhile
+    this.#fit();
+  }
+
+  /** Sends these simulcast encodings only, from now on. */
+  sendLayers(rids: readonly string[]): void {
+    this.#layers = rids;
+    this.#fit();
+  }
+
+  /** Suits the simulcast encodings to the picture's size and to what the server wants, one change after the other. */
+  #fit(): void {
+    this.#fitting = this.#fitting.then(async () => {
+      const { width, height } = this.#track?.getSettings() ?? {};
+      const parameters = width === undefined ? undefined : this.#sender?.getParameters();
+      if (parameters === undefined || parameters.encodings.length < 2) return;
+      if (fitEncodings(parameters.encodings, width ?? 0, height ?? 0, this.#layers)) {
+        // A closed connection, or one between two descriptions, refuses: the server says again what it wants.
+        await this.#sender?.setParameters(parameters).catch(() => undefined);
+      }
+    });
   }
 
   /** Lets go of the device without switching anything off: the call was not taken after all. */
@@ -140,6 +165,7 @@ export class LocalTrack extends Emitter<{ changed: null }> {
     this.#track = track;
     track.enabled = this.#enabled;
     this.stream.addTrack(track);
+    this.#fit();
     // Unplugged, or sharing stopped from the browser's own bar.
     track.onended = () => {
       if (this.#track === track) void this.setEnabled(false).then(() => this.#drop());

@@ -348,6 +348,12 @@ export interface WalletEvent {
   currency: string;
 }
 
+export interface LayersEvent {
+  session_id: string;
+  source: Source;
+  rids: string[];
+}
+
 /** Every event that the server sends, by name. */
 export interface ServerEvents {
   "session.ringing": SessionView;
@@ -356,6 +362,7 @@ export interface ServerEvents {
   "session.warning": WarningEvent;
   "room.muted": MutedEvent;
   "room.quality": QualityEvent;
+  "room.layers": LayersEvent;
   "room.renegotiate": { session_id: string };
   "chat.message": ChatMessage;
   "presence.changed": PresenceEvent;
