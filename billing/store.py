@@ -19,7 +19,7 @@ from billing.terms import (
     LedgerUnavailable,
     Wallet,
 )
-from config.database import Database
+from config.database import AWAY, Database
 from config.ids import TenantId, UserId, new_public_id
 from config.logs import get_log
 
@@ -43,16 +43,7 @@ async def ledger(database: Database, tenant: TenantId | str) -> AsyncIterator[An
     try:
         async with database.transaction(tenant) as connection:
             yield connection
-    except (
-        asyncpg.PostgresConnectionError,
-        asyncpg.OperatorInterventionError,
-        asyncpg.InsufficientResourcesError,
-        asyncpg.InterfaceError,
-        asyncpg.InternalClientError,
-        asyncpg.TransactionRollbackError,
-        OSError,
-        TimeoutError,
-    ) as error:
+    except AWAY as error:
         raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
 
 

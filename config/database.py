@@ -17,6 +17,19 @@ from config.ids import TenantId
 
 ALL_TENANTS: Final = "*"
 APP_ROLE: Final = "turnpike_app"
+AWAY: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+    OSError,
+    TimeoutError,
+)
+"""What a transaction raises when PostgreSQL cannot be reached, is changing over, or did not get to it: try again."""
 Connection = asyncpg.Connection
 """A connection inside a transaction, as ``Database.transaction`` yields it."""
 

@@ -7,25 +7,13 @@ import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
 
-import asyncpg
-
-from config.database import ALL_TENANTS, Database
+from config.database import ALL_TENANTS, AWAY, Database
 from config.ids import TenantId
 from recorder.errors import RecorderError, Unavailable
 from recorder.lane import Run
 from recorder.manifest import Entry, chain_next, chain_start
 from recorder.muxer import RunFormat
 from relay.spool import PartHeader
-
-_AWAY = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.InternalClientError,  # what a connection that is cut in mid-operation may say
-    OSError,
-    TimeoutError,
-)
 
 
 class UnknownRecording(RecorderError):
@@ -103,7 +91,7 @@ class Store:
                 TenantId(tenant) if isinstance(tenant, int) else tenant
             ) as connection:
                 yield connection
-        except _AWAY as error:
+        except AWAY as error:
             raise Unavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
 
     async def begin_part(self, header: PartHeader) -> PartRow:

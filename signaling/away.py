@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from billing.terms import LedgerUnavailable
+from config import database
 from config.http import ApiError
 from relay.bus import BUS_ERRORS
-from signaling.store import DATABASE_AWAY
 
-AWAY: Final = (LedgerUnavailable, *DATABASE_AWAY, *BUS_ERRORS)
+AWAY: Final = (LedgerUnavailable, *database.AWAY, *BUS_ERRORS)
 
 
 def unavailable() -> ApiError:

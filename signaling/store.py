@@ -17,15 +17,6 @@ from signaling.lifecycle import IN_CALL, LIVE, OVER, Limits, State, Trigger, Ver
 
 SWEEP_PAGE: Final = 5_000
 """Sessions that a sweep reads at a time; it reads on until it has seen all."""
-DATABASE_AWAY: Final = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    OSError,
-    TimeoutError,
-)
-"""What a transaction raises while PostgreSQL cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,3 +122,19 @@ async def test_many_rows_are_counted_and_some_are_shown(
 
 async def test_without_a_database_it_says_so(settings: Settings) -> None:
     assert await reconcile.main(settings.model_copy(update={"database_url": None})) == 2
+
+
+async def test_what_a_killed_worker_had_not_written_down_yet_is_no_disagreement(
+    town: Town, settings: Settings, owner: Any
+) -> None:
+    await _worked_town(town)
+    lost = "update media_evidence set final = $1, live_ms = live_ms - 900"
+    aged = "update session_meter set settled_at = settled_at - interval '1 hour' where state = 'settled'"
+    async with town.database.transaction(TENANT) as connection:
+        await connection.execute(lost, False)
+    await owner.execute("alter table session_meter disable trigger user")
+    await owner.execute(aged)
+    assert await reconcile.main(settings) == 0
+    async with town.database.transaction(TENANT) as connection:
+        await connection.execute("update media_evidence set final = true")
+    assert await reconcile.main(settings) == 1
