@@ -65,6 +65,8 @@ _ANSWER_DIRECTION: Final[dict[Direction, Direction]] = {
 }
 _PROTOCOLS: Final = frozenset({"UDP/TLS/RTP/SAVPF", "TCP/TLS/RTP/SAVPF"})
 _HOST_CANDIDATE_PRIORITY: Final = 2_130_706_431
+_TCP_CANDIDATE_PRIORITY: Final = (90 << 24) + (((4 << 13) + 8_191) << 8) + 255
+"""Below every UDP candidate; the direction preference is that of a passive one (RFC 6544 §4.2)."""
 _H264_PROFILES: Final = ("42e01f", "42001f")
 """Constrained baseline first: what every decoder takes."""
 
@@ -76,6 +78,8 @@ class LocalTransport:
     credentials: IceCredentials
     fingerprint: Fingerprint
     candidates: Sequence[Address]
+    tcp_candidates: Sequence[Address] = ()
+    """Where ICE-TCP is listened for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +360,9 @@ def _write_media(view: RoomView, media: MediaAgreement, section: MediaSection, l
     for index, (address, candidate_port) in enumerate(local.candidates):
         priority = _HOST_CANDIDATE_PRIORITY - (index << 8)
         lines.append(f"a=candidate:{index + 1} 1 udp {priority} {address} {candidate_port} typ host")
+    for index, (address, candidate_port) in enumerate(local.tcp_candidates, len(local.candidates)):
+        priority = _TCP_CANDIDATE_PRIORITY - (index << 8)
+        lines.append(f"a=candidate:{index + 1} 1 tcp {priority} {address} {candidate_port} typ host tcptype passive")
     lines.append("a=end-of-candidates")
     lines += [f"a=extmap:{number} {uri}" for uri, number in media.extensions.items()]
     for codec in media.codecs:

@@ -228,6 +228,16 @@ class Plane(Protocol):
         """Bind a non-blocking UDP socket; returns it and the address it got. Raises OSError."""
         ...
 
+    def bind_tcp(self, address: Address) -> tuple[SocketHandle, Address]:
+        """Listen for ICE-TCP (RFC 6544, passive) on an address. Raises OSError. To the plane's user a connection is a
+        remote address like any other: a frame (RFC 4571) is a datagram, which is dropped where the connection is
+        gone or too slow."""
+        ...
+
+    def unbind(self, socket: SocketHandle) -> None:
+        """Close a socket that nothing has been sent or received by."""
+        ...
+
     def fileno(self, socket: SocketHandle) -> int:
         """For ``loop.add_reader``."""
         ...

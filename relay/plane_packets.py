@@ -11,7 +11,7 @@ from relay.pacer import Paced, Probe
 from relay.packet_cache import CachedPacket
 from relay.plane import Address, DropReason, Upcall, UpcallKind
 from relay.plane_routes import Route
-from relay.plane_sockets import MediaSocket, Received
+from relay.plane_sockets import AnySocket, Received
 from relay.plane_streams import HELD_MAX, STREAMS_MAX, Stream, Transport
 from relay.rtcp import is_rtcp, pack_nack
 from relay.rtp import Buffer, read_extensions, read_header, unwrap_rtx
@@ -32,7 +32,7 @@ _SSRC: Final = struct.Struct("!I")
 class PacketPath:
     """All per-packet work. It changes streams and routes, and creates or removes none."""
 
-    def __init__(self, sockets: dict[int, MediaSocket]) -> None:
+    def __init__(self, sockets: dict[int, AnySocket]) -> None:
         """``sockets``: the plane's, by handle."""
         self.now_ns = 0
         """The newest time that the plane was told."""
@@ -50,7 +50,7 @@ class PacketPath:
 
     # --- in
 
-    def receive(self, socket: MediaSocket, received: Received) -> None:
+    def receive(self, socket: AnySocket, received: Received) -> None:
         """Take one datagram; what it is shows in the first byte (RFC 7983)."""
         buffer, length, address, arrival_ns = received
         if length <= 0:
@@ -77,7 +77,7 @@ class PacketPath:
             self.drops[DropReason.UNKNOWN_KIND] += 1
 
     def _receive_rtcp(
-        self, socket: MediaSocket, transport: Transport, context: SrtpContext, received: Received
+        self, socket: AnySocket, transport: Transport, context: SrtpContext, received: Received
     ) -> None:
         buffer, length, address, arrival_ns = received
         length = context.unprotect_rtcp(buffer, length)
@@ -88,7 +88,7 @@ class PacketPath:
         data = bytes(buffer.view[:length])
         self._call_up(Upcall(UpcallKind.RTCP, transport.handle, socket.handle, address, data, arrival_ns))
 
-    def _receive_rtp(self, socket: MediaSocket, transport: Transport, context: SrtpContext, received: Received) -> None:
+    def _receive_rtp(self, socket: AnySocket, transport: Transport, context: SrtpContext, received: Received) -> None:
         buffer, length, address, arrival_ns = received
         ssrc: int = _SSRC.unpack_from(buffer.data, 8)[0]
         known = ssrc in transport.streams or ssrc in transport.repairs

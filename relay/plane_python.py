@@ -32,8 +32,9 @@ from relay.plane import (
 )
 from relay.plane_packets import PacketPath
 from relay.plane_routes import Gate, Route
-from relay.plane_sockets import MediaSocket
+from relay.plane_sockets import AnySocket, MediaSocket
 from relay.plane_streams import ADDRESSES_MAX, Stream, Transport
+from relay.plane_tcp import TcpSocket
 from relay.srtp import PacketBuffer, SrtpContext
 
 CHUNK: Final = 64
@@ -47,7 +48,7 @@ class PythonPlane:
 
     def __init__(self) -> None:
         self._handles = itertools.count(1)
-        self._sockets: dict[int, MediaSocket] = {}
+        self._sockets: dict[int, AnySocket] = {}
         self._transports: dict[int, Transport] = {}
         self._streams: dict[int, Stream] = {}
         self._routes: dict[int, Route] = {}
@@ -64,6 +65,15 @@ class PythonPlane:
         socket = MediaSocket(handle, address)
         self._sockets[handle] = socket
         return handle, socket.address
+
+    def bind_tcp(self, address: Address) -> tuple[SocketHandle, Address]:
+        handle = SocketHandle(next(self._handles))
+        socket = TcpSocket(handle, address)
+        self._sockets[handle] = socket
+        return handle, socket.address
+
+    def unbind(self, socket: SocketHandle) -> None:
+        self._sockets.pop(socket).close()
 
     def fileno(self, socket: SocketHandle) -> int:
         return self._sockets[socket].fileno()
@@ -117,7 +127,7 @@ class PythonPlane:
             remote = (owner.socket, owner.remote)
             oldest = next(key for key in owner.addresses if key != remote)
             del owner.addresses[oldest]
-            del self._sockets[oldest[0]].by_address[oldest[1]]
+            self._sockets[oldest[0]].by_address.pop(oldest[1], None)
 
     def set_remote(self, transport: TransportHandle, socket: SocketHandle, address: Address) -> None:
         owner = self._transports[transport]

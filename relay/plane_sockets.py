@@ -7,7 +7,7 @@ import struct
 import sys
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from relay.plane import Address, SocketHandle
 from relay.plane_streams import Transport
@@ -26,6 +26,26 @@ _AGE_MAX_NS: Final = 1_000_000_000
 
 Received = tuple[PacketBuffer, int, Address, int]
 """One datagram: its buffer, its length (−1: larger than the buffer), where it came from, arrival_ns."""
+
+
+class AnySocket(Protocol):
+    """What the plane asks of a socket, whatever carries its datagrams."""
+
+    handle: SocketHandle
+    by_address: dict[Address, Transport]
+    """Whose datagrams come from which address."""
+
+    def fileno(self) -> int:
+        """Readable when there is something to receive."""
+
+    def receive(self, buffers: Sequence[PacketBuffer], now_ns: int) -> list[Received]:
+        """At most one datagram per buffer; fewer mean that nothing more is waiting."""
+
+    def send(self, data: bytes | memoryview, address: Address) -> bool:
+        """Whether the datagram was taken."""
+
+    def close(self) -> None:
+        """Give everything back."""
 
 
 class MediaSocket:

@@ -117,7 +117,9 @@ class Room:
             raise sdp.BadSdp("another certificate means another RTCPeerConnection: say that the offer is fresh")
         restart = kept is None or ufrag != kept.ice.remote_ufrag
         credentials = IceCredentials.fresh() if kept is None or restart else kept.ice.local
-        local = negotiation.LocalTransport(credentials, self._port.certificate.fingerprint, self._port.candidates)
+        local = negotiation.LocalTransport(
+            credentials, self._port.certificate.fingerprint, self._port.candidates, self._port.tcp_candidates
+        )
         previous = participant.agreement if kept is not None else None
         answer = negotiation.answer(self._view_of(participant), offer, command.sources, local, previous)
         # Nothing can be refused from here on.

@@ -34,7 +34,7 @@ from relay.metrics import CONNECT_SECONDS, FORWARD_SAMPLED, FORWARD_SECONDS, LAT
 from relay.outbox import Outbox
 from relay.plane import Plane
 from relay.plane_python import PythonPlane
-from relay.port import MediaPort, advertised_addresses
+from relay.port import MediaPort, media_addresses
 from relay.room import Room
 from relay.rooms import Rooms
 from relay.spool import SpoolWriter
@@ -104,7 +104,7 @@ class Worker:
 
     async def __aenter__(self) -> Worker:
         """Bind the media port and start to forward. Raises OSError where the port is taken."""
-        self.port.bind(advertised_addresses(self._settings.media_addresses), self._settings.media_port)
+        self.port.bind(media_addresses(self._settings.media_addresses), self._settings.media_port)
         self._spool.__enter__()
         loop = asyncio.get_running_loop()
         for handle in self.port.sockets:
@@ -280,7 +280,7 @@ class Worker:
             plane=plane,
             plane_reason=self.plane_reason,
             ops_url=self.ops_url,
-            rooms=tuple((room.command.session_id, room.epoch) for room in self.rooms),
+            rooms=tuple((room.command.session_id, room.epoch) for room in self.rooms if not room.command.probe),
             load=self._cpu.share(),
             draining=self.rooms.draining,
             started_at_ms=self._started_ms,
