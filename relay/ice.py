@@ -1,9 +1,9 @@
 """ICE-lite (RFC 8445 §2.5, RFC 8489): answer connectivity checks, follow the nomination, know who still consents.
 
 Sans-IO. A lite agent sends no checks of its own: it answers authenticated Binding requests and lets the full side pick
-the pair. ``read_request`` turns a datagram into a request or nothing; the ufrag in it names the agent (all clients of
-a worker share one port); ``IceAgent.receive`` checks it and says what to send back. What does not authenticate is
-answered with silence: an answer would tell scanners of us and could be aimed at others.
+the pair. ``peek_ufrag`` finds which agent a datagram names (all clients of a worker share one port) and
+``read_request`` turns it into a request or nothing; ``IceAgent.receive`` checks it and says what to send back. What
+does not authenticate is answered with silence: an answer would tell scanners of us and could be aimed at others.
 """
 
 from __future__ import annotations
@@ -22,9 +22,14 @@ STUN_MAX_BYTES: Final = 576
 """Longest Binding request taken; browsers send about 100 bytes."""
 GENERATIONS_MAX: Final = 2
 """Credentials accepted at once: during an ICE restart the old pair works until the new one is checked (RFC 8445 §9)."""
+ATTRIBUTES_PEEKED_MAX: Final = 16
+"""Attributes looked at for the USERNAME; browsers put it first."""
 _UFRAG_BYTES: Final = 9
 _PWD_BYTES: Final = 24
 _ROLE_CONFLICT: Final = (487, "Role Conflict")
+_HEADER: Final = struct.Struct("!HHI12x")
+_BINDING_REQUEST: Final = 0x0001
+_USERNAME: Final = 0x0006
 
 
 class Path(NamedTuple):
@@ -84,10 +89,25 @@ def read_request(data: bytes) -> stun.Message | None:
     return message
 
 
-def local_ufrag(request: stun.Message) -> str:
-    """The ufrag of the agent that a request is for (the part of USERNAME before the colon)."""
-    username: str = request.attributes["USERNAME"]
-    return username.split(":", 1)[0]
+def peek_ufrag(data: bytes) -> str | None:
+    """The ufrag of the agent that a Binding request is for (the part of USERNAME before the colon); None: not to be
+    found. Reads a few bytes only, so that what is for nobody costs next to nothing; ``read_request`` checks the rest.
+    """
+    if not _HEADER.size <= len(data) <= STUN_MAX_BYTES:
+        return None
+    kind, _, cookie = _HEADER.unpack_from(data)
+    if kind != _BINDING_REQUEST or cookie != stun.COOKIE:
+        return None
+    at = _HEADER.size
+    for _ in range(ATTRIBUTES_PEEKED_MAX):
+        if at + 4 > len(data):
+            return None
+        attribute, length = int.from_bytes(data[at : at + 2], "big"), int.from_bytes(data[at + 2 : at + 4], "big")
+        if attribute == _USERNAME:
+            ufrag, colon, _ = data[at + 4 : at + 4 + length].partition(b":")
+            return ufrag.decode("ascii", "replace") if colon else None
+        at += 4 + (length + 3 & ~3)
+    return None
 
 
 class IceAgent:

@@ -8,7 +8,7 @@ from aioice import stun
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.ice import IceAgent, IceCredentials, IceOutcome, Path, local_ufrag, read_request
+from relay.ice import IceAgent, IceCredentials, IceOutcome, Path, peek_ufrag, read_request
 from relay.plane import SocketHandle
 
 LOCAL = IceCredentials("localufrag", "local-password-local-password")
@@ -35,7 +35,6 @@ def binding(
 def test_answer_is_signed_and_tells_the_mapped_address() -> None:
     agent = IceAgent(LOCAL, "remote")
     request = binding()
-    assert local_ufrag(request) == LOCAL.ufrag
     reply = agent.receive(request, HERE, 5)
     assert reply.datagram is not None
     answer = stun.parse_message(reply.datagram)
@@ -45,6 +44,21 @@ def test_answer_is_signed_and_tells_the_mapped_address() -> None:
     assert answer.check_message_integrity(LOCAL.pwd.encode())
     assert "FINGERPRINT" in answer.attributes
     assert agent.last_request_ns == 5
+
+
+def test_ufrag_is_found_wherever_browsers_may_put_it_and_only_in_binding_requests() -> None:
+    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    message.attributes["SOFTWARE"] = "x" * 5  # padded to eight
+    message.attributes["PRIORITY"] = 1
+    message.attributes["USERNAME"] = f"{LOCAL.ufrag}:remote"
+    data = bytes(message)
+    assert peek_ufrag(data) == LOCAL.ufrag
+    assert peek_ufrag(b"\1\1" + data[2:]) is None, "a response"
+    assert peek_ufrag(data[:4] + b"\0" + data[5:]) is None, "no STUN cookie"
+    assert peek_ufrag(data.replace(b":", b";")) is None
+    assert peek_ufrag(data[:20] + b"\x80\x22\0\0" * 100) is None, "too many attributes"
+    for length in range(len(data) - 8):
+        assert peek_ufrag(data[:length]) is None or peek_ufrag(data[:length]) == LOCAL.ufrag
 
 
 def test_before_a_nomination_the_newest_path_is_used_and_after_it_only_nominated_ones() -> None:
@@ -99,6 +113,8 @@ def test_fresh_credentials_are_long_and_of_the_characters_that_sdp_allows() -> N
 @given(st.binary(max_size=700))
 def test_any_bytes_are_read_without_a_fault(data: bytes) -> None:
     read_request(data)
+    peek_ufrag(data)
+    peek_ufrag(b"\0\1\0\x40\x21\x12\xa4\x42" + data)
 
 
 @given(st.integers(0, 120), st.binary(min_size=1, max_size=4))
