@@ -1,4 +1,4 @@
-"""A worker's media port: the same UDP port on each advertised address, shared by all its transports.
+"""A worker's media port: the same port number on each advertised address, UDP and TCP, shared by all its transports.
 
 The plane forwards media by itself and hands up the rest; here each upcall finds its transport: STUN by the ufrag in
 it, everything else by the address that ICE authenticated. What names nobody is dropped after a look at a few bytes;
@@ -10,15 +10,17 @@ other.
 from __future__ import annotations
 
 import enum
+import ipaddress
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from config.logs import get_log
 from relay.dtls import DtlsCertificate, Fingerprint
 from relay.ice import IceCredentials, IceOutcome, peek_ufrag, read_request
 from relay.plane import Address, Plane, SocketHandle, Upcall, UpcallKind
+from relay.plane_tcp import AVAILABLE as TCP_AVAILABLE
 from relay.transport import Transport, TransportOwner, TransportState
 
 CHECKS_PER_SECOND_MAX: Final = 100
@@ -49,30 +51,67 @@ _STUN_DROPS: Final[dict[IceOutcome, PortDrop]] = {
 }
 
 
-def advertised_addresses(setting: str) -> tuple[str, ...]:
-    """The addresses to bind and advertise: those listed, or for ``auto`` loopback and the host's own.
+class MediaAddress(NamedTuple):
+    """An address that clients are told, and the one of this machine that is behind it."""
 
-    The host's own is needed beside loopback because Firefox does not use loopback candidates; 0.0.0.0 is refused
-    because answers would leave from whatever address the route picks.
+    advertised: str
+    bound: str
+
+
+def media_addresses(setting: str) -> tuple[MediaAddress, ...]:
+    """The addresses to bind and advertise: those listed, or for ``auto`` the host's own and loopback, IPv4 and IPv6.
+
+    ``203.0.113.5=10.0.0.5`` binds the second and tells clients the first: a one-to-one NAT, as clouds have it. The
+    host's own is needed beside loopback because Firefox does not use loopback candidates. Wildcards are refused because
+    answers would leave from whatever address the route picks. Raises ValueError.
     """
-    if setting != "auto":
-        listed = tuple(dict.fromkeys(part.strip() for part in setting.split(",") if part.strip()))
-        if not listed or {"0.0.0.0", "::"} & set(listed):  # noqa: S104 - refused, not bound
-            raise ValueError("media_addresses must list the addresses themselves, not a wildcard")
-        return listed
-    own = _own_address()
-    return ("127.0.0.1",) if own is None else (own, "127.0.0.1")
+    if setting == "auto":
+        return tuple(MediaAddress(host, host) for host in _own_addresses())
+    listed: dict[str, MediaAddress] = {}
+    for part in filter(None, (part.strip() for part in setting.split(","))):
+        advertised, _, bound = (host.strip() for host in part.partition("="))
+        listed.setdefault(advertised, MediaAddress(_plain(advertised), _plain(bound or advertised)))
+    if not listed:
+        raise ValueError("media_addresses must list the addresses themselves, not a wildcard")
+    return tuple(listed.values())
 
 
-def _own_address() -> str | None:
-    """The host's own IPv4 address on the way out; None when it has no way out. No packet is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-            address: str = probe.getsockname()[0]
-        except OSError:
-            return None
-    return None if address.startswith("127.") else address
+def _plain(host: str) -> str:
+    """An address as the socket module spells it. Raises ValueError."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        raise ValueError(f"media_addresses: {host!r} is no IP address") from None
+    if address.is_unspecified:
+        raise ValueError("media_addresses must list the addresses themselves, not a wildcard")
+    return str(address)
+
+
+def _own_addresses() -> list[str]:
+    """The host's own addresses on the way out, then loopback; of each family those that can be used."""
+    own = [_route_out(socket.AF_INET, "192.0.2.1"), _route_out(socket.AF_INET6, "2001:db8::1")]
+    loopback = ["127.0.0.1", "::1" if _can_bind("::1") else None]
+    return [host for host in (*own, *loopback) if host is not None]
+
+
+def _route_out(family: socket.AddressFamily, towards: str) -> str | None:
+    """The address that datagrams to ``towards`` would leave from; None when there is no way out. None is sent."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((towards, 9))
+            address = ipaddress.ip_address(probe.getsockname()[0])
+    except OSError:
+        return None
+    return None if address.is_loopback or address.is_link_local else str(address)
+
+
+def _can_bind(host: str) -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
 
 
 class MediaPort:
@@ -83,6 +122,7 @@ class MediaPort:
         self.certificate = certificate
         self.candidates: tuple[Address, ...] = ()
         """What answers advertise, once bound."""
+        self.tcp_candidates: tuple[Address, ...] = ()
         self.drops: Counter[PortDrop] = Counter()
         self._sockets: list[SocketHandle] = []
         self._by_ufrag: dict[str, Transport] = {}
@@ -104,19 +144,29 @@ class MediaPort:
         """The plane's sockets, for ``loop.add_reader``."""
         return self._sockets
 
-    def bind(self, addresses: Sequence[str], port: int) -> None:
-        """Bind every address to one port, any free one for 0. Raises OSError."""
+    def bind(self, addresses: Sequence[MediaAddress], port: int) -> None:
+        """Bind every address to one port, any free one for 0, for UDP and ICE-TCP alike. Raises OSError."""
         for attempt in range(BIND_TRIES_MAX):
-            first, bound = self.plane.bind((addresses[0], port))
+            bound: list[SocketHandle] = []
             try:
-                rest = [self.plane.bind((address, bound[1]))[0] for address in addresses[1:]]
+                self._bind(addresses, port, bound)
             except OSError:
+                for handle in bound:
+                    self.plane.unbind(handle)
                 if port or attempt == BIND_TRIES_MAX - 1:
                     raise
-                continue  # the free port of one address was taken on another; the plane closes what is left over
-            self._sockets = [first, *rest]
-            self.candidates = tuple((address, bound[1]) for address in addresses)
+                continue  # the free port of one address was taken on another, or for TCP
+            self._sockets = bound
             return
+
+    def _bind(self, addresses: Sequence[MediaAddress], port: int, bound: list[SocketHandle]) -> None:
+        for address in addresses:
+            handle, (_, port) = self.plane.bind((address.bound, port))
+            bound.append(handle)
+        if TCP_AVAILABLE:
+            bound += [self.plane.bind_tcp((address.bound, port))[0] for address in addresses]
+        self.candidates = tuple((address.advertised, port) for address in addresses)
+        self.tcp_candidates = self.candidates if TCP_AVAILABLE else ()
 
     def open_transport(
         self,

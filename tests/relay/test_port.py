@@ -11,18 +11,26 @@ from relay.dtls import DtlsCertificate
 from relay.ice import IceCredentials
 from relay.plane import SocketHandle, Upcall, UpcallKind
 from relay.plane_python import PythonPlane
-from relay.port import CHECKS_PER_SECOND_MAX, UNKNOWN_PER_SECOND_MAX, MediaPort, PortDrop, advertised_addresses
+from relay.port import CHECKS_PER_SECOND_MAX, UNKNOWN_PER_SECOND_MAX, MediaPort, PortDrop, media_addresses
 from relay.transport import Transport, TransportEnd, TransportState
 
 SECOND = 1_000_000_000
 
 
 def test_listed_addresses_are_taken_as_they_are_and_wildcards_refused() -> None:
-    assert advertised_addresses(" 192.0.2.1, 198.51.100.2,192.0.2.1") == ("192.0.2.1", "198.51.100.2")
-    assert "127.0.0.1" in advertised_addresses("auto")
-    for setting in ("0.0.0.0", "", "192.0.2.1,::"):
+    listed = media_addresses(" 192.0.2.1, 2001:db8:0::2,192.0.2.1, 203.0.113.5 = 10.0.0.5, [2001:db8::9]=fd00::9")
+    assert listed == (
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::2", "2001:db8::2"),
+        ("203.0.113.5", "10.0.0.5"),
+        ("2001:db8::9", "fd00::9"),
+    )
+    assert ("127.0.0.1", "127.0.0.1") in media_addresses("auto")
+    for setting in ("0.0.0.0", "", "192.0.2.1,::", "203.0.113.5=0.0.0.0"):
         with pytest.raises(ValueError, match="wildcard"):
-            advertised_addresses(setting)
+            media_addresses(setting)
+    with pytest.raises(ValueError, match="no IP address"):
+        media_addresses("turn.example")
 
 
 def stranger(number: int, at_ns: int, host: str = "203.0.113.5") -> Upcall:
@@ -132,10 +140,12 @@ def test_fault_costs_the_transport_that_it_struck_and_no_other(
 def test_every_address_is_bound_to_one_port() -> None:
     port = MediaPort(PythonPlane(), DtlsCertificate())
     try:
-        port.bind(("127.0.0.1", "127.0.0.2"), 0)
-        assert {address for address, _ in port.candidates} == {"127.0.0.1", "127.0.0.2"}
+        port.bind(media_addresses("127.0.0.1,198.51.100.7=127.0.0.2"), 0)
+        assert [address for address, _ in port.candidates] == ["127.0.0.1", "198.51.100.7"]
+        assert port.tcp_candidates == port.candidates
+        assert len(port.sockets) == 4
         assert len({number for _, number in port.candidates}) == 1
         with pytest.raises(OSError, match=r"in use"):
-            MediaPort(port.plane, port.certificate).bind(("127.0.0.1",), port.candidates[0][1])
+            MediaPort(port.plane, port.certificate).bind(media_addresses("127.0.0.1"), port.candidates[0][1])
     finally:
         port.plane.close()
