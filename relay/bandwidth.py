@@ -182,7 +182,7 @@ class BandwidthEstimator:
         if not self.limited or surplus_ms <= 0:
             return estimate
         share = 1.0 - min(surplus_ms / 1000 / DRAIN_S, 1.0)
-        return int(estimate * max(share, DRAIN_SHARE_MIN))
+        return max(BPS_MIN, int(estimate * max(share, DRAIN_SHARE_MIN)))
 
     @property
     def arriving_bps(self) -> float | None:

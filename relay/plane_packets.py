@@ -45,6 +45,7 @@ class PacketPath:
         self._telling: set[Transport] = set()
         self._timed: list[tuple[int, int, Route, bytes]] = []  # (at_ns, order, route, packet), a heap
         self._timed_order = 0
+        self._number = 0  # the transport-wide one of the packet sent last
         self._pacing: set[Transport] = set()  # with packets or a probe waiting
         self._ssrc = random.getrandbits(31) | 1  # names us in the feedback that the plane itself sends
 
@@ -227,6 +228,8 @@ class PacketPath:
         else:
             route.highest_sent = route.highest_output
             if self._send_out(transport, length):
+                if route.repeats:
+                    route.note_number(route.rendered, self._number)
                 route.count(packet, stream.handle)
 
     def _leave_out(self, route: Route, packet: CachedPacket) -> None:
@@ -257,21 +260,26 @@ class PacketPath:
             return False
         if length > 0:
             route.counters.retransmitted += 1
-            if route.transport.pacer.may_pass(now_ns):
+            if route.repeats:
+                self._send_out(route.transport, length, number=route.number_of(route.rendered))
+            elif route.transport.pacer.may_pass(now_ns):
                 self._send_out(route.transport, length)
             else:
                 route.transport.pacer.push_again(Paced(route, bytes(self._out.view[:length]), 0))
                 self._pacing.add(route.transport)
         return True
 
-    def _send_out(self, transport: Transport, length: int) -> bool:
-        """Encrypt and send what is in ``_out``, if the transport is ready; whether it went."""
+    def _send_out(self, transport: Transport, length: int, number: int | None = None) -> bool:
+        """Encrypt and send what is in ``_out``, if the transport is ready; whether it went. ``number``: the
+        transport-wide one that it had when it was sent before; None: it gets the next one."""
         if transport.send is None or transport.remote is None:
             self.drops[DropReason.NO_KEYS if transport.send is None else DropReason.NO_REMOTE_ADDRESS] += 1
             return False
-        return self._protect_and_send(transport, transport.send, transport.remote, length)
+        return self._protect_and_send(transport, transport.send, transport.remote, length, number)
 
-    def _protect_and_send(self, transport: Transport, context: SrtpContext, remote: Address, length: int) -> bool:
+    def _protect_and_send(
+        self, transport: Transport, context: SrtpContext, remote: Address, length: int, number: int | None
+    ) -> bool:
         out = self._out
         data = out.data
         cc_id = transport.cc_id
@@ -279,11 +287,13 @@ class PacketPath:
         if cc_id and data[0] & 0x10:  # routes put our transport-wide number first, so that it is found here
             at = 17 if data[12] == 0xBE else 18
             if data[16] == (cc_id << 4 | 1 if at == 17 else cc_id):
-                probe = transport.pacer.probe
-                number = transport.sent.note(length, self.now_ns, 0 if probe is None else probe.cluster)
+                if number is None:
+                    probe = transport.pacer.probe
+                    number = transport.sent.note(length, self.now_ns, 0 if probe is None else probe.cluster)
+                    numbered = True
+                self._number = number
                 data[at] = number >> 8
                 data[at + 1] = number & 0xFF
-                numbered = True
         length = context.protect(out, length)
         if length < 0:
             self.drops[DropReason.PROTECT_FAILED] += 1

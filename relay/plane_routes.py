@@ -26,6 +26,8 @@ SHIFT_MAX_S: Final = 10
 """Sender reports that would move a stream's timestamps further than this from the last ones are not believed."""
 RESENT: Final = 1_024
 """Slots that remember when a number was sent again. A power of two."""
+NUMBERS: Final = 128
+"""Packets of a route without RTX whose transport-wide numbers are remembered. A power of two."""
 RESEND_INTERVAL_MIN_NS: Final = 10_000_000
 PADDING_BYTES: Final = 224
 """Of a packet of padding only; at most 255."""
@@ -73,6 +75,7 @@ class Route:
         "_left_picture",
         "_newest_layer",
         "_newest_run",
+        "_numbers",
         "_picture_offset",
         "_resent",
         "_rtx_sequence",
@@ -95,6 +98,7 @@ class Route:
         "payload_types",
         "removed",
         "rendered",
+        "repeats",
         "running",
         "sink",
         "spec",
@@ -152,6 +156,9 @@ class Route:
             self._fixed.insert(0, (spec.transport_cc_id, b"\0\0"))  # first, where the path finds and numbers it
             self.transport.cc_id = spec.transport_cc_id
         self._fixed_block = pack_extensions(self._fixed)
+        self.repeats = spec.transport_cc_id is not None and (spec.rtx_ssrc is None or not spec.rtx_payload_types)
+        """Whether what is sent again goes out with the same bytes, its transport-wide number included."""
+        self._numbers = [-1] * NUMBERS if self.repeats else []
         self._runs.clear()
         self.running = False
 
@@ -319,12 +326,22 @@ class Route:
         marker = 0x80 if header.marker else 0
         rtx_type = spec.rtx_payload_types.get(payload_type)
         if rtx_type is None or spec.rtx_ssrc is None:
-            if spec.transport_cc_id is not None:
-                return -1  # its new number would make other bytes of the same SRTP index, which breaks AES-GCM
+            if spec.transport_cc_id is not None and self.number_of(output) is None:
+                return -1  # another number would make other bytes of the same SRTP index, which breaks AES-GCM
+            self.rendered = output
             return self._write(packet, run, buffer, payload_type | marker, output, spec.ssrc, b"")
         self._rtx_sequence += 1
         original = (output & 0xFFFF).to_bytes(2, "big")
         return self._write(packet, run, buffer, rtx_type | marker, self._rtx_sequence, spec.rtx_ssrc, original)
+
+    def note_number(self, output: int, number: int) -> None:
+        """Without RTX, a packet is sent again with the transport-wide number that it had: with the same bytes."""
+        self._numbers[output & NUMBERS - 1] = output << 16 | number
+
+    def number_of(self, output: int) -> int | None:
+        """What was noted of an output number; None: nothing, or too long ago."""
+        noted = self._numbers[output & NUMBERS - 1]
+        return noted & 0xFFFF if noted >> 16 == output else None
 
     def render_probe(self, output: int, buffer: PacketBuffer, now_ns: int) -> int:
         """Write an earlier packet once more as RTX, or ``PADDING_BYTES`` of padding; the length, 0: no RTX here."""

@@ -56,6 +56,21 @@ def test_everything_to_a_subscriber_is_numbered_in_one_row_and_remembered(world:
     assert sent[2].size_bytes > 1_000
 
 
+def test_without_rtx_a_packet_goes_out_again_byte_for_byte(world: World) -> None:
+    """Other bytes under the same SRTP index would give AES-GCM's key away."""
+    call = video_call(world)
+    audio = world.plane.add_stream(call.publisher.transport, audio_spec())
+    spec = RouteSpec(0x7777, None, {111: 109}, {}, {}, {1: b"a"}, transport_cc_id=CC_ID)
+    route = world.plane.add_route(audio, call.subscriber.transport, call.gate, spec)
+    for sequence in (5, 6):
+        voice = make_packet(payload_type=111, sequence=sequence, timestamp=960, ssrc=0x3333, payload=b"voice")
+        call.publisher.send(voice)
+    world.run(1)
+    first, second = call.subscriber.socket.recv(2_048), call.subscriber.socket.recv(2_048)
+    assert world.plane.resend(route, [int.from_bytes(first[2:4], "big")], world.now_ns) == []
+    assert call.subscriber.socket.recv(2_048) == first != second
+
+
 def test_a_long_mid_does_not_hide_the_number(world: World) -> None:
     call = numbered_call(world, set_extensions={1: b"m" * 17})
     call.send(100, VP8_KEY)
