@@ -1,7 +1,8 @@
 """What people want of sessions: request, accept, decline, cancel, end, join, mute.
 
 Every wish is first a durable change of state, then its consequences. A control process may die between any two of
-these steps: the row says how far it came, and the sweep of the shard's leaseholder (``following``) goes on from there.
+these steps: the row says how far it came. An acceptance is carried on when the provider's page repeats it, and ends at
+its deadline otherwise; everything after is the business of the shard's leaseholder (``following``).
 Whatever is refused is an ``ApiError``, the same over REST and Socket.IO.
 """
 
@@ -25,9 +26,11 @@ from signaling.messages import Consent, JoinRoom, RequestSession, RoomAnswer, Ro
 from signaling.people import People, User
 from signaling.presence import Presence
 from signaling.rooms import Placed, Rooms
-from signaling.store import Applied, NewSession, Session, SessionStore
+from signaling.store import Applied, NewSession, Session, SessionStore, TooManyLive
 
 LIVE_PER_CLIENT_MAX: Final = 3
+ACCEPT_LASTS_MS: Final = 5_000
+"""Opening a room takes no longer; after that a repeated acceptance carries it on."""
 """Sessions that one client may request or have at a time: nobody rings all providers at once."""
 STAFF: Final = frozenset({Role.COMPLIANCE, Role.FINANCE, Role.ADMIN})
 
@@ -124,8 +127,6 @@ class Director:
         if presence != "online":
             message = f"{provider.name} {_UNAVAILABLE[presence]}."
             raise ApiError(409, "provider_busy" if presence == "busy" else "provider_unavailable", message)
-        if await self._store.live_of_client(who.tenant_id, who.user_id) >= LIVE_PER_CLIENT_MAX:
-            raise ApiError(409, "too_many_sessions", "End one of your other calls first.")
         quote = await self._billing.quote(who.tenant_id, who.user_id, provider.id, wish.kind)
         if isinstance(quote, BillingRefusal):
             raise _billing_error(quote)
@@ -139,7 +140,10 @@ class Director:
             request_key=wish.request_key,
             client_consented=wish.consent.accepted,
         )
-        made = await self._store.create(new, self._clock.wall_ms())
+        try:
+            made = await self._store.create(new, self._clock.wall_ms(), LIVE_PER_CLIENT_MAX)
+        except TooManyLive:
+            raise ApiError(409, "too_many_sessions", "End one of your other calls first.") from None
         if made is None:
             raise ApiError(409, "provider_busy", f"{provider.name} {_UNAVAILABLE['busy']}.")
         log.info("session requested", session_id=made[0].public_id, kind=wish.kind)
@@ -183,7 +187,7 @@ class Director:
             raise ApiError(403, "forbidden", "Only the provider can accept.")
         self._check_consent(consent)
         applied = await self._apply(session, Trigger.ACCEPT, who, provider_consented=consent.accepted)
-        if not applied.changed:
+        if not applied.changed and not self._is_stranded(applied.session):
             return applied.session
         session = applied.session
         try:
@@ -195,6 +199,12 @@ class Director:
             log.error("room not opened", session_id=session.public_id)
             await self._fail(session, Trigger.SERVER_FAILED, "a step of opening the room failed")
             raise
+
+    def _is_stranded(self, session: Session) -> bool:
+        """Whether whoever carried out the acceptance has died on the way; all steps from there may be repeated."""
+        if session.state is not State.ACCEPTED or session.worker_id is not None or session.accepted_at_ms is None:
+            return False
+        return self._clock.wall_ms() - session.accepted_at_ms > ACCEPT_LASTS_MS
 
     async def _open(self, session: Session, who: Principal, consent: Consent) -> Session:
         ref = SessionRef(

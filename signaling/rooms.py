@@ -36,6 +36,7 @@ from relay.messages import (
     SetGrant,
     Source,
     StartRecording,
+    StopRecording,
     WorkerStatus,
 )
 from signaling.lifecycle import IN_CALL
@@ -52,6 +53,8 @@ TRIES_MAX: Final = 3
 """Workers that are asked to take a room, one after the other."""
 OPEN_TIMEOUT_MS: Final = 1_500
 CLOSE_TIMEOUT_MS: Final = 6_000
+RECORD_TIMEOUT_MS: Final = 4_000
+RECORD_TRIES_MAX: Final = 2
 """A worker answers once the spool of a recorded room is on its disk."""
 MUTED_TTL_S: Final = 86_400
 
@@ -203,7 +206,7 @@ class Rooms:
     async def record(
         self, session: Session, placed: Placed, recording_public_id: PublicId, key_id: str, wrapped_key: bytes
     ) -> bool:
-        """Have the room recorded from now on; whether its spool is open."""
+        """Have the room recorded from now on; whether its spool is open. What cannot be begun is called off."""
         command = StartRecording(
             tenant_id=session.tenant_id,
             session_id=session.id,
@@ -212,13 +215,25 @@ class Rooms:
             key_id=key_id,
             wrapped_key=wrapped_key,
         )
-        try:
-            reply = await self._bus.call(placed.worker_id, command, OPEN_TIMEOUT_MS)
-        except WorkerUnreachable as error:
-            reply = Refused(code="internal", message=str(error))
-        if isinstance(reply, Done):
-            return True
+        reply: Reply = Refused(code="internal", message="not asked")
+        for _ in range(RECORD_TRIES_MAX):
+            try:
+                reply = await self._bus.call(placed.worker_id, command, RECORD_TIMEOUT_MS)
+            except WorkerUnreachable as error:
+                reply = Refused(code="internal", message=str(error))
+            if isinstance(reply, Done):
+                return True
         log.error("recording did not start", session_id=session.public_id, why=reply)
+        stop = StopRecording(
+            tenant_id=session.tenant_id,
+            session_id=session.id,
+            epoch=placed.epoch,
+            recording_public_id=recording_public_id,
+        )
+        try:  # a slow disk may yet begin what people are told has failed
+            await self._bus.call(placed.worker_id, stop, RECORD_TIMEOUT_MS)
+        except WorkerUnreachable as error:
+            log.warning("recording not called off", session_id=session.public_id, why=str(error))
         return False
 
     async def join(self, who: Principal, session: Session, message: JoinRoom) -> RoomAnswer:

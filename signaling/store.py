@@ -19,6 +19,10 @@ SWEEP_PAGE: Final = 5_000
 """Sessions that a sweep reads at a time; it reads on until it has seen all."""
 
 
+class TooManyLive(Exception):
+    """The client has as many live sessions as a client may have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     """A participant, as sessions show them."""
@@ -160,10 +164,11 @@ class SessionStore:
         self._database = database
         self._limits = limits
 
-    async def create(self, new: NewSession, now_ms: int) -> tuple[Session, bool] | None:
+    async def create(self, new: NewSession, now_ms: int, live_max: int) -> tuple[Session, bool] | None:
         """Store a request: (session, whether it is new). None: the provider has another live session.
 
-        The same client with the same request key gets the session made before.
+        The same client with the same request key gets the session made before. Raises ``TooManyLive`` when the client
+        has ``live_max`` live sessions already.
         """
         try:
             async with self._database.transaction(new.tenant_id) as sql:
@@ -173,6 +178,17 @@ class SessionStore:
                 )
                 if found is not None:
                     return _session(found), False
+                # The client's row is locked first, so that requests sent at once are counted one after another.
+                await sql.execute(
+                    "select from app_user where tenant_id = $1 and id = $2 for no key update",
+                    *(new.tenant_id, new.client_id),
+                )
+                live = await sql.fetchval(
+                    f"select count(*) from session where tenant_id = $1 and client_id = $2 and {_LIVE}",
+                    *(new.tenant_id, new.client_id),
+                )
+                if live >= live_max:
+                    raise TooManyLive
                 session_id = await sql.fetchval(
                     "insert into session (tenant_id, public_id, client_id, provider_id, kind, state, minor_per_minute,"
                     " currency, request_key, client_consented, recording, requested_at_ms, deadline_at_ms)"
@@ -191,7 +207,9 @@ class SessionStore:
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name == "session_one_per_provider":
                 return None
-            return await self.create(new, now_ms)  # the same request key at the same moment: theirs is stored now
+            return await self.create(
+                new, now_ms, live_max
+            )  # the same request key at the same moment: theirs is stored now
 
     async def requested(self, tenant: TenantId, client_id: UserId, request_key: str) -> Session | None:
         """The session that a client requested under that key."""
@@ -201,15 +219,6 @@ class SessionStore:
                 *(tenant, client_id, request_key),
             )
             return None if row is None else _session(row)
-
-    async def live_of_client(self, tenant: TenantId, client_id: UserId) -> int:
-        """How many live sessions a client has."""
-        async with self._database.transaction(tenant) as sql:
-            count: int = await sql.fetchval(
-                f"select count(*) from session where tenant_id = $1 and client_id = $2 and {_LIVE}",
-                *(tenant, client_id),
-            )
-            return count
 
     async def apply(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from config.http import ApiError
 from config.ids import DEFAULT_TENANT
 from relay.messages import CloseRoom, OpenRoom, Refused, StartRecording
-from signaling.lifecycle import State
+from signaling.lifecycle import State, Trigger
 from signaling.messages import Consent, SetMuted
 from tests.signaling.conftest import NO, YES, World
 
@@ -97,6 +96,26 @@ async def test_one_client_cannot_ring_everybody(world: World, monkeypatch: pytes
     monkeypatch.setattr("signaling.director.LIVE_PER_CLIENT_MAX", 1)
     await world.ring()
     assert await refused(world.ring(world.ben)) == "too_many_sessions"
+
+
+async def test_requests_of_the_same_moment_are_counted_one_after_another(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signaling.director.LIVE_PER_CLIENT_MAX", 1)
+    answers = await asyncio.gather(world.ring(), world.ring(world.ben), return_exceptions=True)
+    assert sorted(type(answer).__name__ for answer in answers) == ["ApiError", "Session"]
+
+
+async def test_an_acceptance_whose_process_died_is_carried_on_when_it_is_repeated(world: World) -> None:
+    session = await world.ring()
+    await world.control.sessions.apply(
+        session.tenant_id, session.id, Trigger.ACCEPT, now_ms=world.clock.wall_ms(), actor=world.ada.user_id
+    )
+    again = await world.control.director.accept(world.ada, session.public_id, YES)
+    assert again.state is State.ACCEPTED, "perhaps another process is at it"
+    world.clock.advance_ms(6_000)
+    again = await world.control.director.accept(world.ada, session.public_id, YES)
+    assert (again.state, again.room_epoch) == (State.CONNECTING, 1)
 
 
 async def test_an_outdated_consent_text_is_refused(world: World) -> None:
@@ -218,21 +237,6 @@ async def test_joining_is_refused_before_and_after_the_call(world: World) -> Non
     assert await refused(director.join(world.client, world.join(session))) == "unknown_room"
     await director.end(world.client, session.public_id)
     assert await refused(director.join(world.client, world.join(session))) == "session_over"
-
-
-async def test_accepting_takes_less_than_100_ms_of_server_time(world: World) -> None:
-    session = await world.ring()
-    started = time.perf_counter()
-    await world.control.director.accept(world.ada, session.public_id, YES)
-    accept_ms = (time.perf_counter() - started) * 1000
-    session = await world.get(session)
-    joins = []
-    for _ in range(5):
-        started = time.perf_counter()
-        await world.control.director.join(world.client, world.join(session))
-        joins.append((time.perf_counter() - started) * 1000)
-    assert accept_ms < 400, "a loaded machine may be slow, but not that slow"
-    assert min(joins) < 50
 
 
 async def test_ending_closes_the_room_with_the_reason(world: World) -> None:
