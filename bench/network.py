@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -333,10 +334,21 @@ def keep(path: Path, made: dict[str, Any]) -> None:
     """Put this row in the place of the one of the same scenario, with what tells where it comes from."""
     kept = json.loads(path.read_text()) if path.exists() else {}
     name = made["scenario"]
-    where = f"{machine()}, {os.cpu_count()} CPUs"
-    kept[name] = {**made, "says": SCENARIOS[name].says, "date": time.strftime("%Y-%m-%d"), "machine": where}
+    kept[name] = {
+        **made,
+        "says": SCENARIOS[name].says,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{machine()}, {os.cpu_count()} CPUs",
+        "revision": revision(),
+    }
     ordered = {name: kept[name] for name in SCENARIOS if name in kept}
     path.write_text(json.dumps(ordered, indent=1) + "\n")
+
+
+def revision() -> str:
+    """The commit that is measured, with ``+`` when there are changes to it; empty outside of a git checkout."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -124,19 +124,19 @@ def _layers(figures: Mapping[str, Any]) -> str:
 def table(kept: Mapping[str, Mapping[str, Any]]) -> str:
     """The results as Markdown: relay / control, and what was not as wanted."""
     lines = [
-        "| scenario | decoded | frozen | sound concealed | recovered, ms | p95 RTT, ms | picture height | as wanted |",
-        "|---|---|---|---|---|---|---|---|",
+        "| scenario | decoded | frozen | sound concealed | recovered, ms | p95 RTT, ms | picture height | as wanted | of |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     columns = ("frames_decoded_ratio", "frozen_ratio", "audio_concealed_ratio", "recover_ms", "p95_rtt_ms")
     for name, row in kept.items():
         missed = [text for text, held in row["wanted"]["checks"].items() if not held]
         if row["layer_path"] is None:
-            lines.append(f"| `{name}` | no call | | | | | | **no** |")
+            lines.append(f"| `{name}` | no call | | | | | | **no** | {row['revision']} |")
             continue
         both = " | ".join(f"{_value(row, column)} / {_value(row['p2p'], column)}" for column in columns)
         judged = "**no**: " + "; ".join(missed) if missed else "yes"
         busy = " (machine too busy)" if row["wanted"].get("machine_too_busy") else ""
-        lines.append(f"| `{name}` | {both} | {_layers(row)} | {judged}{busy} |")
+        lines.append(f"| `{name}` | {both} | {_layers(row)} | {judged}{busy} | {row['revision']} |")
     return "\n".join(lines)
 
 

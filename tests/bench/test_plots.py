@@ -19,7 +19,15 @@ def run(fps: float) -> dict[str, Any]:
 
 
 def kept(**more: Any) -> dict[str, Any]:
-    row = {**GOOD, "p2p": GOOD, "date": "2026-01-01", "machine": "a machine", "says": "5 % < 6 %", **more}
+    row = {
+        **GOOD,
+        "p2p": GOOD,
+        "date": "2026-01-01",
+        "machine": "a machine",
+        "revision": "abc1234",
+        "says": "5 % < 6 %",
+        **more,
+    }
     row["wanted"] = verdict(SCENARIOS["loss5"], row, GOOD, 5_000) if row["layer_path"] else {"met": False, "checks": {}}
     return row
 
@@ -35,7 +43,7 @@ def test_table_says_what_is_not_as_wanted() -> None:
     text = table({"loss5": kept(frozen_ratio=0.5), "clean": kept(), "worker_killed": kept(p2p=None, recover_ms=None)})
     rows = text.splitlines()[2:]
     assert "**no**: frozen_ratio <= 0.01" in rows[0]
-    assert rows[1].endswith("| yes |")
+    assert rows[1].endswith("| yes | abc1234 |")
     assert "– / –" in rows[2]
 
 
