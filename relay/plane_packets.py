@@ -77,14 +77,17 @@ class PacketPath:
         else:
             self.drops[DropReason.UNKNOWN_KIND] += 1
 
-    def _receive_rtcp(
-        self, socket: AnySocket, transport: Transport, context: SrtpContext, received: Received
-    ) -> None:
+    def _receive_rtcp(self, socket: AnySocket, transport: Transport, context: SrtpContext, received: Received) -> None:
         buffer, length, address, arrival_ns = received
+        ssrc: int = _SSRC.unpack_from(buffer.data, 4)[0]
+        if not transport.may_hear(ssrc):
+            self.drops[DropReason.STREAMS_FULL] += 1
+            return
         length = context.unprotect_rtcp(buffer, length)
         if length < 0:
             self.drops[_UNPROTECT_DROPS[length]] += 1
             return
+        transport.authentic.add(ssrc)
         transport.last_heard_ns = arrival_ns
         data = bytes(buffer.view[:length])
         self._call_up(Upcall(UpcallKind.RTCP, transport.handle, socket.handle, address, data, arrival_ns))
@@ -93,13 +96,14 @@ class PacketPath:
         buffer, length, address, arrival_ns = received
         ssrc: int = _SSRC.unpack_from(buffer.data, 8)[0]
         known = ssrc in transport.streams or ssrc in transport.repairs
-        if not known and self._is_full(transport, ssrc):
+        if not transport.may_hear(ssrc) or not (known or self._may_hold(transport, ssrc)):
             self.drops[DropReason.STREAMS_FULL] += 1
             return
         length = context.unprotect(buffer, length)
         if length < 0:
             self.drops[_UNPROTECT_DROPS[length]] += 1
             return
+        transport.authentic.add(ssrc)
         transport.last_heard_ns = arrival_ns
         if known:
             self._take(transport, ssrc, buffer.view, length, arrival_ns)
@@ -115,10 +119,10 @@ class PacketPath:
             self.drops[DropReason.UNKNOWN_SSRC] += 1
         self._call_up(Upcall(UpcallKind.UNKNOWN_RTP, transport.handle, socket.handle, address, data, arrival_ns))
 
-    def _is_full(self, transport: Transport, ssrc: int) -> bool:
-        """Asked before decrypting: libsrtp keeps state for every SSRC that is authentic."""
+    def _may_hold(self, transport: Transport, ssrc: int) -> bool:
+        """Whether there is room for one more SSRC that nobody has announced."""
         heard = transport.ssrcs_heard
-        return ssrc not in heard and len(heard) + len(transport.streams) >= STREAMS_MAX
+        return ssrc in heard or len(heard) + len(transport.streams) < STREAMS_MAX
 
     def announce(self, transport: Transport) -> None:
         """A stream was added: packets held for it are handled at the next call, when its routes are there too."""

@@ -32,6 +32,9 @@ _KEY_TEST_BYTES: Final = 256
 ADDRESSES_MAX: Final = 16
 STREAMS_MAX: Final = 64
 """Streams of one transport; RTP of further SSRCs is dropped as ``STREAMS_FULL``."""
+SSRCS_MAX: Final = 256
+"""SSRCs of RTP and RTCP that a transport ever takes, those of streams long gone included; further ones are dropped as
+``STREAMS_FULL``."""
 HELD_MAX: Final = 48
 """Packets of streams not yet announced that a transport keeps for them; the oldest are dropped first."""
 ROUND_TRIP_NS: Final = 100_000_000
@@ -229,6 +232,7 @@ class Transport:
     __slots__ = (
         "addresses",
         "arrivals",
+        "authentic",
         "cc_id",
         "handle",
         "held",
@@ -258,6 +262,9 @@ class Transport:
         """By SSRC."""
         self.repairs: dict[int, Stream] = {}
         """By the SSRC of their RTX."""
+        self.authentic: set[int] = set()
+        """Every SSRC that ever came authenticated: libsrtp keeps each for good, and looks through them all per packet.
+        """
         self.ssrcs_heard: set[int] = set()
         """SSRCs that came authenticated, so far without a stream."""
         self.routes: dict[int, Route] = {}
@@ -272,6 +279,10 @@ class Transport:
         """Id of the transport-wide sequence number in what we send; 0: none."""
         self.sent = SendHistory()
         self.pacer = Pacer()
+
+    def may_hear(self, ssrc: int) -> bool:
+        """Whether a packet of this SSRC may be decrypted; to be asked before: after it, libsrtp knows the SSRC."""
+        return ssrc in self.authentic or len(self.authentic) < SSRCS_MAX
 
     def index_streams(self) -> None:
         """Rebuild the tables by SSRC after a stream came, changed or went."""

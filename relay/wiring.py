@@ -26,7 +26,7 @@ from relay.transport import Transport
 ANY: Final = Target(ENCODINGS_MAX)
 """The best there is."""
 REPLACE_MIN_NS: Final = 500_000_000
-"""A source's stream is not replaced by another SSRC more often than this."""
+"""A source's stream, or what repairs it, is not replaced by another SSRC more often than this."""
 
 WantKeyFrame = Callable[[Participant, PublishedTrack, int, Encoding | None], None]
 """(whose, which track, now_ns, which encoding of it; None: the best)"""
@@ -51,7 +51,7 @@ class Wiring:
         self._participants = participants
         self._want_key_frame = want_key_frame
         self._tell_layers = tell_layers
-        self._replaced_ns: dict[tuple[int, Source, str], int] = {}
+        self._replaced_ns: dict[tuple[int, Source, str, bool], int] = {}
 
     def apply(self, participant: Participant, transport: Transport, agreement: Agreement, now_ns: int) -> None:
         """Bring streams and subscriptions of a participant in line with what was just agreed, on ``transport``.
@@ -106,20 +106,37 @@ class Wiring:
             return
         if is_rtx:
             if encoding.rtx_ssrc != header.ssrc and (encoding.stream is not None or track.is_simulcast):
+                if encoding.rtx_ssrc is not None and not self._may_replace(participant, track, encoding, now_ns):
+                    return
                 encoding.rtx_ssrc = header.ssrc
                 if encoding.stream is not None:
                     self._plane.update_stream(encoding.stream, track.stream_spec(encoding))
         elif encoding.ssrc != header.ssrc:
-            key = (participant.spec.user_id, track.media.source, encoding.rid)
-            if encoding.stream is not None and now_ns - self._replaced_ns.get(key, -REPLACE_MIN_NS) < REPLACE_MIN_NS:
+            allowed = self._may_replace(participant, track, encoding, now_ns, primary=True)
+            if encoding.stream is not None and not allowed:
                 return
-            self._replaced_ns[key] = now_ns
             known = track.media.receive_rtx_ssrcs.get(header.ssrc)
             if known is None and encoding.stream is None and track.is_simulcast:
                 known = encoding.rtx_ssrc  # it came first
             self._open_stream(participant, track, encoding, header.ssrc, known, now_ns)
             self.connect(now_ns)
             self.follow(participant, track, now_ns, fresh=encoding)
+
+    def _may_replace(
+        self,
+        participant: Participant,
+        track: PublishedTrack,
+        encoding: Encoding,
+        now_ns: int,
+        *,
+        primary: bool = False,
+    ) -> bool:
+        """Whether an encoding, or what repairs it, may have another SSRC again already."""
+        key = (participant.spec.user_id, track.media.source, encoding.rid, primary)
+        if now_ns - self._replaced_ns.get(key, -REPLACE_MIN_NS) < REPLACE_MIN_NS:
+            return False
+        self._replaced_ns[key] = now_ns
+        return True
 
     def follow_all(self, now_ns: int) -> None:
         """Several times a second: let every route take the layer that it should."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from relay.plane import DropReason, Plane, UpcallKind
 from relay.plane_python import PythonPlane
-from relay.plane_streams import ADDRESSES_MAX, HELD_MAX, STREAMS_MAX
+from relay.plane_streams import ADDRESSES_MAX, HELD_MAX, SSRCS_MAX, STREAMS_MAX
 from relay.rtcp import pack_picture_loss, pack_receiver_report
 from relay.rtp import make_packet
 from tests.relay.plane_peer import MS, VP8_KEY, Peer, World, video_call, video_route, video_spec
@@ -152,6 +152,33 @@ def test_streams_of_a_transport_are_bounded(world: World) -> None:
     publisher = world.peer()
     for ssrc in range(1, STREAMS_MAX + 11):
         publisher.send(make_packet(payload_type=96, sequence=1, timestamp=1, ssrc=ssrc, payload=b"x"))
+        world.run(1)
+    assert drops(world)[DropReason.STREAMS_FULL] == 10
+
+
+def test_ssrcs_that_a_transport_ever_took_are_bounded_whatever_became_of_them(world: World) -> None:
+    call = video_call(world)
+    call.send(0, VP8_KEY)
+    world.run(1)
+    for number in range(1, SSRCS_MAX + 11):  # a page that repairs by another SSRC each time, and is believed
+        rtx_ssrc = 0x5_0000 + number
+        world.plane.update_stream(call.stream, video_spec(rtx_ssrc=rtx_ssrc))
+        repair = b"\0\0" + VP8_KEY
+        call.publisher.send(make_packet(payload_type=97, sequence=number, timestamp=0, ssrc=rtx_ssrc, payload=repair))
+        world.run(1)
+    assert drops(world)[DropReason.STREAMS_FULL] == 11
+    call.publisher.send_rtcp(pack_receiver_report(77))
+    assert [upcall.kind for upcall in world.run(1)] == []
+    assert drops(world)[DropReason.STREAMS_FULL] == 12
+    call.subscriber.take_rtp()
+    call.send(1)
+    assert len(call.received()) == 1, "what was known goes on"
+
+
+def test_ssrcs_of_reports_count_too(world: World) -> None:
+    peer = world.peer()
+    for ssrc in range(1, SSRCS_MAX + 11):
+        peer.send_rtcp(pack_receiver_report(ssrc))
         world.run(1)
     assert drops(world)[DropReason.STREAMS_FULL] == 10
 
