@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any, Final
 
 from aiohttp import web
 
 from config.http import ANYONE, ApiError, Call, Endpoint, endpoint, not_found
-from config.identity import Principal, Role
 from config.keys import UnknownKey
 from config.logs import get_log
 from config.objects import ObjectMissing, ObjectStoreError
 from recorder import audit
 from recorder.catalogue import Details, Grant, Recordings, Search
 from recorder.errors import SegmentCorrupt
+from recorder.gate import Gate, entry_of
+from recorder.permissions import CATALOGUE, Duty
 from recorder.playback import PlainCache, RangeBeyond, StreamFile, open_stream, read_range
 from recorder.views import (
     AccessesView,
@@ -32,13 +32,11 @@ from recorder.views import (
 
 log = get_log("recorder.api")
 
-VIEWERS: Final = frozenset({Role.COMPLIANCE, Role.ADMIN})
-PLAYERS: Final = frozenset({Role.COMPLIANCE})
 PAGE_MAX: Final = 100
 ACCESSES_MAX: Final = 500
 TIME_MAX_MS: Final = 10**15
 TOKEN_CHARS_MAX: Final = 100
-_NO_STORE: Final = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
+NO_STORE: Final = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def endpoints(recordings: Recordings) -> list[Endpoint]:
@@ -47,7 +45,7 @@ def endpoints(recordings: Recordings) -> list[Endpoint]:
     base = "/api/v1/recordings"
     stream, manifest = base + "/{id}/streams/{n}", base + "/{id}/manifest"
     return [
-        endpoint("GET", base, "Search recordings", api.search, roles=VIEWERS, result=RecordingsView),
+        endpoint("GET", base, "Search recordings", api.search, roles=CATALOGUE, result=RecordingsView),
         endpoint("GET", base + "/{id}", "One recording", api.detail, roles=ANYONE, result=RecordingView),
         endpoint(
             "POST",
@@ -70,6 +68,7 @@ class _Api:
 
     def __init__(self, recordings: Recordings) -> None:
         self._recordings = recordings
+        self._gate = Gate(recordings)
         self._cache = PlainCache()
 
     async def search(self, call: Call) -> RecordingsView:
@@ -82,16 +81,17 @@ class _Api:
             from_ms=low if low >= 0 else None,
             to_ms=high if high >= 0 else None,
             before=before,
+            held=call.query_int("held", 0, 0, 1) == 1,
         )
         found = await self._recordings.search(call.principal.tenant_id, search, limit + 1)
         more = str(found[limit - 1].id) if len(found) > limit else None
         return RecordingsView(recordings=[recording_view(each) for each in found[:limit]], next_cursor=more)
 
     async def detail(self, call: Call) -> RecordingView:
-        return recording_view(await self._found(call, VIEWERS))
+        return recording_view(await self._gate.seen(call))
 
     async def accesses(self, call: Call) -> AccessesView:
-        recording = await self._found(call, VIEWERS)
+        recording = await self._gate.seen(call)
         limit = call.query_int("limit", 100, 1, ACCESSES_MAX)
         entries = await self._recordings.accesses(recording, limit)
         return AccessesView(
@@ -108,16 +108,12 @@ class _Api:
         )
 
     async def access(self, call: Call) -> AccessGrant:
-        recording = await self._found(call, PLAYERS)
-        reason = str(call.body.reason).strip()
-        low, high = audit.REASON_CHARS
-        if not low <= len(reason) <= high:
-            await self._refuse(call.principal, recording, "no_reason")
-            raise ApiError(400, "reason_required", f"Say why you need to play this, in {low} to {high} characters.")
+        recording = await self._gate.entrusted(call, Duty.VIEWER)
+        reason = await self._gate.reason(call.principal, recording, str(call.body.reason))
         if recording.state != "ready":
-            await self._refuse(call.principal, recording, recording.state)
-            raise _not_ready(recording)
-        entry = _entry(recording, call.principal.user_id, call.principal.public_id, audit.GRANTED, reason)
+            await self._gate.refuse(call.principal, recording, recording.state)
+            raise not_ready(recording)
+        entry = entry_of(recording, call.principal, audit.GRANTED, reason)
         token, expires_at_ms = await self._recordings.grant(recording, call.principal.user_id, entry)
         base = f"/api/v1/recordings/{recording.public_id}"
         return AccessGrant(
@@ -143,7 +139,7 @@ class _Api:
             recording, int(number) if number.isascii() and number.isdigit() and len(number) < 6 else 0
         )
         headers = {
-            **_NO_STORE,
+            **NO_STORE,
             "Accept-Ranges": "bytes",
             "Content-Type": file.content_type,
             "ETag": file.etag,
@@ -156,7 +152,7 @@ class _Api:
             await self._recordings.note(_granted_entry(grant, audit.REFUSED, why="range", range=(wanted or "")[:64]))
             refusal = ApiError(416, "range_beyond_end", "The stream ends before that.", size=file.size)
             body = refusal.body(str(call.request.get("request_id", "")))
-            return web.json_response(body, status=416, headers={**_NO_STORE, "Content-Range": f"bytes */{file.size}"})
+            return web.json_response(body, status=416, headers={**NO_STORE, "Content-Range": f"bytes */{file.size}"})
         start, end = span or (0, file.size)
         if span is not None:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
@@ -202,18 +198,7 @@ class _Api:
                 except (ObjectMissing, ObjectStoreError):
                     raise ApiError(503, "recording_unreadable", "The manifest cannot be read just now.") from None
         body = {"recording": recording.public_id, "parts": parts}
-        return web.json_response(body, headers=_NO_STORE)
-
-    async def _found(self, call: Call, roles: frozenset[Role]) -> Details:
-        """The recording of the path, for somebody who may see it. Others' attempts are audited."""
-        recording = await self._recordings.find(call.principal.tenant_id, call.id("id"))
-        if call.principal.role not in roles:
-            if recording is not None:
-                await self._refuse(call.principal, recording, "role")
-            raise ApiError(403, "forbidden", "Your role does not allow this.")
-        if recording is None:
-            raise not_found("recording")
-        return recording
+        return web.json_response(body, headers=NO_STORE)
 
     async def _granted(self, call: Call) -> tuple[Grant, Details]:
         """The grant that the URL carries, and its recording, ready to be played."""
@@ -230,7 +215,7 @@ class _Api:
         if recording is None:
             raise not_found("recording")
         if recording.state != "ready":
-            raise _not_ready(recording)
+            raise not_ready(recording)
         return grant, recording
 
     async def _file(self, recording: Details, n: int) -> StreamFile:
@@ -242,14 +227,6 @@ class _Api:
         if file is None:
             raise not_found("stream")
         return file
-
-    async def _refuse(self, who: Principal, recording: Details, why: str) -> None:
-        entry = _entry(recording, who.user_id, who.public_id, audit.REFUSED, None)
-        await self._recordings.note(dataclasses.replace(entry, details={"why": why}))
-
-
-def _entry(recording: Details, user_id: Any, actor: str, action: str, reason: str | None) -> audit.NewEntry:
-    return audit.NewEntry(recording.tenant_id, user_id, actor, action, recording.public_id, reason)
 
 
 def _granted_entry(grant: Grant, action: str, **details: Any) -> audit.NewEntry:
@@ -267,10 +244,13 @@ def _granted_entry(grant: Grant, action: str, **details: Any) -> audit.NewEntry:
 _NOT_READY: Final[dict[str, tuple[str, str]]] = {
     "recording": ("recording_in_progress", "The call is still being recorded."),
     "finishing": ("recording_finishing", "The recording is being completed. Try again in a moment."),
+    "expired": ("recording_expired", "The recording was deleted when its time was over."),
+    "erased": ("recording_erased", "The recording was erased: its key was destroyed."),
     "failed": ("recording_failed", "There is nothing to play: the recording failed."),
 }
 
 
-def _not_ready(recording: Details) -> ApiError:
+def not_ready(recording: Details) -> ApiError:
+    """Why there is nothing to play or export."""
     code, message = _NOT_READY.get(recording.state, ("recording_not_ready", "The recording is not ready."))
     return ApiError(409, code, message, state=recording.state, failure=recording.failure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from typing import Any, Final
 
@@ -11,10 +12,27 @@ from config.ids import TenantId, UserId
 REASON_CHARS = (10, 500)
 """Shortest and longest reason taken for an access."""
 
+EXTRACT_MAX: Final = 50_000
+"""Entries in one extract; a longer one ends there, and says so."""
+
 GRANTED: Final = "recording.access_granted"
 REFUSED: Final = "recording.access_refused"
 OPENED: Final = "recording.stream_opened"
 MANIFEST_READ: Final = "recording.manifest_read"
+EXPORT_ASKED: Final = "recording.export_asked"
+EXPORT_CANCELLED: Final = "recording.export_cancelled"
+EXPORT_RETRIED: Final = "recording.export_retried"
+EXPORT_GRANTED: Final = "recording.export_granted"
+EXPORT_TAKEN: Final = "recording.export_downloaded"
+HOLD_PLACED: Final = "recording.hold_placed"
+HOLD_RELEASED: Final = "recording.hold_released"
+POLICY_SET: Final = "recording.policy_set"
+DELETED: Final = "recording.deleted"
+ERASED: Final = "recording.erased"
+PAUSED: Final = "recording.paused"
+RESUMED: Final = "recording.resumed"
+WITHDRAWN: Final = "recording.consent_withdrawn"
+ATTESTED: Final = "recording.consent_attested"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,3 +105,30 @@ async def first_broken(connection: Any, tenant_id: TenantId) -> int | None:
         tenant_id,
     )
     return broken
+
+
+async def extract(connection: Any, tenant_id: TenantId, subject: str) -> dict[str, Any]:
+    """From the first entry on a subject to the newest of all: the subject's in full, of others' their hash only."""
+    rows = await connection.fetch(
+        "select l.n, l.hash, l.prev_hash, audit_text(l) as text, l.subject = $2 as own from audit_log l"
+        " where l.tenant_id = $1 and l.n >= (select min(n) from audit_log where tenant_id = $1 and subject = $2)"
+        " order by l.n limit $3",
+        tenant_id,
+        subject,
+        EXTRACT_MAX,
+    )
+    shown = []
+    for row in rows:
+        text = {"text": row["text"]} if row["own"] else {"text_sha256": _sha256(row["text"])}
+        shown.append({"n": row["n"], **text, "hash": row["hash"].hex()})
+    first = rows[0] if rows else None
+    return {
+        "first": first["n"] if first else 1,
+        "before": first["prev_hash"].hex() if first else "",
+        "rows": shown,
+        "complete": len(rows) < EXTRACT_MAX,
+    }
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

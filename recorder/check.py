@@ -68,6 +68,11 @@ async def check_recording(files: Files, base: str, names: list[str], trusted: by
     except MALFORMED as error:
         out.problem(f"{base}: the root cannot be understood: {type(error).__name__}")
         return
+    signed = {str(part["epoch"]) for part in newest["parts"]}
+    for epoch in sorted({name.split("/")[0] for name in names if "/" in name} - signed):
+        out.problem(
+            f"{base}{epoch}/ is a part that no root signs: root-{int(newest['number']) + 1:03d}.json is missing"
+        )
     for name in names:
         if base + name not in seen:
             out.notes.append(f"{base}{name} is not part of the recording (left by a recorder that was killed)")

@@ -137,7 +137,7 @@ class StoreFiles:
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
 
     async def names(self) -> list[str]:
-        found = []
+        found: list[str] = []
         async for key in self._store.keys(self._prefix):
             if len(found) == FILES_MAX:
                 raise FilesError(f"{self._prefix} holds more than {FILES_MAX} objects")

@@ -19,6 +19,7 @@ from config.keys import KeyRing, UnknownKey
 from config.logs import get_log
 from config.objects import ObjectExists, ObjectLock, ObjectStore, ObjectStoreError
 from recorder import manifest, metrics, upkeep
+from recorder.catalogue import Recordings
 from recorder.errors import Diverged, RecorderError, Unavailable
 from recorder.finish import front_name, make_seekable
 from recorder.manifest import Entry
@@ -50,6 +51,7 @@ class Services:
     """Threads for reading and muxing."""
     segment_ms: int
     signer: Signer
+    recordings: Recordings
 
 
 class PartJob:

@@ -12,3 +12,6 @@ FINISHED = counter("turnpike_recorder_finished_total", "Parts of recordings comp
 FAILURES = counter("turnpike_recorder_failures_total", "Tries at a part of a recording that failed")
 RETRIES = counter("turnpike_recorder_retries_total", "Tries that found PostgreSQL or the object store away", ["what"])
 DIVERGED = counter("turnpike_recorder_diverged_total", "Streams muxed differently after a restart, and stored anew")
+SPOOL_FREE = gauge("turnpike_recorder_spool_free_bytes", "Free disk under the spool")
+SPOOL_LOW = gauge("turnpike_recorder_spool_low", "1 while there is too little free disk to begin new recordings")
+GONE = counter("turnpike_recorder_gone_total", "Recordings deleted or erased, by state", ["state"])

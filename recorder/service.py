@@ -28,8 +28,10 @@ from config.objects_open import open_keys, open_objects
 from config.process import PARENT, die_with_parent
 from config.settings import Settings
 from recorder import metrics, upkeep
+from recorder.catalogue import Recordings
 from recorder.errors import RecorderError, Unavailable
 from recorder.job import PartJob, Services
+from recorder.keeper import Keeper, keeping
 from recorder.root import Signer
 from recorder.store import Store
 from relay.spool import find_parts, open_part
@@ -231,8 +233,10 @@ async def services_of(settings: Settings) -> AsyncIterator[Services]:
         async with await _open_database(settings) as database:
             objects, keys, store = open_objects(settings), KeyRing.from_settings(settings), Store(database)
             wrapped, signing = WrappedKeys(open_keys(settings)), SigningKey.from_settings(settings)
-            signer = Signer(store, objects, keys, wrapped, signing, SystemClock(), settings.object_lock)
-            yield Services(store, objects, keys, executor, settings.segment_ms, signer)
+            clock = SystemClock()
+            signer = Signer(store, objects, keys, wrapped, signing, clock, settings.object_lock)
+            recordings = Recordings(database, keys, wrapped, objects, clock)
+            yield Services(store, objects, keys, executor, settings.segment_ms, signer, recordings)
 
 
 async def main(settings: Settings) -> int:
@@ -243,10 +247,11 @@ async def main(settings: Settings) -> int:
         async with OpsServer(settings.ops_host, settings.ops_port, checks) as ops:
             log.info("recorder up", spool=str(settings.spool_dir), ops=ops.url)
             recorder = Recorder(settings, services, SystemClock())
-            try:
-                await recorder.run()
-            finally:
-                await recorder.drain()
+            async with keeping(Keeper(services.recordings, services.signer.key, SystemClock())):
+                try:
+                    await recorder.run()
+                finally:
+                    await recorder.drain()
     return 0
 
 

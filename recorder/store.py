@@ -275,7 +275,7 @@ with parts as (
 )
 update recording r set
   state = case when parts.going_on then 'recording' when parts.failures is not null then 'failed'
-               when streams.first_ms is null then 'failed' else 'ready' end,
+               when streams.first_ms is null then 'failed' else 'finishing' end,
   failure = case when parts.going_on then null
                  when parts.failures is not null then parts.failures
                  when streams.first_ms is null then 'no media reached the server' end,

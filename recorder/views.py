@@ -61,6 +61,12 @@ class RecordingView(View):
     gaps: list[GapView]
     hashes_ok: bool | None
     """True once every object was read back and agreed with its hash; None until then."""
+    signed: bool
+    """Whether the root over all parts is signed."""
+    retain_until_ms: int
+    """Not deleted before; later while it is held."""
+    held: bool
+    """Whether a legal hold stands."""
 
 
 class RecordingsView(View):
@@ -136,6 +142,9 @@ def recording_view(recording: Details) -> RecordingView:
         streams=[_stream_view(recording, stream) for stream in recording.streams],
         gaps=_gaps(recording),
         hashes_ok=True if recording.state == "ready" else None,
+        signed=recording.root_key is not None,
+        retain_until_ms=recording.retain_until_ms,
+        held=recording.held,
     )
 
 

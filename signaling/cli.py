@@ -106,6 +106,12 @@ def _drain(_name: str, settings: Settings, arguments: argparse.Namespace) -> int
     return asyncio.run(draining.main(settings, arguments.worker, wait_s=0 if arguments.no_wait else arguments.timeout))
 
 
+def _verify(_name: str, settings: Settings, arguments: argparse.Namespace) -> int:
+    from recorder import offline
+
+    return asyncio.run(offline.verify_target(settings, arguments.target, arguments.key))
+
+
 COMMANDS = {
     "serve": Command("run a whole installation on this machine", _serve),
     "control": Command("run control alone: REST, Socket.IO, sessions, meter", _role, "signaling.control:main"),
@@ -114,6 +120,7 @@ COMMANDS = {
     "migrate": Command("bring the database up to date", _migrate),
     "reconcile": Command("check the ledger against the evidence", _job, "billing.reconcile:main"),
     "drain": Command("have a media worker take no more rooms, and its rooms moved to others", _drain),
+    "verify": Command("check recordings, or an export of one, against their signatures", _verify),
     "info": Command("tell what runs and where its data lies", _info),
 }
 
@@ -129,6 +136,11 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--data", metavar="DIR", help="where everything lies (default: TURNPIKE_DATA, else ./var)")
         if name == "info":
             sub.add_argument("--json", action="store_true", help="for programs")
+        if name == "verify":
+            sub.add_argument(
+                "target", metavar="TARGET", help="a bundle, a folder, s3://bucket/prefix, or a prefix here"
+            )
+            sub.add_argument("--key", metavar="KEY", help="the public key to trust, in hexadecimal, or a file of it")
         if name == "drain":
             sub.add_argument("worker", metavar="WORKER", help="its id as “turnpike info” shows it, or how that begins")
             sub.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="wait at most so long")

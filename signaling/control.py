@@ -16,12 +16,13 @@ from aiohttp import web
 from config.clock import Clock, SystemClock
 from config.connections import open_redis
 from config.database import Database
-from config.keys import KeyRing, WrappedKeys
+from config.keys import KeyRing, SigningKey, WrappedKeys
 from config.logs import get_log
 from config.metrics import gauge
 from config.objects_open import open_keys, open_objects
 from config.settings import Settings
 from recorder import api as recorder_api
+from recorder import compliance_api
 from recorder.catalogue import CONSENT_TEXT, Recordings
 from relay.bus import ControlBus
 from signaling import demo
@@ -61,7 +62,12 @@ async def serving(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Contr
         keys, wrapped = KeyRing.from_settings(settings), WrappedKeys(open_keys(settings))
         recordings = Recordings(servers.database, keys, wrapped, open_objects(settings), clock)
         consent_text = ConsentText(version=CONSENT_TEXT.version, text=CONSENT_TEXT.text)
-        control = assemble(settings, clock, servers, recordings, consent_text, recorder_api.endpoints(recordings))
+        signing = SigningKey.from_settings(settings)
+        recorder_endpoints = [
+            *compliance_api.endpoints(recordings, signing, clock),
+            *recorder_api.endpoints(recordings),
+        ]
+        control = assemble(settings, clock, servers, recordings, consent_text, recorder_endpoints)
         if settings.demo:
             await demo.furnish(settings, control.people, control.billing)
         port = await _listen(stack, settings, application(settings, control, servers))

@@ -126,5 +126,5 @@ async def desk(
     with ThreadPoolExecutor(2) as executor:
         store = Store(database)
         signer = Signer(store, objects, keys, wrapped, SigningKey.from_settings(settings), clock)
-        services = Services(store, objects, keys, executor, settings.segment_ms, signer)
+        services = Services(store, objects, keys, executor, settings.segment_ms, signer, recordings)
         yield Desk(settings, services, recordings, people, keys, new)

@@ -17,6 +17,7 @@ from config.identity import Principal, Role, Tokens
 from config.ids import DEFAULT_TENANT, PublicId, SessionId
 from recorder.api import endpoints
 from recorder.catalogue import CONSENT_TEXT, GRANT_TTL_MS
+from recorder.compliance_api import endpoints as compliance_endpoints
 from recorder.job import PartJob
 from recorder.verify import export_streams
 from tests.recorder.conftest import Desk
@@ -28,10 +29,11 @@ Ask = Callable[..., Awaitable[ClientResponse]]
 
 
 @pytest.fixture
-async def ask(desk: Desk) -> AsyncIterator[Ask]:
+async def ask(desk: Desk, clock: VirtualClock) -> AsyncIterator[Ask]:
     """``await ask("GET", "/recordings", role="compliance")``"""
     app = web.Application(middlewares=[errors])
     tokens = app[TOKENS] = Tokens(bytes(32), 3600)
+    mount(app, compliance_endpoints(desk.recordings, desk.services.signer.key, clock))
     mount(app, endpoints(desk.recordings))
     async with TestClient(TestServer(app)) as client:
 

@@ -1,0 +1,194 @@
+"""The end of recordings: deleted when their time is over, or erased by destroying their key; and proof of both.
+
+Nothing goes while a legal hold stands. First the audit log has it, with the hash of every object, then the catalogue
+says so, then the key is destroyed, then the objects go. Whatever dies in between, the next round does the rest: a
+recording that is expired or erased and not yet ``swept`` still has objects. The rows of the catalogue stay.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+from typing import Any, Final, NamedTuple
+
+from config.clock import Clock
+from config.database import ALL_TENANTS
+from config.ids import TenantId
+from config.keys import SigningKey
+from config.logs import get_log
+from config.objects import ObjectExists, ObjectStoreError
+from recorder import audit, holds, metrics
+from recorder.catalogue import Details, Recordings
+from recorder.segments import recording_prefix
+from recorder.signed import ANCHOR_FORMAT, envelope
+
+log = get_log("recorder.lifecycle")
+
+BATCH_MAX: Final = 20
+HASHES_MAX: Final = 5_000
+"""Hashes that one audit entry lists; of more it has the root's, which covers them all."""
+END_STATES: Final = ("ready", "failed")
+RETENTION_ACTOR: Final = "retention policy"
+
+
+class Refusal(NamedTuple):
+    """Why a recording is not deleted or erased."""
+
+    code: str
+    message: str
+
+
+HELD: Final = Refusal("recording_held", "A legal hold stands on the recording: release it first.")
+GOING_ON: Final = Refusal("recording_in_progress", "The recording is not complete yet.")
+GONE: Final = Refusal("recording_gone", "The recording is gone already.")
+
+
+class Lifecycle:
+    """Deletes, erases, anchors. Methods raise ``ObjectStoreError``, and what asyncpg raises while it is away."""
+
+    def __init__(self, recordings: Recordings, key: SigningKey, clock: Clock) -> None:
+        self._recordings = recordings
+        self._database = recordings.database
+        self._key = key
+        self._clock = clock
+
+    async def erase(self, recording: Details, entry: audit.NewEntry) -> Refusal | None:
+        """Destroy the key at once, so that no copy anywhere can be read any more; None when done. Audited first."""
+        refusal = await self._mark(recording, "erased", entry)
+        if refusal is None:
+            await self.sweep(recording)
+        return refusal
+
+    async def expire(self) -> int:
+        """Delete what has been kept for long enough: how many recordings."""
+        async with self._database.transaction(ALL_TENANTS) as connection:
+            rows = await connection.fetch(_EXPIRED, self._clock.wall_ms(), BATCH_MAX)
+        done = 0
+        for row in rows:
+            recording = await self._recordings.find(row["tenant_id"], row["public_id"])
+            if recording is None:
+                continue
+            entry = audit.NewEntry(
+                recording.tenant_id, None, RETENTION_ACTOR, audit.DELETED, recording.public_id, "Its time was over."
+            )
+            if await self._mark(recording, "expired", entry) is None:
+                await self.sweep(recording)
+                done += 1
+        return done
+
+    async def sweep_gone(self) -> int:
+        """Finish what an earlier round began: how many recordings still had a key or objects."""
+        async with self._database.transaction(ALL_TENANTS) as connection:
+            rows = await connection.fetch(
+                "select tenant_id, public_id from recording where state in ('expired', 'erased') and bytes > 0"
+                " order by id limit $1",
+                BATCH_MAX,
+            )
+        for row in rows:
+            recording = await self._recordings.find(row["tenant_id"], row["public_id"])
+            if recording is not None:
+                await self.sweep(recording)
+        return len(rows)
+
+    async def _mark(self, recording: Details, state: str, entry: audit.NewEntry) -> Refusal | None:
+        """From here on there is no way back: audited, and said in the catalogue, in one transaction."""
+        key = (recording.tenant_id, recording.id)
+        async with self._database.transaction(recording.tenant_id) as connection:
+            now = await connection.fetchval(
+                "select state from recording where tenant_id = $1 and id = $2 for update", *key
+            )
+            if now not in END_STATES:
+                return GONE if now in ("expired", "erased") else GOING_ON
+            if await holds.stands(connection, *key):
+                return HELD
+            proof = await _proof(connection, recording)
+            await audit.append(connection, dataclasses.replace(entry, details={**entry.details, **proof}))
+            await connection.execute(
+                "update recording set state = $3, story = null where tenant_id = $1 and id = $2", *key, state
+            )
+            await connection.execute(
+                "update recording_export set state = 'cancelled', plan = null, token_sha256 = null"
+                " where tenant_id = $1 and recording_id = $2",
+                *key,
+            )
+        metrics.GONE.labels(state).inc()
+        log.info("recording gone", recording=recording.public_id, state=state)
+        return None
+
+    async def sweep(self, recording: Details) -> None:
+        """Key and objects of a recording that is expired or erased."""
+        await self._recordings.destroy_key(recording)
+        locked = 0
+        async for key in self._recordings.objects.keys(recording_prefix(recording.tenant_id, recording.public_id)):
+            try:
+                await self._recordings.objects.delete(key)
+            except ObjectStoreError as error:
+                locked += 1
+                log.warning("object not deleted", key=key, why=str(error))
+        if locked:  # without its key it says nothing; it goes when its lock is over
+            return
+        async with self._database.transaction(recording.tenant_id) as connection:
+            await connection.execute(
+                "update recording set bytes = 0 where tenant_id = $1 and id = $2", recording.tenant_id, recording.id
+            )
+
+    # --- the audit log's heads ----------------------------------------------------------------------------------
+
+    async def anchor(self) -> int:
+        """Put the head of each tenant's audit log into the object store, signed, once a day: how many were put."""
+        day = datetime.datetime.fromtimestamp(self._clock.wall_ms() / 1000, datetime.UTC).date()
+        async with self._database.transaction(ALL_TENANTS) as connection:
+            rows = await connection.fetch(_HEADS, day)
+        for row in rows:
+            await self._anchor(TenantId(row["tenant_id"]), day, row)
+        return len(rows)
+
+    async def _anchor(self, tenant: TenantId, day: datetime.date, row: Any) -> None:
+        key = f"audit/{tenant}/{day.isoformat()}.json"
+        statement = {"tenant": tenant, "day": day.isoformat(), "n": row["n"], "hash": row["hash"].hex()}
+        data = envelope(self._key, ANCHOR_FORMAT, statement)
+        try:
+            await self._recordings.objects.put(key, data, sha256=hashlib.sha256(data).digest())
+        except ObjectExists:  # by one who died before noting it, or by another recorder: theirs counts
+            log.info("the audit log was anchored before", key=key)
+        async with self._database.transaction(tenant) as connection:
+            await connection.execute(
+                "insert into audit_anchor (tenant_id, day, n, hash, object_key) values ($1, $2, $3, $4, $5)"
+                " on conflict do nothing",
+                tenant,
+                day,
+                row["n"],
+                row["hash"],
+                key,
+            )
+
+
+async def _proof(connection: Any, recording: Details) -> dict[str, Any]:
+    """What was there: the root's hash, and those of all objects."""
+    rows = await connection.fetch(
+        "select object_key, encode(object_sha256, 'hex') as sha256 from recording_segment"
+        " where tenant_id = $1 and recording_id = $2 order by object_key limit $3",
+        recording.tenant_id,
+        recording.id,
+        HASHES_MAX,
+    )
+    return {
+        "root_key": recording.root_key,
+        "root_sha256": None if recording.root_sha256 is None else recording.root_sha256.hex(),
+        "retain_until_ms": recording.retain_until_ms,
+        "objects": {row["object_key"]: row["sha256"] for row in rows},
+    }
+
+
+_EXPIRED: Final = """
+select tenant_id, public_id from recording r where state in ('ready', 'failed') and retain_until_ms <= $1
+  and not exists (select from legal_hold h
+    where h.tenant_id = r.tenant_id and h.recording_id = r.id and h.released_at is null)
+order by retain_until_ms limit $2
+"""
+_HEADS: Final = """
+select distinct on (tenant_id) tenant_id, n, hash from audit_log l
+where not exists (select from audit_anchor a where a.tenant_id = l.tenant_id and a.day >= $1)
+order by tenant_id, n desc
+"""
