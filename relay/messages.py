@@ -60,6 +60,9 @@ class OpenRoom(RoomCommand, frozen=True, kw_only=True):
     granted_live_ms: int
     video_codecs: tuple[str, ...] = ("VP8", "H264")
     """Codecs that the tenant allows, best first."""
+    probe: bool = False
+    """A connection test: one page is both participants and is sent its own media. Nothing is told, journalled or
+    billed, and the worker closes the room by itself (``relay.rooms``)."""
 
 
 class Negotiate(RoomCommand, frozen=True, kw_only=True):

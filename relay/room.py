@@ -82,7 +82,9 @@ class Room:
             self._plane, self.participants, self._wiring, self._events.log, self._video_paused
         )
         self._rtcp.bandwidth = self._bandwidth
-        self._quality = RoomQuality(self._plane, self.participants, self._events, self.time)
+        self._quality = RoomQuality(
+            self._plane, self.participants, self._events, self.time, probe=command.probe
+        )
         self._next_second_ns = now_ns + SECOND_NS
         self._next_tick_ns = now_ns
 

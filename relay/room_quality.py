@@ -54,12 +54,19 @@ class RoomQuality:
     """See the module's docstring."""
 
     def __init__(
-        self, plane: Plane, participants: dict[int, Participant], events: RoomEvents, time_base: TimeBase
+        self,
+        plane: Plane,
+        participants: dict[int, Participant],
+        events: RoomEvents,
+        time_base: TimeBase,
+        *,
+        probe: bool,
     ) -> None:
         self._plane = plane
         self._participants = participants
         self._events = events
         self._time = time_base
+        self._probe = probe
         self._untold: list[QualitySecond] = []
         self._joined: set[int] = set()
         """Transports whose first packet has been noticed, or is not expected any more."""
@@ -72,7 +79,9 @@ class RoomQuality:
         return participant is not None
 
     def measure(self, now_ns: int) -> None:
-        """Once a second."""
+        """Once a second. Connection tests are measured by their pages."""
+        if self._probe:
+            return
         everybody = list(self._participants.values())
         at_s = self._time.wall_ms(now_ns) // 1000
         for participant in everybody:
@@ -97,7 +106,9 @@ class RoomQuality:
                 continue
             routes = [track.route for track in participant.subscribed.values() if track.route is not None]
             waited_ns = now_ns - transport.started_ns
-            if any(self._plane.route_counters(route).packets for route in routes):
+            if self._probe:
+                self._joined.add(transport.handle)
+            elif any(self._plane.route_counters(route).packets for route in routes):
                 JOIN_SECONDS.observe(waited_ns / 1e9)
                 self._joined.add(transport.handle)
             elif waited_ns > _JOIN_MAX_NS:

@@ -132,12 +132,17 @@ class Rooms:
             part = self._end(room, "replaced")
             if part is not None:
                 self._spool.close_part(part)
+        probes = sum(other.command.probe for other in self._rooms.values())
+        if command.probe and (probes >= PROBES_MAX or room is not None):
+            return refused("worker_full")
         room = Room(command, self._port, self._worker_id, self._clock, self._listener)
         self._rooms[command.session_id] = room
         log.info("room opened", session_id=command.session_id, room_epoch=command.epoch, kind=command.kind)
         self._changed(room)
         return Done()
 
+        if command.probe:
+            asyncio.get_running_loop().call_later(PROBE_MAX_S, self._end_probe, room)
     async def _close(self, command: CloseRoom) -> Reply:
         room = self._rooms.get(command.session_id)
         if room is not None and room.epoch == command.epoch:
@@ -152,6 +157,10 @@ class Rooms:
         if not room.closed:
             self._forwarded_before += room.forwarded
         try:
+    def _end_probe(self, room: Room) -> None:
+        if not room.closed:
+            self._end(room, "probe_over")
+
             part = room.close(reason, self._clock.monotonic_ns())
         except Exception:  # noqa: BLE001 - it has given everything back; the worker's other rooms go on
             log.fault("room closed with a fault", session_id=room.command.session_id, room_epoch=room.epoch)

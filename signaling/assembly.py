@@ -34,6 +34,7 @@ from signaling.moving import Mover
 from signaling.people import People
 from signaling.presence import Presence
 from signaling.quality import QualityApi, QualityKeeper
+from signaling.quality_probe import Probes
 from signaling.quality_store import QualityStore
 from signaling.rooms import Rooms
 from signaling.shards import ShardRunner
@@ -115,7 +116,8 @@ def assemble(
     shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, clock, settings.tick_ms)
     chat = Chat(servers.database, events, clock)
     doorkeeper = Doorkeeper(people, clock, settings.trusted_proxies)
-    sockets = Sockets(sio, tokens, director, chat, presence, events, doorkeeper, clock)
+    probes = Probes(servers.bus, servers.redis, rooms)
+    sockets = Sockets(sio, tokens, director, chat, presence, events, probes, doorkeeper, clock)
     api = Api(
         settings=settings,
         tokens=tokens,

@@ -365,6 +365,43 @@ class EventsSince(Body):
     ``complete`` false: some are no longer kept; read the state again over REST.
     """
 
+class OpenProbe(Body):
+    """``probe.open``: a connection test, acknowledged with ``ProbeOpened``. Six in five minutes."""
+
+
+class ProbeOpened(View):
+    """The test begins now: the page offers twice, and stops after ``test_ms``; the worker after ``open_ms``."""
+
+    probe_id: str
+    test_ms: int
+    open_ms: int
+
+
+class OnProbe(Body):
+    """Base of messages about one's own connection test; ``probe.close`` carries nothing else."""
+
+    probe_id: PublicIdText
+
+
+class JoinProbe(OnProbe):
+    """``probe.join``: an offer of one of the page's two connections; acknowledged with ``ProbeAnswer``.
+
+    What the one with side ``send`` sends comes back on the one with side ``receive``. Again for another path: always a
+    fresh RTCPeerConnection.
+    """
+
+    side: Literal["send", "receive"]
+    sdp: Annotated[str, Field(min_length=1, max_length=SDP_MAX_CHARS)]
+    mid: Annotated[str, Field(max_length=16)]
+    """Of the one m-line, video."""
+
+
+class ProbeAnswer(View):
+    """The worker's answer."""
+
+    sdp: str
+
+
     seq: Annotated[int, Field(ge=0, le=2**53)]
 
 
@@ -382,3 +419,6 @@ CLIENT_MESSAGES: dict[str, type[Body]] = {
     "events.since": EventsSince,
 }
 """Every message that a client may send; the acknowledgement of the ``session.*`` ones carries a ``SessionView``."""
+    "probe.open": OpenProbe,
+    "probe.join": JoinProbe,
+    "probe.close": OnProbe,

@@ -30,6 +30,7 @@ from signaling.doorkeeper import Doorkeeper
 from signaling.events import Events, tenant_room, user_room
 from signaling.messages import CLIENT_MESSAGES, AcceptMessage, EventsSince, SendChat, SendMessage
 from signaling.presence import Presence
+from signaling.quality_probe import Probes
 from signaling.views import session_view
 
 CHANNEL: Final = "tp:socketio"
@@ -105,6 +106,7 @@ class Sockets:
         chat: Chat,
         presence: Presence,
         events: Events,
+        probes: Probes,
         doorkeeper: Doorkeeper,
         clock: Clock,
     ) -> None:
@@ -115,6 +117,7 @@ class Sockets:
         self._chat = chat
         self._presence = presence
         self._events = events
+        self._probes = probes
         self._clock = clock
         self._sockets: dict[str, _Socket] = {}
         self._strangers: dict[str, int] = {}
@@ -128,6 +131,9 @@ class Sockets:
             "room.join": self._join,
             "room.mute": self._mute,
             "room.stats": self._stats,
+            "probe.open": self._open_probe,
+            "probe.join": self._join_probe,
+            "probe.close": self._close_probe,
             "chat.send": self._send,
             "presence.heartbeat": self._heartbeat,
             "events.since": self._since,
@@ -265,6 +271,15 @@ class Sockets:
         if socket is not None and not socket.stats.take(self._clock.monotonic_ns()):
             raise ApiError(429, "too_many_messages", "A digest every 2 s is enough.")
         await self._director.stats(who, body)
+
+    async def _open_probe(self, who: Principal, _: str, __: Any) -> Any:
+        return await self._probes.open(who)
+
+    async def _join_probe(self, who: Principal, _: str, body: Any) -> Any:
+        return await self._probes.join(who, body)
+
+    async def _close_probe(self, who: Principal, _: str, body: Any) -> Any:
+        await self._probes.close(who, body.probe_id)
 
     async def _send(self, who: Principal, _: str, body: SendChat) -> Any:
         session = await self._director.find(who, body.session_id)

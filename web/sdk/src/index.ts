@@ -12,6 +12,15 @@ export { listDevices, type DeviceList } from "./devices";
 export { Emitter, type Unsubscribe } from "./emitter";
 export { asTurnpikeError, TurnpikeError } from "./errors";
 export { requestKey } from "./keys";
+export {
+  advise,
+  NetworkTest,
+  type NetworkAdvice,
+  type NetworkFigures,
+  type NetworkPath,
+  type NetworkTestResult,
+  type NetworkTestStep,
+} from "./network-test";
 export { Recordings, type RecordingSearch } from "./recordings";
 export { Room, type RoomState } from "./room";
 export { EventSequence, type NumberedEvent } from "./sequence";

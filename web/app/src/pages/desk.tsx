@@ -7,6 +7,7 @@ import { t } from "../locale";
 import { ringOnce, unlockSound } from "../ring";
 import { Button } from "../ui/button";
 import { Empty, Failure, Skeleton } from "../ui/feedback";
+import { NetworkTestButton } from "../quality/network-test";
 import { useLoad } from "../ui/load";
 import { SessionRows } from "./sessions";
 
@@ -74,6 +75,7 @@ function Availability() {
         <p>{open ? t.desk.openHint : t.desk.closedHint}</p>
       </div>
       <div className="availability-controls">
+        <NetworkTestButton />
         <Button icon="sound" look="quiet" onClick={ringOnce}>
           {t.desk.testRing}
         </Button>

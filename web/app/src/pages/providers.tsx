@@ -7,6 +7,7 @@ import { t } from "../locale";
 import { Avatar } from "../ui/avatar";
 import { Button } from "../ui/button";
 import { Empty, Failure, Skeleton } from "../ui/feedback";
+import { NetworkTestButton } from "../quality/network-test";
 import { useLoad } from "../ui/load";
 import { RequestDialog } from "../call/request";
 
@@ -32,6 +33,7 @@ export function Providers() {
       <header className="page-head">
         <h1>{t.providers.title}</h1>
         <p className="hint">{t.providers.hint}</p>
+        <NetworkTestButton />
       </header>
       {error === null ? null : <Failure error={error} retry={reload} />}
       {data === null ? (

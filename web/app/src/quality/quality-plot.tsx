@@ -5,7 +5,6 @@ import { clock } from "../format";
 import { t } from "../locale";
 import { linePath, scale, ticks } from "./plot";
 
-const WIDTH = 720;
 const HEIGHT = 180;
 const LEFT = 44;
 const BOTTOM = 24;
@@ -48,25 +47,26 @@ const FIGURES: readonly Figure[] = [
 export function QualityPlot({ quality }: { quality: SessionQuality }) {
   const [chosen, setChosen] = useState(0);
   const [at, setAt] = useState<number | null>(null);
+  const width = globalThis.innerWidth < 600 ? 320 : 720;
   const figure = FIGURES[chosen] ?? (FIGURES[0] as Figure);
   const points = quality.participants[0]?.mos.length ?? 0;
   const lines = quality.participants.map((side) => figure.values(side));
   const most = Math.max(figure.high, ...lines.flat().map((v) => v ?? 0));
   const marks = ticks(figure.low, most);
   const top = Math.max(most, marks.at(-1) ?? most);
-  const place = scale(points, figure.low, figure.high === 4.5 ? 4.5 : top, WIDTH, HEIGHT);
+  const place = scale(points, figure.low, figure.high === 4.5 ? 4.5 : top, width, HEIGHT);
   const times = ticks(0, (points * quality.step_ms) / 1000, 6).filter((s) => s * 1000 <= points * quality.step_ms);
   const shown = at === null ? null : Math.min(points - 1, at);
   return (
     <figure className="quality-plot" data-testid="quality-plot" data-points={points}>
-      <div className="segments" role="radiogroup" aria-label={t.quality.figure}>
+      <div className="plot-choices" role="radiogroup" aria-label={t.quality.figure}>
         {FIGURES.map(({ label }, n) => (
           <button
             key={label}
             type="button"
             role="radio"
             aria-checked={n === chosen}
-            className="segment"
+            className="plot-choice"
             onClick={() => setChosen(n)}
           >
             {label}
@@ -74,21 +74,21 @@ export function QualityPlot({ quality }: { quality: SessionQuality }) {
         ))}
       </div>
       <svg
-        viewBox={`${-LEFT} -8 ${WIDTH + LEFT + 8} ${HEIGHT + BOTTOM + 8}`}
+        viewBox={`${-LEFT} -8 ${width + LEFT + 8} ${HEIGHT + BOTTOM + 8}`}
         role="img"
         aria-label={t.quality.plotOf(figure.label)}
         onPointerLeave={() => setAt(null)}
         onPointerMove={(event) => {
           const box = event.currentTarget.getBoundingClientRect();
-          const share = ((event.clientX - box.left) / box.width) * (WIDTH + LEFT + 8) - LEFT;
-          setAt(Math.max(0, Math.round((share / WIDTH) * (points - 1))));
+          const share = ((event.clientX - box.left) / box.width) * (width + LEFT + 8) - LEFT;
+          setAt(Math.max(0, Math.round((share / width) * (points - 1))));
         }}
       >
         {marks
           .filter((value) => value <= (figure.high === 4.5 ? 4.5 : top))
           .map((value) => (
             <g key={value} className="plot-grid">
-              <line x1={0} x2={WIDTH} y1={place.y(value)} y2={place.y(value)} />
+              <line x1={0} x2={width} y1={place.y(value)} y2={place.y(value)} />
               <text x={-8} y={place.y(value) + 4} textAnchor="end">
                 {figure.text(value).replace(/\.0(?=\D|$)/, "")}
               </text>
