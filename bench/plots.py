@@ -115,16 +115,15 @@ def _value(figures: Mapping[str, Any] | None, name: str) -> str:
 
 
 def _layers(figures: Mapping[str, Any]) -> str:
-    shown = [
-        f"{size.partition('x')[2]} at {t_ms / 1000:g} s" for t_ms, size in figures["layer_path"][:5] if size != "0x0"
-    ]
-    return ", ".join(shown) or "none"
+    path = [(t_ms, size.partition("x")[2]) for t_ms, size in figures["layer_path"] if size != "0x0"]
+    shown = [f"{height} at {t_ms / 1000:.1f} s" for t_ms, height in path[:LAYERS_SHOWN]]
+    return ", ".join(shown + ["…"] * (len(path) > LAYERS_SHOWN)) or "none"
 
 
 def table(kept: Mapping[str, Mapping[str, Any]]) -> str:
     """The results as Markdown: relay / control, and what was not as wanted."""
     lines = [
-        "| scenario | decoded | frozen | sound concealed | recovered, ms | p95 RTT, ms | picture height | as wanted | of |",
+        "| scenario | decoded | frozen | sound concealed | recovered, ms | RTT, ms | height | as wanted | revision |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     columns = ("frames_decoded_ratio", "frozen_ratio", "audio_concealed_ratio", "recover_ms", "p95_rtt_ms")
