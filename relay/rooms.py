@@ -40,6 +40,10 @@ from relay.spool import SpoolError, SpoolPart, SpoolTrouble, SpoolWriter
 ROOMS_MAX: Final = 500
 TRANSPORTS_MAX: Final = 1_100
 """Beyond twice the rooms: pages that come back have two transports for a moment."""
+PROBES_MAX: Final = 8
+"""Connection tests at a time: they must not cost the calls their quality."""
+PROBE_MAX_S: Final = 15.0
+"""How long a connection test may last; its media are forwarded for less (``relay.evidence.PREROLL_MAX_NS``)."""
 CLOSED_MAX: Final = 1_024
 """Closed rooms remembered, to answer a repeated ``CloseRoom``; the oldest are forgotten first."""
 PART_CLOSE_MAX_S: Final = 5.0
@@ -128,21 +132,21 @@ class Rooms:
             return refused("worker_draining")
         if len(self._rooms) >= ROOMS_MAX and room is None:
             return refused("worker_full")
+        probes = sum(other.command.probe for other in self._rooms.values())
+        if command.probe and (probes >= PROBES_MAX or room is not None):
+            return refused("worker_full")
         if room is not None:  # moved away and back again before the old one was closed
             part = self._end(room, "replaced")
             if part is not None:
                 self._spool.close_part(part)
-        probes = sum(other.command.probe for other in self._rooms.values())
-        if command.probe and (probes >= PROBES_MAX or room is not None):
-            return refused("worker_full")
         room = Room(command, self._port, self._worker_id, self._clock, self._listener)
         self._rooms[command.session_id] = room
+        if command.probe:
+            asyncio.get_running_loop().call_later(PROBE_MAX_S, self._end_probe, room)
         log.info("room opened", session_id=command.session_id, room_epoch=command.epoch, kind=command.kind)
         self._changed(room)
         return Done()
 
-        if command.probe:
-            asyncio.get_running_loop().call_later(PROBE_MAX_S, self._end_probe, room)
     async def _close(self, command: CloseRoom) -> Reply:
         room = self._rooms.get(command.session_id)
         if room is not None and room.epoch == command.epoch:
@@ -153,14 +157,14 @@ class Rooms:
         newest = max(epoch, room.epoch if room is not None else -1)
         return refused("stale_epoch" if command.epoch < newest else "unknown_room")
 
-    def _end(self, room: Room, reason: str) -> SpoolPart | None:
-        if not room.closed:
-            self._forwarded_before += room.forwarded
-        try:
     def _end_probe(self, room: Room) -> None:
         if not room.closed:
             self._end(room, "probe_over")
 
+    def _end(self, room: Room, reason: str) -> SpoolPart | None:
+        if not room.closed:
+            self._forwarded_before += room.forwarded
+        try:
             part = room.close(reason, self._clock.monotonic_ns())
         except Exception:  # noqa: BLE001 - it has given everything back; the worker's other rooms go on
             log.fault("room closed with a fault", session_id=room.command.session_id, room_epoch=room.epoch)

@@ -348,23 +348,6 @@ class RoomStats(OnSession):
     tracks: Annotated[list[TrackStats], Field(max_length=PAGE_TRACKS_MAX)]
 
 
-class SendChat(OnSession):
-    """``chat.send``; acknowledged with the stored ``ChatMessage``."""
-
-    client_message_id: RequestKey
-    text: Annotated[str, Field(min_length=1, max_length=CHAT_MAX_CHARS)]
-
-
-class Heartbeat(Body):
-    """``presence.heartbeat``, every 10 s; acknowledged with ``{"newest": seq}`` of the caller's events."""
-
-
-class EventsSince(Body):
-    """``events.since``: acknowledged with ``{"events": [{"event", "seq", "data"}…], "complete": bool}``.
-
-    ``complete`` false: some are no longer kept; read the state again over REST.
-    """
-
 class OpenProbe(Body):
     """``probe.open``: a connection test, acknowledged with ``ProbeOpened``. Six in five minutes."""
 
@@ -402,6 +385,23 @@ class ProbeAnswer(View):
     sdp: str
 
 
+class SendChat(OnSession):
+    """``chat.send``; acknowledged with the stored ``ChatMessage``."""
+
+    client_message_id: RequestKey
+    text: Annotated[str, Field(min_length=1, max_length=CHAT_MAX_CHARS)]
+
+
+class Heartbeat(Body):
+    """``presence.heartbeat``, every 10 s; acknowledged with ``{"newest": seq}`` of the caller's events."""
+
+
+class EventsSince(Body):
+    """``events.since``: acknowledged with ``{"events": [{"event", "seq", "data"}…], "complete": bool}``.
+
+    ``complete`` false: some are no longer kept; read the state again over REST.
+    """
+
     seq: Annotated[int, Field(ge=0, le=2**53)]
 
 
@@ -414,11 +414,11 @@ CLIENT_MESSAGES: dict[str, type[Body]] = {
     "room.join": JoinRoom,
     "room.mute": SetMuted,
     "room.stats": RoomStats,
+    "probe.open": OpenProbe,
+    "probe.join": JoinProbe,
+    "probe.close": OnProbe,
     "chat.send": SendChat,
     "presence.heartbeat": Heartbeat,
     "events.since": EventsSince,
 }
 """Every message that a client may send; the acknowledgement of the ``session.*`` ones carries a ``SessionView``."""
-    "probe.open": OpenProbe,
-    "probe.join": JoinProbe,
-    "probe.close": OnProbe,
