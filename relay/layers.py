@@ -157,7 +157,7 @@ class LayerDemand:
             for spatial, wanted_ns in enumerate(self._wanted_ns)
             if wanted_ns is not None and now_ns - wanted_ns < HOLD_NS
         )
-        missing = any(not alive[spatial] for spatial in kept)
+        missing = any(not alive[spatial] for spatial in wanted)
         if kept == self._told and not (missing and now_ns - self._told_ns >= RETELL_NS):
             return None
         self._told, self._told_ns = kept, now_ns

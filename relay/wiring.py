@@ -165,18 +165,25 @@ class Wiring:
             chosen = self._chosen(subscribed, track, now_ns, alive)
             if subscriber.transport is not None and chosen.stream not in (None, subscribed.stream):
                 self._feed(subscriber.transport, subscribed, track, chosen)
-                self._want_key_frame(participant, track, now_ns, chosen)
+                if alive[track.encodings.index(chosen)]:
+                    self._want_key_frame(participant, track, now_ns, chosen)
         if self.recording is not None and self.recording.follow(track, now_ns):
             self._want_key_frame(participant, track, now_ns, track.best)
 
     def _chosen(
         self, subscribed: SubscribedTrack, track: PublishedTrack, now_ns: int, alive: list[bool] | None = None
     ) -> Encoding:
-        """The encoding that a subscriber should get now."""
-        if not track.is_simulcast or subscribed.target is None:
+        """The encoding that a subscriber should get from its next key frame on."""
+        if not track.is_simulcast:
             return track.best
-        chosen = choose(alive or track.alive(self._plane, now_ns), subscribed.target.spatial)
-        return track.best if chosen is None else track.encodings[chosen]
+        alive = alive or track.alive(self._plane, now_ns)
+        target = min((subscribed.target or ANY).spatial, len(alive) - 1)
+        chosen = choose(alive, target)
+        best = track.best if chosen is None else track.encodings[chosen]
+        wanted = track.encodings[target]
+        if wanted.stream is not None and self.feeding(subscribed, track) is best:
+            return wanted  # it rests, and begins with a key frame when it comes: until then all goes on as it is
+        return best
 
     def set_target(
         self, subscriber: Participant, subscribed: SubscribedTrack, target: Target | None, now_ns: int

@@ -134,3 +134,9 @@ a=ssrc:1957973155 msid:- ef5ed15f-fe25-4025-9427-3c457a10b1fa
 
 CHROMIUM = _LINES.replace("\n", "\r\n")
 """Chromium 156: microphone, camera, and a screen that is not shared yet."""
+
+_CAMERA_SSRCS = [line for line in _LINES.splitlines() if "659961879" in line or "2537296032" in line]
+_SIMULCAST_LINES = "a=rid:q send\na=rid:h send\na=rid:f send\na=simulcast:send ~q;h;f"
+
+SIMULCAST = _LINES.replace("\n".join(_CAMERA_SSRCS), _SIMULCAST_LINES).replace("\n", "\r\n")
+"""The same with a camera of three encodings, the smallest paused: its SSRCs are not announced."""

@@ -14,7 +14,7 @@ from relay.messages import SessionKind, Source
 from relay.negotiation import Agreement, Answer, LocalTransport, RoomView, answer
 from relay.participant import route_spec
 from relay.sdp import BadSdp, MediaSection, SessionDescription, parse
-from tests.relay.offers import CHROMIUM
+from tests.relay.offers import CHROMIUM, SIMULCAST
 
 LOCAL = LocalTransport(
     IceCredentials("ourufrag", "p" * 32), Fingerprint("sha-256", "AA:BB"), (("192.0.2.2", 4000), ("127.0.0.1", 4000))
@@ -158,3 +158,44 @@ def test_every_subset_of_directions_and_kinds_answers_what_can_be_parsed() -> No
         parts = CHROMIUM.split("a=sendrecv")
         text = parts[0] + "".join(f"a={d}{rest}" for d, rest in zip(directions, parts[1:], strict=True))
         assert len(sections(ask(text))) == 3
+
+
+def test_a_camera_of_several_encodings_is_taken_and_told_apart_by_rid() -> None:
+    given = ask(SIMULCAST)
+    camera = given.agreement.media[1]
+    assert camera.rids == ("q", "h", "f")
+    assert camera.receive_ssrcs == ()
+    assert given.sdp.count("a=simulcast:recv ~q;h;f\r\n") == 1, "what is paused stays paused"
+    assert "a=rid:h recv\r\n" in given.sdp
+    section = sections(given)[1]
+    assert section.extensions["urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"] == 10
+    assert section.extensions["urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"] == 11
+    assert len(section.ssrcs) == 2, "one stream comes down, whatever goes up"
+
+
+def test_more_encodings_than_are_carried_are_answered_in_part() -> None:
+    more = SIMULCAST.replace("a=rid:q send", "a=rid:q send\r\na=rid:x send").replace("h;f", "h;f;x")
+    given = ask(more)
+    assert given.agreement.media[1].rids == ("q", "h", "f")
+    assert "a=rid:x" not in given.sdp
+
+
+@pytest.mark.parametrize(
+    ("found", "instead"),
+    [
+        ("a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n", ""),
+        ("~q;h;f", "f"),
+        ("a=simulcast:send", "a=simulcast:recv"),
+        ("a=rid:q send\r\na=rid:h send", "a=rid:q recv"),
+    ],
+)
+def test_encodings_that_cannot_be_told_apart_or_are_one_are_no_simulcast(found: str, instead: str) -> None:
+    given = ask(SIMULCAST.replace(found, instead))
+    assert given.agreement.media[1].rids == ()
+    assert "a=simulcast" not in given.sdp
+
+
+def test_a_screen_is_one_encoding() -> None:
+    swapped: dict[str, Source] = {"0": "microphone", "1": "screen", "2": "camera"}
+    given = answer(VIEW, parse(SIMULCAST), swapped, LOCAL, None)
+    assert given.agreement.media[1].rids == ()

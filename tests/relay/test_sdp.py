@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.messages import SDP_MAX_CHARS
-from relay.sdp import SECTIONS_MAX, BadSdp, parse
-from tests.relay.offers import CHROMIUM
+from relay.sdp import RIDS_MAX, SECTIONS_MAX, BadSdp, parse
+from tests.relay.offers import CHROMIUM, SIMULCAST
 
 
 def test_chromium_offer_is_read() -> None:
@@ -30,6 +30,17 @@ def test_chromium_offer_is_read() -> None:
     vp8 = next(codec for codec in camera.codecs if codec.name == "VP8")
     assert set(vp8.feedback) >= {"nack", "nack pli", "ccm fir", "transport-cc"}
     assert "urn:ietf:params:rtp-hdrext:sdes:mid" in screen.extensions
+
+
+def test_simulcast_is_read_with_what_is_paused_and_of_alternatives_the_first() -> None:
+    camera = parse(SIMULCAST.replace("~q;h;f", "~q;h,f;f;h;nowhere")).sections[1]
+    assert camera.rids == ("q", "h", "f")
+    assert camera.simulcast == ("q", "h", "f")
+    assert camera.paused == {"q"}
+    many = ";".join(f"r{i}" for i in range(500))
+    rids = "\r\n".join(f"a=rid:r{i} send" for i in range(500))
+    bounded = parse(SIMULCAST.replace("~q;h;f", many).replace("a=rid:q send", rids)).sections[1]
+    assert len(bounded.rids) == len(bounded.simulcast) == RIDS_MAX
 
 
 def test_session_level_attributes_are_inherited() -> None:
