@@ -58,6 +58,7 @@ class DropReason(enum.Enum):
     ROUTE_PAUSED = "route_paused"
     LAYER_LEFT_OUT = "layer_left_out"
     PACER_FULL = "pacer_full"
+    RESEND_OVER_BUDGET = "resend_over_budget"
     PAYLOAD_TYPE_UNMAPPED = "payload_type_unmapped"
     NO_REMOTE_ADDRESS = "no_remote_address"
     PROTECT_FAILED = "protect_failed"
@@ -345,7 +346,7 @@ class Plane(Protocol):
         """Answer a NACK from the cache, over RTX where negotiated; returns what is lost for good.
 
         That is what is neither held nor being asked for from the publisher (such packets go out when they come). A
-        packet is sent again at most once per round-trip time.
+        packet is sent again at most once per round-trip time, and all together not more than was sent.
         """
         ...
 

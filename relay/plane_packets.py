@@ -258,12 +258,16 @@ class PacketPath:
 
     def resend(self, route: Route, sequence: int, now_ns: int) -> bool:
         """Answer a NACK for one number; False: the cache does not hold it."""
+        if route.again_bytes <= 0:
+            self.drops[DropReason.RESEND_OVER_BUDGET] += 1
+            return True  # it is not lost, and may be asked for again
         length = route.render_again(sequence & 0xFFFF, self._out, now_ns)
         if length < 0:
             route.counters.not_in_cache += 1
             return False
         if length > 0:
             route.counters.retransmitted += 1
+            route.again_bytes -= length
             if route.repeats:
                 self._send_out(route.transport, length, number=route.number_of(route.rendered))
             elif route.transport.pacer.may_pass(now_ns):

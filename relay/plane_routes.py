@@ -28,7 +28,12 @@ RESENT: Final = 1_024
 """Slots that remember when a number was sent again. A power of two."""
 NUMBERS: Final = 128
 """Packets of a route without RTX whose transport-wide numbers are remembered. A power of two."""
-RESEND_INTERVAL_MIN_NS: Final = 10_000_000
+RESEND_INTERVAL_MIN_NS: Final = 30_000_000
+"""A packet is sent again at most this often, however short the round trip is said to be."""
+AGAIN_BYTES_MAX: Final = 262_144
+"""What a route may send again in one burst: a key frame and more. In the long run it is as much as it sent."""
+AGAIN_BYTES_FIRST: Final = 16_384
+"""With what it begins."""
 PADDING_BYTES: Final = 224
 """Of a packet of padding only; at most 255."""
 GATE_STREAMS_MAX: Final = 4_096
@@ -84,6 +89,7 @@ class Route:
         "_temporal",
         "_temporal_max",
         "_tl0_offset",
+        "again_bytes",
         "counters",
         "filters",
         "first_number",
@@ -142,6 +148,8 @@ class Route:
         self._runs: deque[Run] = deque(maxlen=RUNS_MAX)
         self._rtx_sequence = random.getrandbits(15)
         self._resent: list[tuple[int, int]] = [(-1, 0)] * RESENT
+        self.again_bytes = AGAIN_BYTES_FIRST
+        """What may be sent again now: who asks cannot make us send more than twice the stream."""
         self.set_spec(spec)
 
     def set_spec(self, spec: RouteSpec) -> None:
@@ -384,6 +392,7 @@ class Route:
         counts[stream] = counts.get(stream, 0) + 1
         counters.packets += 1
         counters.octets += header.payload_end - header.payload_start
+        self.again_bytes = min(self.again_bytes + len(packet.data), AGAIN_BYTES_MAX)
         counters.last_sent_ns = packet.arrival_ns
         if self.rendered >= self.highest_output:
             counters.sequence = self.rendered

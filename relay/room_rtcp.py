@@ -30,6 +30,8 @@ from relay.wiring import Wiring
 
 SOURCE_INTERVAL_NS: Final = 200_000_000
 """At most one key-frame request per source in this time: a browser answers one with key frames of all encodings."""
+NACKED_MAX: Final = 256
+"""Packets that one compound packet can ask for again; what is beyond is not looked at, and may be asked for again."""
 
 
 class RoomRtcp:
@@ -37,6 +39,8 @@ class RoomRtcp:
 
     def __init__(self, plane: Plane, time_base: TimeBase, participants: dict[int, Participant]) -> None:
         self.malformed = 0
+        self._nacked = 0
+        """By the compound packet being handled."""
         self.wiring: Wiring
         """Set by the room right after both exist."""
         self.bandwidth: RoomBandwidth
@@ -51,6 +55,7 @@ class RoomRtcp:
         if items is None:
             self.malformed += 1
             return
+        self._nacked = 0
         for item in items:
             handler = self._HANDLERS.get(type(item))
             if handler is not None:
@@ -91,7 +96,7 @@ class RoomRtcp:
             if not participant.ready or participant.transport is None:
                 continue
             blocks = [
-                each.reception.block(each.ssrc, counters, now_ns)
+                self._with_loss_beyond(track, each.reception.block(each.ssrc, counters, now_ns))
                 for track in participant.published.values()
                 for each in track.encodings
                 if each.stream is not None and (counters := self._plane.stream_counters(each.stream)).packets
@@ -101,6 +106,17 @@ class RoomRtcp:
                 self._plane.send_rtcp(participant.transport.handle, report)
             for track in participant.published.values():
                 self._report_to_subscribers(participant, track, our_ntp64)
+
+    def _with_loss_beyond(self, track: PublishedTrack, block: ReportBlock) -> ReportBlock:
+        """Audio's publisher hears of the loss that its worst subscriber has, as it would from page to page.
+
+        It puts so much in-band FEC into its packets, and what protects them is for those who lose them. Its estimate
+        of bandwidth goes by transport-cc, not by this.
+        """
+        if track.is_video:
+            return block
+        beyond = max((subscribed.delivery.loss for _, subscribed in self.wiring.subscribers(track)), default=0.0)
+        return block._replace(fraction_lost=max(block.fraction_lost, min(255, int(beyond * 256))))
 
     def _report_to_subscribers(self, publisher: Participant, track: PublishedTrack, our_ntp64: int) -> None:
         for subscriber, subscribed in self.wiring.subscribers(track):
@@ -153,7 +169,9 @@ class RoomRtcp:
         subscribed = participant.subscribed_by_ssrc(nack.media_ssrc)
         if subscribed is None or subscribed.route is None:
             return
-        gone = self._plane.resend(subscribed.route, nack.sequences, now_ns)
+        sequences = nack.sequences[: NACKED_MAX - self._nacked]
+        self._nacked += len(sequences)
+        gone = self._plane.resend(subscribed.route, sequences, now_ns)
         if gone:
             self._key_frame_for(participant, subscribed, now_ns)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from relay.packet_cache import AGE_MAX_NS, VIDEO_PACKETS
-from relay.plane import UpcallKind
+from relay.plane import DropReason, UpcallKind
+from relay.plane_routes import AGAIN_BYTES_MAX, RESEND_INTERVAL_MIN_NS
 from relay.rtcp import Nack
 from relay.rtcp_transport_cc import TransportFeedback
 from relay.rtp import make_packet
-from tests.relay.plane_peer import MS, VP8_KEY, Call, World, video_call, video_route, video_spec
+from tests.relay.plane_peer import MS, VP8_KEY, VP8_MORE, Call, World, video_call, video_route, video_spec
 
 
 def keyed(world: World, start: int = 100) -> Call:
@@ -173,6 +174,39 @@ def test_a_packet_is_sent_again_once_per_round_trip(world: World) -> None:
         sent += len(call.subscriber.take_rtp())
         world.run(10)
     assert sent == 3
+
+
+def test_who_asks_again_and_again_is_sent_no_more_than_the_stream_once_more(world: World) -> None:
+    call = video_call(world)
+    call.send(0, VP8_KEY + bytes(1000))
+    for sequence in range(1, 900):
+        call.send(sequence, VP8_MORE + bytes(1000))
+        world.run()
+    sent = call.subscriber.take_rtp()
+    wanted = [packet.header.sequence for packet in sent]
+    world.plane.set_round_trip(call.subscriber.transport, 0)  # as a forged report says
+    again = 0
+    for _ in range(100):
+        world.run(10)
+        assert world.plane.resend(call.route, wanted, world.now_ns) == []
+        again += sum(len(packet.data) for packet in call.subscriber.take_rtp())
+    assert 0 < again <= AGAIN_BYTES_MAX + 2 * 1100
+    assert world.plane.drops()[DropReason.RESEND_OVER_BUDGET] > 0
+    call.send(900, VP8_MORE + bytes(1000))
+    (newest,) = call.received()
+    world.plane.resend(call.route, [newest.header.sequence], world.now_ns)
+    assert len(call.received()) <= 1, "what is sent pays for what is sent again"
+
+
+def test_a_packet_is_not_sent_again_at_once_however_short_the_round_trip_is_said_to_be(world: World) -> None:
+    call = video_call(world)
+    call.send(0, VP8_KEY)
+    (packet,) = call.received()
+    world.plane.set_round_trip(call.subscriber.transport, 0)
+    for _ in range(6):
+        world.run(10)
+        world.plane.resend(call.route, [packet.header.sequence], world.now_ns)
+    assert len(call.received()) == 60 // (RESEND_INTERVAL_MIN_NS // MS)
 
 
 def test_without_rtx_the_very_same_packet_goes_again(world: World) -> None:
