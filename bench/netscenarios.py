@@ -69,9 +69,8 @@ def _lower_soon(figures: Figures, impaired_ms: float) -> bool:
 def _top_again(figures: Figures, impaired_ms: float) -> bool:
     path = figures["layer_path"]
     top = max(_area(size) for t, size in path if t <= 0)
-    if all(_area(size) >= top for t, size in path if t <= impaired_ms):
-        return True
-    return any(impaired_ms < t <= impaired_ms + TOP_LAYER_MS and _area(size) >= top for t, size in path)
+    held = [size for t, size in path if t <= impaired_ms + TOP_LAYER_MS]
+    return _area(held[-1]) >= top
 
 
 SCENARIOS = {

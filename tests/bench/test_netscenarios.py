@@ -56,6 +56,7 @@ def test_wanted_figures(name: str, figures: dict[str, Any], expected: bool) -> N
         ([(-2_000, "640x480"), (2_500, "320x240"), (14_000, "640x480")], False),
         ([(-2_000, "640x480"), (1_500, "320x240"), (20_500, "640x480")], False),
         ([(-2_000, "640x480"), (1_500, "320x240")], False),
+        ([(-2_000, "640x480"), (1_500, "320x240"), (9_000, "640x480"), (12_000, "320x240")], False),
     ],
 )
 def test_capped_call_steps_down_soon_and_comes_back(path: list[tuple[int, str]], expected: bool) -> None:
