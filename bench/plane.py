@@ -25,6 +25,8 @@ from relay.rtp import make_packet
 from relay.srtp import SrtpContext
 
 PLANES = {"python": PythonPlane}
+CASES = (("1_to_1_16_flows", 16, 1, False), ("1_to_20", 1, 20, False), ("1_to_20_layered", 1, 20, True))
+"""(name, publishers, subscribers of each, whether half of them get fewer temporal layers)"""
 BURST = 64
 """Datagrams waiting at each ``drain``."""
 
@@ -39,6 +41,17 @@ class Flow:
     sequence: int
     receivers: list[socket.socket]
     """Kept open: a closed port would cost an ICMP message each."""
+    layered: bool = False
+    """Whether packets say their frame and temporal layer, as those of a camera do."""
+
+    def payload(self, body: bytes) -> bytes:
+        """``body`` as the next packet's payload: frames of four packets, every second one of the upper layer."""
+        if not self.layered:
+            return body
+        frame, part = divmod(self.sequence, 4)
+        temporal = frame & 1
+        head = bytes((0x80 if part else 0x90, 0xE0, 0x80 | frame >> 8 & 0x7F, frame & 0xFF, frame >> 1 & 0xFF))
+        return head + bytes((temporal << 6 | 0x20,)) + (b"\x10" if frame == 0 else b"\x11") + body[7:]
 
     def burst(self, count: int, payload: bytes) -> list[bytes]:
         """The next ``count`` packets, encrypted."""
@@ -51,15 +64,16 @@ class Flow:
                 sequence=self.sequence,
                 timestamp=self.sequence // 4 * 3000,
                 ssrc=self.ssrc,
-                payload=payload,
+                payload=self.payload(payload),
                 extensions=extensions,
             )
             packets.append(self.context.protect_bytes(packet) or b"")
         return packets
 
 
-def build(plane: Plane, flows: int, fan: int, profile: SrtpProfile) -> list[Flow]:
-    """``flows`` publishers, each forwarded to ``fan`` subscribers."""
+def build(plane: Plane, flows: int, fan: int, profile: SrtpProfile, *, layered: bool = False) -> list[Flow]:
+    """``flows`` publishers, each forwarded to ``fan`` subscribers; ``layered``: every second one of these gets the
+    lowest temporal layer only, with all numbers rewritten."""
     handle, address = plane.bind(("127.0.0.1", 0))
     gate = plane.add_gate(open=True)
     size = profile.key_bytes + profile.salt_bytes
@@ -85,18 +99,20 @@ def build(plane: Plane, flows: int, fan: int, profile: SrtpProfile) -> list[Flow
             idle, subscriber, _ = peer()
             receivers.append(idle)
             route = RouteSpec(9000 + j, 19_000 + j, {96: 120}, {120: 121}, {}, {1: b"0"}, wait_for_key_frame=False)
-            plane.add_route(stream, subscriber, gate, route)  # type: ignore[arg-type]
+            handle_of_route = plane.add_route(stream, subscriber, gate, route)  # type: ignore[arg-type]
+            if layered and j % 2:
+                plane.set_route_layers(handle_of_route, 0)
         context = SrtpContext(profile, key, inbound=False)
-        made.append(Flow(sock, context, 1000 + i, random.getrandbits(15), receivers))
+        made.append(Flow(sock, context, 1000 + i, 0 if layered else random.getrandbits(15), receivers, layered))
     return made
 
 
 def measure(
-    name: str, flows: int, fan: int, packets: int, payload_bytes: int, profile: SrtpProfile
+    name: str, flows: int, fan: int, packets: int, payload_bytes: int, profile: SrtpProfile, *, layered: bool = False
 ) -> dict[str, float]:
     """CPU microseconds per forwarded packet."""
     plane: Plane = PLANES[name]()
-    senders = build(plane, flows, fan, profile)
+    senders = build(plane, flows, fan, profile, layered=layered)
     payload = b"\x00" + bytes(payload_bytes - 1)
     each = max(1, BURST // flows)
     batches = [
@@ -116,7 +132,7 @@ def measure(
         spent_ns += time.thread_time_ns() - began
     drops = {reason.value: count for reason, count in plane.drops().items() if count}
     plane.close()
-    forwarded = received * fan
+    forwarded = received * fan - drops.get("layer_left_out", 0)
     return {"us_per_forwarded_packet": round(spent_ns / forwarded / 1000, 2), "forwarded": forwarded, **drops}
 
 
@@ -133,9 +149,10 @@ def main() -> None:
         "profile": args.profile,
         "payload_bytes": args.payload,
     }
-    for label, flows, fan in (("1_to_1_16_flows", 16, 1), ("1_to_20", 1, 20)):
+    for label, flows, fan, layered in CASES:
         share = max(1, args.packets // fan)
-        result[label] = measure(args.plane, flows, fan, share, args.payload, SrtpProfile[args.profile])
+        profile = SrtpProfile[args.profile]
+        result[label] = measure(args.plane, flows, fan, share, args.payload, profile, layered=layered)
         print(label, result[label])
     result["machine"] = {"cpus": os.cpu_count(), "arch": platform.machine(), "kernel": platform.release()}
     result["versions"] = {"python": platform.python_version(), "pylibsrtp": version("pylibsrtp")}
