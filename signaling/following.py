@@ -29,6 +29,7 @@ from relay.messages import (
     QualityMeasured,
     RecordingStopped,
     RoomClosed,
+    VideoPaused,
 )
 from signaling.announcer import Announcer
 from signaling.closing import Closer
@@ -85,6 +86,7 @@ class Follower:
             MediaInterrupted: self._halts,
             MediaEvidence: self._evidence,
             LayersWanted: self._layers,
+            VideoPaused: self._video_paused,
             NegotiationNeeded: self._renegotiate,
             QualityMeasured: self._quality_measured,
             RecordingStopped: self._recording_stopped,
@@ -127,6 +129,10 @@ class Follower:
 
     async def _quality_measured(self, session: Session, event: QualityMeasured) -> None:
         self._quality.take(session, event)
+
+    async def _video_paused(self, session: Session, event: VideoPaused) -> None:
+        if not session.over:
+            await self._announcer.video_paused(session, event)
 
     async def _layers(self, session: Session, event: LayersWanted) -> None:
         if not session.over:

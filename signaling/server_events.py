@@ -69,6 +69,15 @@ class QualityEvent(View):
     sides: list[QualitySide]
 
 
+class VideoPausedEvent(View):
+    """``room.video_paused``: the page's connection does not take the other's picture beside the voice, so that it is
+    left out for now; or, not ``paused``, takes it again."""
+
+    session_id: str
+    source: Source
+    paused: bool
+
+
 class LayersEvent(View):
     """``room.layers``: the simulcast encodings of one of the page's sources that somebody takes; it pauses the others.
     Not numbered: said again while one of them does not come."""
@@ -107,6 +116,7 @@ SERVER_EVENTS: dict[str, type[View]] = {
     "room.muted": MutedEvent,
     "room.quality": QualityEvent,
     "room.layers": LayersEvent,
+    "room.video_paused": VideoPausedEvent,
     "room.renegotiate": RenegotiateEvent,
     "chat.message": ChatMessage,
     "presence.changed": PresenceEvent,

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.rates import TokenBucket
-from relay.messages import LayersWanted
+from relay.messages import LayersWanted, VideoPaused
 from signaling.messages import CLIENT_MESSAGES
 from signaling.sockets import BURST, SOCKETS_PER_USER_MAX, _Socket
 from tests.signaling.conftest import World
@@ -66,6 +66,10 @@ async def test_a_call_over_sockets(open_page: Open, world: World) -> None:
         await world.read()
         assert await ada.hears("room.layers") == {"session_id": session["id"], "source": "camera", "rids": ["f"]}
         assert "room.layers" not in {event for event, _ in mira.heard}
+        await world.worker.tell(VideoPaused(**common, user_id=world.ada.user_id, source="camera", paused=True))
+        await world.read()
+        paused = await ada.hears("room.video_paused")
+        assert (paused["source"], paused["paused"]) == ("camera", True)
         await mira.ok("session.end", on)
         assert (await ada.hears("session.updated", state="ended"))["end_reason"] == "client_left"
         await ada.hears("session.updated", settled=True)
