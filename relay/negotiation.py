@@ -319,7 +319,7 @@ def _write(view: RoomView, offer: SessionDescription, agreement: Agreement, loca
         "s=-",
         "t=0 0",
         "a=ice-lite",
-        "a=extmap-allow-mixed",
+        *(["a=extmap-allow-mixed"] if offer.allow_mixed else []),
         " ".join(["a=group:BUNDLE", *(section.mid for section in offer.sections if section.mid in agreed)]),
         "a=msid-semantic: WMS *",
     ]
@@ -355,7 +355,8 @@ def _write_media(view: RoomView, media: MediaAgreement, section: MediaSection, l
         f"a=mid:{media.mid}",
         f"a={media.direction}",
         "a=rtcp-mux",
-        "a=rtcp-rsize",
+        *(["a=rtcp-rsize"] if section.rtcp_rsize else []),
+        *(["a=extmap-allow-mixed"] if section.allow_mixed else []),
     ]
     for index, (address, candidate_port) in enumerate(local.candidates):
         priority = _HOST_CANDIDATE_PRIORITY - (index << 8)

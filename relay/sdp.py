@@ -88,6 +88,10 @@ class MediaSection:
     fingerprints: tuple[Fingerprint, ...] = ()
     setup: str = ""
     rtcp_mux: bool = False
+    rtcp_rsize: bool = False
+    """Reduced-size RTCP is offered (RFC 5506)."""
+    allow_mixed: bool = False
+    """One-byte and two-byte header extensions may be mixed (RFC 8285 §6); here and for the whole session apart."""
     bundle_only: bool = False
 
     @property
@@ -105,6 +109,8 @@ class SessionDescription:
     """Mids of the BUNDLE group, the first carries the transport."""
     version: int
     """The version that its origin line gives."""
+    allow_mixed: bool = False
+    """``MediaSection.allow_mixed``, said for the whole session."""
 
 
 @dataclass(slots=True)
@@ -131,6 +137,8 @@ class _Draft:
     fingerprints: list[Fingerprint] = field(default_factory=list)
     setup: str = ""
     rtcp_mux: bool = False
+    rtcp_rsize: bool = False
+    allow_mixed: bool = False
     bundle_only: bool = False
 
 
@@ -168,7 +176,7 @@ def parse(text: str) -> SessionDescription:
                 (drafts[-1] if drafts else session).direction = name
     sections = tuple(_finish(draft, session) for draft in drafts)
     _check_mids(sections, bundle)
-    return SessionDescription(sections, bundle, version)
+    return SessionDescription(sections, bundle, version, session.allow_mixed)
 
 
 def _check_mids(sections: tuple[MediaSection, ...], bundle: tuple[str, ...]) -> None:
@@ -307,6 +315,14 @@ def _read_rtcp_mux(draft: _Draft, value: str) -> None:
     draft.rtcp_mux = True
 
 
+def _read_rtcp_rsize(draft: _Draft, value: str) -> None:
+    draft.rtcp_rsize = True
+
+
+def _read_allow_mixed(draft: _Draft, value: str) -> None:
+    draft.allow_mixed = True
+
+
 def _read_bundle_only(draft: _Draft, value: str) -> None:
     draft.bundle_only = True
 
@@ -326,6 +342,8 @@ _ATTRIBUTES: Final[dict[str, Callable[[_Draft, str], None]]] = {
     "fingerprint": _read_fingerprint,
     "setup": _read_setup,
     "rtcp-mux": _read_rtcp_mux,
+    "rtcp-rsize": _read_rtcp_rsize,
+    "extmap-allow-mixed": _read_allow_mixed,
     "bundle-only": _read_bundle_only,
 }
 
@@ -360,5 +378,7 @@ def _finish(draft: _Draft, session: _Draft) -> MediaSection:
         fingerprints=tuple(draft.fingerprints or session.fingerprints),
         setup=draft.setup or session.setup,
         rtcp_mux=draft.rtcp_mux,
+        rtcp_rsize=draft.rtcp_rsize,
+        allow_mixed=draft.allow_mixed,
         bundle_only=draft.bundle_only,
     )

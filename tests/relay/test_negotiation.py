@@ -56,6 +56,19 @@ def test_answer_is_readable_and_mirrors_the_offer() -> None:
     assert "rtp-stream-id" not in given.sdp
 
 
+def test_what_may_only_be_answered_when_offered_is_answered_where_it_was_offered() -> None:
+    mixed, reduced = "a=extmap-allow-mixed\r\n", "a=rtcp-rsize\r\n"
+    text = CHROMIUM.replace("\r\n", "\n").replace("\n", "\r\n")
+    assert (ask(text).sdp.count(mixed), ask(text).sdp.count(reduced)) == (1, 3)
+    without = text.replace(mixed, "").replace(reduced, "")
+    assert "allow-mixed" not in ask(without).sdp
+    assert "rsize" not in ask(without).sdp
+    in_one = without.replace("a=mid:1\r\n", f"a=mid:1\r\n{mixed}{reduced}")
+    before, camera, screen = ask(in_one).sdp.replace("m=audio", "").split("m=video")
+    for line in (mixed, reduced):
+        assert (line in before, line in camera, line in screen) == (False, True, False)
+
+
 def test_tenants_order_and_the_others_codecs_decide() -> None:
     view = dataclasses.replace(VIEW, video_codecs=("H264", "VP8"))
     assert sections(ask(view=view))[1].codecs[0].name == "H264"
