@@ -35,6 +35,7 @@ PART_BYTES: Final = 8 * 1024 * 1024
 SHA256_NAME: Final = "turnpike-sha256"
 """Metadata of every object: what it must be when the same content is put again."""
 _MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
+_UNVERSIONED: Final = frozenset({"NotImplemented", "501"})
 _EXISTS: Final = frozenset({"PreconditionFailed", "412"})
 
 
@@ -124,6 +125,7 @@ class S3Store:
             Key=name,
             Body=data,
             IfNoneMatch="*",
+            ChecksumAlgorithm="SHA256",
             ChecksumSHA256=base64.b64encode(sha256).decode(),
             Metadata={SHA256_NAME: sha256.hex()},
             **_lock_fields(lock),
@@ -157,7 +159,12 @@ class S3Store:
     def _versions(self, name: str) -> Iterator[str]:
         marks: dict[str, str] = {}
         while True:
-            page = self._client.list_object_versions(Bucket=self._bucket, Prefix=name, **marks)
+            try:
+                page = self._client.list_object_versions(Bucket=self._bucket, Prefix=name, **marks)
+            except ClientError as error:
+                if _code(error) in _UNVERSIONED:
+                    return
+                raise
             for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
                 if each["Key"] == name and each.get("VersionId") not in (None, "null"):
                     yield str(each["VersionId"])
@@ -196,6 +203,8 @@ def make_client(endpoint: str | None, region: str | None, **more: Any) -> Any:
             read_timeout=30,
             retries={"mode": "standard", "max_attempts": 3},
             max_pool_connections=THREADS,
+            # Whoever reads here checks the hash of the whole; some services send that of the whole with a range.
+            response_checksum_validation="when_required",
         ),
         **more,
     )
