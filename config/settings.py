@@ -10,7 +10,7 @@ import secrets
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -35,9 +35,16 @@ class Settings(BaseSettings):
     ops_port: int = Field(default=0, ge=0, le=65535)
     """0: any free port, told in the registry."""
     media_addresses: str = "auto"
-    """Comma-separated addresses a worker binds and advertises; ``auto``: loopback and the host's own."""
+    """Comma-separated addresses, IPv4 and IPv6, that a worker binds and advertises; ``auto``: the host's own and
+    loopback. Behind a one-to-one NAT: ``public=own``, e.g. ``203.0.113.5=10.0.0.5``."""
     media_port: int = Field(default=0, ge=0, le=65535)
-    """A worker's UDP port; 0: any free one."""
+    """A worker's port, for UDP and ICE-TCP alike; 0: any free one."""
+    turn_urls: str = ""
+    """Comma-separated TURN (and STUN) servers that pages are told, e.g. ``turn:turn.example:3478?transport=udp``."""
+    turn_secret: SecretStr | None = None
+    """What coturn knows as ``static-auth-secret``; needed with TURN servers."""
+    turn_ttl_s: int = Field(default=12 * 3600, ge=300)
+    """How long the TURN credentials of a page are good for: as long as the longest call."""
     workers: int = Field(default=1, ge=1, le=64)
     """How many worker processes the supervisor runs."""
 

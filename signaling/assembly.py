@@ -40,6 +40,7 @@ from signaling.rooms import Rooms
 from signaling.shards import ShardRunner
 from signaling.sockets import Sockets, make_server
 from signaling.store import SessionStore
+from signaling.turn import TurnApi, TurnServers
 
 TOKEN_SECRET = "token-key"  # noqa: S105 - the name of a secret, not one
 
@@ -103,7 +104,8 @@ def assemble(
     people, sessions = People(servers.database), SessionStore(servers.database, limits)
     events = Events(servers.redis, sio, clock)
     presence = Presence(servers.redis, people, sessions, events, clock)
-    rooms = Rooms(servers.bus, servers.redis, clock)
+    turn = TurnServers(settings)
+    rooms = Rooms(servers.bus, servers.redis, turn, clock)
     announcer = Announcer(events, presence, billing, clock)
     closer = Closer(sessions, rooms, billing, recordings, announcer, clock)
     director = Director(
@@ -156,6 +158,7 @@ def assemble(
         doorkeeper=doorkeeper,
         endpoints=[
             *api.endpoints(),
+            *TurnApi(turn, clock).endpoints(),
             *QualityApi(director, kept).endpoints(),
             *billing_api.endpoints(billing, announcer.wallet),
             *recorder_endpoints,

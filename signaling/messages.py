@@ -312,6 +312,21 @@ class RoomTrack(View):
     source: Source
 
 
+class IceServer(View):
+    """A STUN or TURN server, as RTCIceServer has it."""
+
+    urls: list[str]
+    username: str | None = None
+    credential: str | None = None
+
+
+class IceServers(View):
+    """GET /api/v1/ice-servers: for connections made within ``ttl_s``."""
+
+    ice_servers: list[IceServer]
+    ttl_s: int
+
+
 class RoomAnswer(View):
     """Acknowledgement of ``room.join``."""
 
@@ -320,6 +335,8 @@ class RoomAnswer(View):
     tracks: list[RoomTrack]
     muted: dict[str, dict[Source, bool]]
     """Declared states of everybody in the room so far: user id → source → muted."""
+    ice_servers: list[IceServer] = []
+    """For the page's next connection."""
 
 
 class SetMuted(OnSession):

@@ -42,6 +42,7 @@ from relay.messages import (
 from signaling.lifecycle import IN_CALL
 from signaling.messages import JoinRoom, RoomAnswer, RoomStats, RoomTrack
 from signaling.store import Session, SweepRow
+from signaling.turn import TurnServers
 
 REGISTRY_EVERY_S: Final = 0.25
 GONE_AFTER_MS: Final = 5_000
@@ -89,9 +90,10 @@ def candidates(workers: Iterable[WorkerStatus]) -> list[WorkerStatus]:
 class Rooms:
     """Opens, negotiates and closes rooms, and knows the workers. ``watch`` keeps the registry fresh."""
 
-    def __init__(self, bus: ControlBus, redis: Redis, clock: Clock) -> None:
+    def __init__(self, bus: ControlBus, redis: Redis, turn: TurnServers, clock: Clock) -> None:
         self._bus = bus
         self._redis = redis
+        self._turn = turn
         self._clock = clock
         self._workers: list[WorkerStatus] = []
         self._read_at_ns: int | None = None
@@ -252,7 +254,13 @@ class Rooms:
         if not isinstance(reply, Negotiated):
             raise refusal(reply)
         tracks = [RoomTrack(mid=t.mid, user_id=t.participant, source=t.source) for t in reply.tracks]
-        return RoomAnswer(sdp=reply.sdp, room_epoch=session.room_epoch, tracks=tracks, muted=muted)
+        return RoomAnswer(
+            sdp=reply.sdp,
+            room_epoch=session.room_epoch,
+            tracks=tracks,
+            muted=muted,
+            ice_servers=self._turn.for_user(who.public_id, self._clock.wall_ms()),
+        )
 
     async def declare(self, who: Principal, session: Session, muted: dict[Source, bool]) -> dict[Source, bool]:
         """Tell the worker what a participant says of its own sources; returns all it has said. Raises ``ApiError``."""

@@ -2,6 +2,7 @@ import { Emitter } from "./emitter";
 import { asTurnpikeError, TurnpikeError } from "./errors";
 import { requestKey } from "./keys";
 import { Link } from "./link";
+import { watchNetwork } from "./network";
 import { Recordings } from "./recordings";
 import { Rest } from "./rest";
 import { Session, type SessionHost } from "./session";
@@ -11,6 +12,8 @@ import {
   type Consent,
   type ConsentText,
   type DemoAccount,
+  type IceServer,
+  type IceServersView,
   type MeView,
   type PresenceEvent,
   type ProviderView,
@@ -56,6 +59,8 @@ export class TurnpikeClient extends Emitter<ClientEvents> implements SessionHost
   #me: MeView | null = null;
   #state: ClientState = "signed_out";
   #link: Link | null = null;
+  #iceServers: readonly IceServer[] = [];
+  #stopNetworkWatch: (() => void) | null = null;
 
   constructor(options: ClientOptions = {}) {
     super();
@@ -73,6 +78,11 @@ export class TurnpikeClient extends Emitter<ClientEvents> implements SessionHost
 
   get me(): MeView | null {
     return this.#me;
+  }
+
+  /** STUN and TURN servers, as the server told them last. */
+  get iceServers(): readonly IceServer[] {
+    return this.#iceServers;
   }
 
   get online(): boolean {
@@ -109,6 +119,8 @@ export class TurnpikeClient extends Emitter<ClientEvents> implements SessionHost
     this.#storage?.removeItem(STORAGE_KEY);
     this.#link?.close();
     this.#link = null;
+    this.#stopNetworkWatch?.();
+    this.#stopNetworkWatch = null;
     for (const session of this.#sessions.values()) session.close();
     this.#sessions.clear();
     this.rest.token = null;
@@ -190,7 +202,13 @@ export class TurnpikeClient extends Emitter<ClientEvents> implements SessionHost
       this.emit("changed", null);
     });
     link.open();
+    this.#stopNetworkWatch ??= watchNetwork(() => this.#networkChanged());
     this.emit("changed", null);
+  }
+
+  #networkChanged(): void {
+    this.#link?.networkChanged();
+    for (const session of this.#sessions.values()) if (session.live) session.room.networkChanged();
   }
 
   readonly #handlers: Handlers = {
@@ -213,13 +231,15 @@ export class TurnpikeClient extends Emitter<ClientEvents> implements SessionHost
     const role = this.#me?.user.role;
     try {
       if (role === "client" || role === "provider") {
-        const [me, page] = await Promise.all([
+        const [me, page, ice] = await Promise.all([
           this.rest.get<MeView>("/me"),
           this.sessions(null, 10),
+          this.rest.get<IceServersView>("/ice-servers").catch(() => null),
           this.wallet.load().catch(() => null),
         ]);
         if (link !== this.#link) return;
         this.#me = me;
+        if (ice !== null) this.#iceServers = ice.ice_servers;
         for (const view of page.sessions) if (isLive(view.state) || this.#sessions.has(view.id)) this.#learn(view);
       }
       for (const session of this.#sessions.values()) if (session.live) session.resume();

@@ -8,6 +8,8 @@ import type { ServerEvents } from "./wire";
 
 const HEARTBEAT_MS = 10_000;
 const ACK_MS = 10_000;
+/** After a change of network the socket is given so long to answer. */
+const PROBE_MS = 2_000;
 const SIGN_IN_AGAIN: ReadonlySet<string> = new Set(["unauthenticated", "invalid_token"]);
 
 interface Ack {
@@ -62,6 +64,18 @@ export class Link extends Emitter<LinkEvents> {
     this.emit("state", "connecting");
     this.#socket.connect();
     this.#stopHeartbeat = steadyInterval(HEARTBEAT_MS, () => void this.#beat());
+  }
+
+  /** The machine is on another network: a socket that waits is opened at once, an open one has to prove itself. */
+  networkChanged(): void {
+    if (!this.#socket.connected) {
+      this.#socket.connect();
+      return;
+    }
+    this.#socket
+      .timeout(PROBE_MS)
+      .emitWithAck("presence.heartbeat", {})
+      .catch(() => this.#socket.io.engine?.close());
   }
 
   close(): void {

@@ -5,7 +5,7 @@ import { addSource } from "./encodings";
 import { asTurnpikeError, type TurnpikeError } from "./errors";
 import { StatsWatch, type RoomStats } from "./stats";
 import { LocalTrack, RemoteTrack } from "./tracks";
-import type { Muted, RoomAnswer, SessionKind, Source } from "./wire";
+import type { IceServer, Muted, RoomAnswer, SessionKind, Source } from "./wire";
 
 /** `idle`: the room is not open yet. `reconnecting`: it was connected and is being connected again. */
 export type RoomState = "idle" | "connecting" | "connected" | "reconnecting" | "closed";
@@ -13,6 +13,8 @@ export type RoomState = "idle" | "connecting" | "connected" | "reconnecting" | "
 /** What a room needs of the signaling side. */
 export interface RoomSignal {
   readonly online: boolean;
+  /** STUN and TURN servers for connections made from now on. */
+  readonly iceServers: readonly IceServer[];
   join(sdp: string, sources: Record<string, Source>, fresh: boolean): Promise<RoomAnswer>;
   mute(muted: Muted): Promise<void>;
   /** A digest of getStats; lost ones are not missed. */
@@ -35,6 +37,8 @@ const DISCONNECTED_MS = 2_000;
 const RESTART_MS = 5_000;
 const FRESH_MS = 8_000;
 const RETRY_MAX_MS = 4_000;
+/** Operating systems tell of one change of network in several events. */
+const NETWORK_SETTLES_MS = 300;
 const LOST_STATES: ReadonlySet<RTCPeerConnectionState> = new Set(["disconnected", "failed", "closed"]);
 /** Refusals that asking again won't change. */
 const FINAL_CODES: ReadonlySet<string> = new Set(["not_found", "forbidden", "session_over", "session_ended"]);
@@ -58,6 +62,10 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
   #working = false;
   #timer: ReturnType<typeof setTimeout> | null = null;
   #error: TurnpikeError | null = null;
+  /** Ends the pause before the next attempt. */
+  #hurry: () => void = () => undefined;
+  #networkTimer: ReturnType<typeof setTimeout> | null = null;
+  #iceServers: readonly IceServer[] = [];
   #declared = "";
   #devices: Promise<void> | null = null;
   readonly #stats = new StatsWatch();
@@ -128,6 +136,18 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
     const moved = this.#epoch > 0;
     this.#epoch = epoch;
     this.#ask(moved ? "fresh" : "renegotiate");
+    this.#hurry();
+  }
+
+  /** The machine is on another network, or on one again: candidates are gathered anew, and the connection is kept. */
+  networkChanged(): void {
+    if (this.#joinedEpoch === 0 || this.#state === "closed") return;
+    if (this.#networkTimer !== null) clearTimeout(this.#networkTimer);
+    this.#networkTimer = setTimeout(() => {
+      this.#networkTimer = null;
+      if (this.#running()) this.#ask("restart");
+      this.#hurry();
+    }, NETWORK_SETTLES_MS);
   }
 
   /** The server asks for a new offer on the same connection. */
@@ -142,6 +162,7 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
     void this.#declare();
     const lost = LOST_STATES.has(this.#pc?.connectionState ?? "closed");
     if (!this.#working) this.#ask(lost ? "restart" : this.#need);
+    this.#hurry();
   }
 
   /** What the other side declared of its sources. */
@@ -162,6 +183,7 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
       this.#pc?.close();
     });
     if (this.#timer !== null) clearTimeout(this.#timer);
+    if (this.#networkTimer !== null) clearTimeout(this.#networkTimer);
     if (this.#reports !== null) clearInterval(this.#reports);
     for (const track of Object.values(this.local)) track.close();
     this.#setState("closed");
@@ -179,7 +201,8 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
 
   #makeConnection(): void {
     const old = this.#pc;
-    const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    const iceServers = this.#iceServers.length > 0 ? this.#iceServers : this.signal.iceServers;
+    const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle", iceServers: [...iceServers] });
     const person = new MediaStream();
     const screen = new MediaStream();
     for (const source of this.sources) {
@@ -218,10 +241,20 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
         if (FINAL_CODES.has(this.#error.code)) break;
         failures += 1;
         this.#need = "fresh";
-        await new Promise((resolve) => setTimeout(resolve, Math.min(200 * 2 ** failures, RETRY_MAX_MS)));
+        await this.#pause(Math.min(200 * 2 ** failures, RETRY_MAX_MS));
       }
     }
     this.#working = false;
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#hurry = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   #running(): boolean {
@@ -245,6 +278,7 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
     if (pc !== this.#pc || !this.#running()) return;
     await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
     this.#joinedEpoch = answer.room_epoch;
+    this.#iceServers = answer.ice_servers;
     this.#attach(pc, answer);
     if (pc.connectionState === "connected")
       this.#setState("connected"); // it came back while it was asked about

@@ -11,6 +11,7 @@ import {
   type ChatPage,
   type Consent,
   type CostEvent,
+  type IceServer,
   type MutedEvent,
   type QualityEvent,
   type QualitySide,
@@ -42,6 +43,7 @@ export interface SessionHost {
   readonly rest: Rest;
   link(): Link;
   readonly online: boolean;
+  readonly iceServers: readonly IceServer[];
   /** The session's newest view came in over an acknowledgement or REST. */
   learned(view: SessionView): void;
 }
@@ -273,6 +275,9 @@ export class Session extends Emitter<SessionEvents> {
     return {
       get online() {
         return host.online;
+      },
+      get iceServers() {
+        return host.iceServers;
       },
       join: (sdp: string, sources: Record<string, string>, fresh: boolean) =>
         host.link().request<RoomAnswer>("room.join", { session_id: id(), sdp, sources, fresh }),

@@ -251,11 +251,27 @@ export interface RoomTrack {
 
 export type Muted = Partial<Record<Source, boolean>>;
 
+/** As RTCIceServer has it. */
+export interface IceServer {
+  urls: string[];
+  username?: string;
+  credential?: string;
+}
+
+/** GET /api/v1/ice-servers */
+export interface IceServersView {
+  ice_servers: IceServer[];
+  /** Credentials are good for so long. */
+  ttl_s: number;
+}
+
 export interface RoomAnswer {
   sdp: string;
   room_epoch: number;
   tracks: RoomTrack[];
   muted: Record<string, Muted>;
+  /** For the next connection; credentials in it are limited in time. */
+  ice_servers: IceServer[];
 }
 
 export interface CostEvent {

@@ -53,7 +53,7 @@ class FakeConnection {
     receiver: { track: FakeTrack };
   }[] = [];
 
-  constructor() {
+  constructor(readonly configuration: RTCConfiguration) {
     FakeConnection.made.push(this);
   }
   addTransceiver(kind: string) {
@@ -92,6 +92,7 @@ class FakeConnection {
 
 class FakeSignal implements RoomSignal {
   online = true;
+  iceServers: { urls: string[]; username?: string; credential?: string }[] = [];
   epoch = 1;
   refusals: TurnpikeError[] = [];
   readonly joins: { sdp: string; sources: Record<string, Source>; fresh: boolean }[] = [];
@@ -102,7 +103,8 @@ class FakeSignal implements RoomSignal {
     const refusal = this.refusals.shift();
     if (refusal !== undefined) throw refusal;
     const tracks = Object.entries(sources).map(([mid, source]) => ({ mid, source, user_id: "usr_other" }));
-    return { sdp: "answer", room_epoch: this.epoch, tracks, muted: { usr_other: { screen: true } } };
+    const muted = { usr_other: { screen: true } };
+    return { sdp: "answer", room_epoch: this.epoch, tracks, muted, ice_servers: this.iceServers };
   }
 
   async report(): Promise<void> {}
@@ -243,5 +245,50 @@ describe("Room", () => {
     room.resume();
     await settle();
     expect(signal.mutes.length).toBe(said + 1);
+  });
+
+  async function connected(): Promise<FakeConnection> {
+    room.enter(1);
+    await vi.advanceTimersByTimeAsync(10);
+    expect(room.state).toBe("connected");
+    return FakeConnection.made[FakeConnection.made.length - 1] as FakeConnection;
+  }
+
+  it("gathers candidates anew on another network, once, and keeps the connection", async () => {
+    const pc = await connected();
+    room.networkChanged();
+    room.networkChanged();
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(pc.restarts).toBe(1);
+    expect(signal.joins.map((join) => join.fresh)).toEqual([true, false]);
+    expect(FakeConnection.made.length).toBe(1);
+  });
+
+  it("does not wait out its pause when the room has moved", async () => {
+    const pc = await connected();
+    const gone = new TurnpikeError("unknown_room", "gone");
+    signal.refusals = [gone, gone, gone, gone];
+    pc.become("failed");
+    await vi.advanceTimersByTimeAsync(400 + 800 + 1_600 + 10);
+    const before = signal.joins.length;
+    signal.refusals = [];
+    signal.epoch = 2;
+    room.enter(2);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(signal.joins.length).toBe(before + 1);
+    expect(room.state).toBe("connected");
+  });
+
+  it("uses the servers of the last answer for the next connection", async () => {
+    signal.iceServers = [{ urls: ["turn:a"], username: "1:me", credential: "x" }];
+    const first = await connected();
+    expect(first.configuration.iceServers).toEqual(signal.iceServers);
+    signal.iceServers = [{ urls: ["turn:a"], username: "2:me", credential: "y" }];
+    room.enter(2);
+    await vi.advanceTimersByTimeAsync(10);
+    room.enter(3);
+    await vi.advanceTimersByTimeAsync(10);
+    const last = FakeConnection.made[FakeConnection.made.length - 1];
+    expect(last?.configuration.iceServers).toEqual(signal.iceServers);
   });
 });
