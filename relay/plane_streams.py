@@ -19,7 +19,7 @@ from relay.plane import Address, DropReason, SpoolSink, StreamCounters, StreamHa
 from relay.rtp import SEQUENCE_JUMP_MAX, RtpHeader
 from relay.send_history import SendHistory
 from relay.srtp import SrtpContext
-from relay.vp8_rewrite import read_vp8
+from relay.vp8_rewrite import Vp8Descriptor, read_vp8
 
 if TYPE_CHECKING:
     from relay.plane_routes import Route
@@ -142,18 +142,26 @@ class Stream:
         else:
             self.missing.arrived(number)
 
-        start = header.payload_start
-        empty = header.payload_end == start
-        if empty and delta > 0:
+        if header.payload_end == header.payload_start and delta > 0:
             self._leave_out(number + 1, 1)
             if self.spool is not None:
                 self.spool(self.handle, arrival_ns, data)
             return DropReason.PADDING_ONLY
         continuous = self._continuous(number)
+        key, layer = self._look_at_frame(data, header) if self.is_video else (True, None)
+        packet = CachedPacket(continuous, data, header, elements, arrival_ns, key, layer)
+        self.cache.put(packet)
+        counters.last_media_ns = arrival_ns
+        if self.spool is not None:
+            self.spool(self.handle, arrival_ns, data)
+        return packet
+
+    def _look_at_frame(self, data: bytes, header: RtpHeader) -> tuple[bool, Vp8Descriptor | None]:
+        """Whether a receiver can begin with a video packet, and its place among the layers; counts both."""
+        counters = self.counters
+        start = header.payload_start
         layer = None
-        if not self.is_video:
-            key = True
-        elif header.payload_type in self._vp8_types:
+        if header.payload_type in self._vp8_types:
             layer = read_vp8(data, start, header.payload_end)
             key = layer is not None and layer.begins_key_frame
             temporal = 0 if layer is None else layer.temporal
@@ -162,17 +170,12 @@ class Stream:
                 counters.temporal_frames[temporal] += 1
         else:
             test = self._key_tests[header.payload_type]
-            key = test is not None and not empty and test(data[start : start + _KEY_TEST_BYTES])
+            key = test is not None and header.payload_end > start and test(data[start : start + _KEY_TEST_BYTES])
             counters.temporal_bytes[0] += len(data)
             counters.temporal_frames[0] += header.marker
-        if key and self.is_video and header.timestamp != self._last_key_timestamp:
+        if key and header.timestamp != self._last_key_timestamp:
             self._note_key_frame(header, data if layer is not None else b"")
-        packet = CachedPacket(continuous, data, header, elements, arrival_ns, key, layer)
-        self.cache.put(packet)
-        counters.last_media_ns = arrival_ns
-        if self.spool is not None:
-            self.spool(self.handle, arrival_ns, data)
-        return packet
+        return key, layer
 
     def _note_key_frame(self, header: RtpHeader, vp8: bytes) -> None:
         """A key frame began; ``vp8``: its first packet, where that tells its size."""
