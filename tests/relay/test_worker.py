@@ -42,6 +42,7 @@ from relay.messages import (
     TrackStarted,
 )
 from relay.port import PortDrop
+from relay.rooms import PROBES_MAX
 from relay.spool import RtpRecord, SenderReportRecord, TrackEventRecord, open_part
 from tests.relay.call import CLIENT, PARTICIPANTS, PROVIDER, Call, NotNegotiated, running_worker, two_pages, until
 
@@ -480,3 +481,43 @@ async def test_metrics_pass_promtools_check(call: Call, tool: Callable[[str, str
     assert "turnpike_relay_participants 2.0" in text
     assert 'turnpike_relay_dropped_packets_total{reason="unprotect_failed"} 0.0' in text
     assert "turnpike_relay_connect_seconds_bucket" in text
+
+
+async def test_connection_test_echoes_its_page_and_is_told_to_nobody(call: Call) -> None:
+    call.ids["session_id"] = -77
+    opened = await call.do(
+        OpenRoom,
+        session_public_id="probe",
+        kind="video",
+        participants=PARTICIPANTS,
+        granted_live_ms=10_000,
+        probe=True,
+    )
+    assert opened == Done()
+    async with call.page(CLIENT, ("camera",)) as sends, call.page(PROVIDER, ("camera",)) as receives:
+        await asyncio.gather(sends.connect(), receives.connect())
+        sends.start()
+        await until(lambda: receives.received["camera"].frames_decodable > 5)
+        assert call.worker.status().rooms == (), "control must not take it for a room of a session"
+        await call.close()
+    await call.read()
+    assert call.events == []
+
+
+async def test_connection_tests_are_few_and_end_by_themselves(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.rooms.PROBE_MAX_S", 0.3)
+    replies = []
+    for number in range(PROBES_MAX + 1):
+        call.ids["session_id"] = -1 - number
+        replies.append(
+            await call.do(
+                OpenRoom,
+                session_public_id="probe",
+                kind="video",
+                participants=PARTICIPANTS,
+                granted_live_ms=10_000,
+                probe=True,
+            )
+        )
+    assert isinstance(replies[-1], Refused)
+    await until(lambda: not len(call.worker.rooms))

@@ -1,11 +1,11 @@
 import { asTurnpikeError, TurnpikeError } from "./errors";
 
-/** `udp` is what calls want; over `tcp` they work, with stutter where packets are lost. */
-export type NetworkPath = "udp" | "tcp";
+/** `udp` is what calls want; over `tcp`, or a detour by a TURN server, they work, if not as well. */
+export type NetworkPath = "udp" | "tcp" | "turn";
 
 /** What to tell the person, the most important first. */
 export type NetworkAdvice =
-  "good" | "blocked" | "tcp_only" | "video_impossible" | "video_reduced" | "lossy" | "far" | "unstable";
+  "good" | "blocked" | "detour_only" | "video_impossible" | "video_reduced" | "lossy" | "far" | "unstable";
 
 export interface NetworkFigures {
   /** Which paths connected; a path that was not offered is left out. */
@@ -49,9 +49,9 @@ const BITRATE_MAX_BPS = 2_500_000;
 /** Reasoned bounds: what a 640 × 360 picture with sound needs, and what people notice in a conversation. */
 export function advise(figures: NetworkFigures): NetworkAdvice[] {
   const { paths, rtt_ms, jitter_ms, loss_up, loss_down, up_bps, down_bps } = figures;
-  if (paths.udp !== true && paths.tcp !== true) return ["blocked"];
+  if (!Object.values(paths).includes(true)) return ["blocked"];
   const advice: NetworkAdvice[] = [];
-  if (paths.udp !== true) advice.push("tcp_only");
+  if (paths.udp !== true) advice.push("detour_only");
   const least = Math.min(up_bps ?? Infinity, down_bps ?? Infinity);
   if (least < 200_000) advice.push("video_impossible");
   else if (least < 700_000) advice.push("video_reduced");
@@ -62,14 +62,14 @@ export function advise(figures: NetworkFigures): NetworkAdvice[] {
 }
 
 /** Only the candidates of one path. */
-export function onlyPath(sdp: string, path: NetworkPath): string {
+export function onlyPath(sdp: string, path: "udp" | "tcp"): string {
   return sdp
     .split("\r\n")
     .filter((line) => !line.startsWith("a=candidate:") || line.split(" ")[2]?.toLowerCase() === path)
     .join("\r\n");
 }
 
-function offers(sdp: string, path: NetworkPath): boolean {
+function offers(sdp: string, path: "udp" | "tcp"): boolean {
   return sdp
     .split("\r\n")
     .some((line) => line.startsWith("a=candidate:") && line.split(" ")[2]?.toLowerCase() === path);
@@ -84,7 +84,11 @@ export class NetworkTest {
   #source: MadeUpPicture | null = null;
   #stopped = false;
 
-  constructor(readonly signal: Signal) {}
+  /** `iceServers`: as calls use them; those with TURN are a path of their own. */
+  constructor(
+    readonly signal: Signal,
+    readonly iceServers: readonly RTCIceServer[] = [],
+  ) {}
 
   /** Once only. Rejects where the server refuses the test; a network that fails is a result. */
   async run(onStep: (step: NetworkTestStep) => void = () => undefined): Promise<NetworkTestResult> {
@@ -120,13 +124,17 @@ export class NetworkTest {
       figures.paths[used] = true;
       onStep("measuring");
       await this.#sample(sender, receiver, figures);
-      if (used === "tcp") figures.paths.udp = false;
+      if (used !== "udp") figures.paths.udp = false; // the better one would have been taken
     } else {
       for (const path of ["udp", "tcp"] as const) if (offers(answer, path)) figures.paths[path] = false;
     }
     if (figures.paths.tcp === undefined && offers(answer, "tcp")) {
       onStep("paths");
       figures.paths.tcp = await this.#tryPath(probeId, "tcp");
+    }
+    if (figures.paths.turn === undefined && this.#turn.length > 0) {
+      onStep("paths");
+      figures.paths.turn = await this.#tryPath(probeId, "turn");
     }
     this.#check();
     return { ...figures, advice: advise(figures) };
@@ -158,9 +166,9 @@ export class NetworkTest {
 
   /** Whether a connection comes about over this path alone. */
   async #tryPath(probeId: string, path: NetworkPath): Promise<boolean> {
-    const pc = this.#sender();
+    const pc = this.#sender(path === "turn" ? "relay" : "all");
     try {
-      await this.#negotiate(probeId, "send", pc, path);
+      await this.#negotiate(probeId, "send", pc, path === "turn" ? undefined : path);
       return await connected([pc], PATH_MS);
     } catch (thrown) {
       if (this.#stopped) throw asTurnpikeError(thrown);
@@ -168,14 +176,23 @@ export class NetworkTest {
     }
   }
 
-  #connection(): RTCPeerConnection {
-    const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+  get #turn(): RTCIceServer[] {
+    const urls = (server: RTCIceServer) => [server.urls].flat();
+    return this.iceServers.filter((server) => urls(server).some((url) => /^turns?:/.test(url)));
+  }
+
+  #connection(iceTransportPolicy: RTCIceTransportPolicy = "all"): RTCPeerConnection {
+    const pc = new RTCPeerConnection({
+      bundlePolicy: "max-bundle",
+      iceTransportPolicy,
+      iceServers: [...this.iceServers],
+    });
     this.#pcs.push(pc);
     return pc;
   }
 
-  #sender(): RTCPeerConnection {
-    const pc = this.#connection();
+  #sender(iceTransportPolicy: RTCIceTransportPolicy = "all"): RTCPeerConnection {
+    const pc = this.#connection(iceTransportPolicy);
     const track = this.#source?.track;
     pc.addTransceiver(track ?? "video", { direction: "sendonly", sendEncodings: [{ maxBitrate: BITRATE_MAX_BPS }] });
     return pc;
@@ -185,7 +202,7 @@ export class NetworkTest {
     probe_id: string,
     side: "send" | "receive",
     pc: RTCPeerConnection,
-    path?: NetworkPath,
+    path?: "udp" | "tcp",
   ): Promise<string> {
     await pc.setLocalDescription();
     const mid = pc.getTransceivers()[0]?.mid ?? "0";
@@ -286,6 +303,7 @@ async function usedPath(pc: RTCPeerConnection): Promise<NetworkPath> {
   const report = await entries(pc);
   const pair = report.find((entry) => entry.type === "candidate-pair" && entry.nominated === true);
   const local = report.find((entry) => entry.id === pair?.localCandidateId);
+  if (local?.candidateType === "relay") return "turn";
   return local?.protocol === "tcp" ? "tcp" : "udp";
 }
 

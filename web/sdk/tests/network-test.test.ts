@@ -33,7 +33,7 @@ describe("advise", () => {
       rtt_ms: 400,
       jitter_ms: 80,
     };
-    expect(advise(bad)).toEqual(["tcp_only", "video_impossible", "lossy", "far", "unstable"]);
+    expect(advise(bad)).toEqual(["detour_only", "video_impossible", "lossy", "far", "unstable"]);
     expect(advise({ ...GOOD, down_bps: 500_000 })).toEqual(["video_reduced"]);
   });
 });

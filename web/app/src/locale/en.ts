@@ -280,7 +280,7 @@ export const en = {
     advice: {
       good: "Your connection is fine for video calls.",
       blocked: "No media gets through. A firewall or VPN is in the way: try another network, or ask its administrator.",
-      tcp_only: "Only a detour (TCP) works here. Calls connect, but may stutter. Another network is better.",
+      detour_only: "Only a detour works here. Calls connect, but may stutter. Another network is better.",
       video_impossible:
         "There is room for sound only. Close other uploads and downloads, or move closer to your router.",
       video_reduced: "Video will work with a reduced picture. Close other uploads and downloads for a better one.",

@@ -35,22 +35,27 @@ function NetworkTestDialog({ onClose }: { onClose: () => void }) {
   const signal = useRef({ request: <T,>(message: string, body: object) => client.link().request<T>(message, body) });
 
   useEffect(() => {
-    const test = new NetworkTest(signal.current);
+    let test: NetworkTest | null = null;
     let current = true;
     setResult(null);
     setError(null);
     setStep("connecting");
-    test
-      .run((now) => current && setStep(now))
-      .then(
-        (found) => current && setResult(found),
-        (thrown: unknown) => current && setError(asTurnpikeError(thrown)),
-      );
+    const run = async () => {
+      // An installation without TURN has none to test.
+      const known = await client.rest.get<{ ice_servers: RTCIceServer[] }>("/ice-servers").catch(() => null);
+      if (!current) return null;
+      test = new NetworkTest(signal.current, known?.ice_servers ?? []);
+      return test.run((now) => current && setStep(now));
+    };
+    run().then(
+      (found) => current && setResult(found),
+      (thrown: unknown) => current && setError(asTurnpikeError(thrown)),
+    );
     return () => {
       current = false;
-      test.stop();
+      test?.stop();
     };
-  }, [round]);
+  }, [client, round]);
 
   const again = () => setRound((n) => n + 1);
   return (
