@@ -147,30 +147,31 @@ class Participant:
     def _counted(self, others: Iterable[Participant]) -> Iterator[Counted]:
         """What was counted of each track, both ways, in the last second."""
         for source, published in self.published.items():
-            reception, muted = published.reception, self.muted.get(source, False)
+            muted, bitrate_bps = self.muted.get(source, False), published.bitrate_bps
             # A microphone that is on sends all the time: from one that has begun, silence on the wire is loss.
-            silent = source == "microphone" and reception.measured and not muted and not reception.bitrate_bps
+            silent = source == "microphone" and published.reception.measured and not muted and not bitrate_bps
+            arriving = [each.reception for each in published.encodings if each.reception.bitrate_bps]
             yield Counted(
                 source,
                 "up",
-                loss=1.0 if silent else reception.loss,
-                jitter_ms=reception.jitter_ms,
-                bitrate_bps=reception.bitrate_bps,
-                frames_per_second=(reception.frames_per_second or None) if published.is_video else None,
-                idle=muted or not (silent or reception.bitrate_bps),
+                loss=1.0 if silent else max((reception.loss for reception in arriving), default=0.0),
+                jitter_ms=max((reception.jitter_ms for reception in arriving), default=0.0),
+                bitrate_bps=bitrate_bps,
+                frames_per_second=_frames_per_second(published),
+                idle=muted or not (silent or bitrate_bps),
             )
         for source, subscribed in self.subscribed.items():
             sender = next((other for other in others if source in other.published), None)
             if sender is None or subscribed.route is None:
                 continue
-            delivery, reception = subscribed.delivery, sender.published[source].reception
+            delivery = subscribed.delivery
             yield Counted(
                 source,
                 "down",
                 loss=delivery.loss,
                 jitter_ms=delivery.jitter_ms,
                 bitrate_bps=delivery.bitrate_bps,
-                frames_per_second=(reception.frames_per_second or None) if source != "microphone" else None,
+                frames_per_second=_frames_per_second(sender.published[source]),
                 paused=source in self.video_paused,
                 idle=sender.muted.get(source, False) or not delivery.bitrate_bps,
             )
@@ -196,3 +197,9 @@ class Participant:
             cause="none" if second is None else second.cause,
             video_paused=bool(self.video_paused),
         )
+
+
+def _frames_per_second(track: PublishedTrack) -> float | None:
+    """Of the encoding that moves best; None of sound, and where the codec does not tell."""
+    rates = [each.reception.frames_per_second or 0.0 for each in track.encodings if each.reception.bitrate_bps]
+    return (max(rates, default=0.0) or None) if track.is_video else None
