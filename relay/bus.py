@@ -28,20 +28,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from config.ids import SHARDS, SessionId, WorkerId, shard_of
 from config.logs import get_log
-from relay.messages import (
-    REFUSALS,
-    Command,
-    Event,
-    Message,
-    Refused,
-    Reply,
-    WorkerStatus,
-    decode_command,
-    decode_event,
-    decode_reply,
-    decode_status,
-    encode,
-)
+from relay.messages import REFUSALS, Command, Event, Message, Refused, Reply, WorkerStatus
+from relay.messages_json import decode_command, decode_event, decode_reply, decode_status, encode
 
 log = get_log("relay.bus")
 
