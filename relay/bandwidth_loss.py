@@ -15,8 +15,10 @@ from typing import Final
 
 _SECOND_NS: Final = 1_000_000_000
 WINDOW_NS: Final = _SECOND_NS
-PACKETS_MIN: Final = 20
+PACKETS_MIN: Final = 50
 """Fewer in the window say nothing."""
+LOST_MIN: Final = 10
+"""Fewer lost ones are chance."""
 HIGH: Final = 0.10
 LOW: Final = 0.02
 RISE_PER_SECOND: Final = 0.08
@@ -71,7 +73,8 @@ class LossBound:
         self._updated_ns = now_ns
         if total < PACKETS_MIN:
             return
-        self.share = max(0.0, sum(sample[2] for sample in self._samples) / total)
+        gone = sum(sample[2] for sample in self._samples)
+        self.share = max(0.0, gone / total)
         if queued:
             self._samples.clear()  # so that it is not held against the path once the queue is gone
         if now_ns > self._own_until_ns:
@@ -80,7 +83,7 @@ class LossBound:
         if self._test is not None and not self._try_test(sent_bps, now_ns, queued):
             return
         extra = self.share - self.own * 1.3
-        if extra > HIGH and not queued:  # else the delay-based half knows better what fits
+        if extra > HIGH and gone >= LOST_MIN and not queued:  # else the delay-based half knows better what fits
             if now_ns - self._fell_ns >= HOLD_NS + round_trip_ns:
                 self._fall(extra, now_ns, estimate_bps, sent_bps)
         elif extra < LOW and self.bound_bps is not None:

@@ -117,7 +117,8 @@ class RoomBandwidth:
 
     def _settle(self, participant: Participant, subscriber: _Subscriber, now_ns: int) -> None:
         """Halt videos of which far more comes than fits."""
-        if now_ns - subscriber.settled_ns < SETTLE_AGAIN_NS:
+        delay = subscriber.estimator.delay
+        if now_ns - subscriber.settled_ns < SETTLE_AGAIN_NS or delay.standing_ms <= delay.allowed_ms:
             return
         for source, bound_bps in subscriber.bounds.items():
             subscribed = participant.subscribed[source]
