@@ -187,6 +187,7 @@ REFUSALS: dict[str, str] = {
     "unknown_room": "no such room on this worker",
     "unknown_participant": "that user is no participant of the room",
     "stale_epoch": "the room has moved on to another worker",
+    "transport_gone": "there is no transport any more to renegotiate: the offer has to be that of a fresh one",
     "bad_sdp": "the session description cannot be read or asks for what is not offered",
     "bad_command": "the command cannot be read",
     "worker_full": "the worker takes no more rooms",

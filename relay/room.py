@@ -54,6 +54,8 @@ BUSY_TICK_NS: Final = 20_000_000
 """How often a room is looked at in which media is about to start or to come back."""
 TICK_NS: Final = 100_000_000
 SECOND_NS: Final = 1_000_000_000
+CONSENT_MAX_NS: Final = 30_000_000_000
+"""Nothing is sent to a peer, not even reports, that has shown no sign of life for so long (RFC 7675 §5.1)."""
 
 
 class Room:
@@ -110,10 +112,12 @@ class Room:
         except sdp.BadSdp as error:
             return Refused(code="bad_sdp", message=str(error))
 
-    def _negotiate(self, participant: Participant, command: Negotiate, now_ns: int) -> Negotiated:
+    def _negotiate(self, participant: Participant, command: Negotiate, now_ns: int) -> Negotiated | Refused:
         offer = sdp.parse(command.sdp)
         ufrag, fingerprints = negotiation.remote_ice(offer)
         old = participant.transport
+        if not command.fresh and (old is None or old.state not in _USABLE):
+            return refused("transport_gone")  # its DTLS association with it: there is nothing to restart
         kept = old if old is not None and not command.fresh and old.state in _USABLE else None
         if kept is not None and kept.fingerprints != fingerprints:
             raise sdp.BadSdp("another certificate means another RTCPeerConnection: say that the offer is fresh")
@@ -358,6 +362,8 @@ class Room:
         heard = participant.ready and now_ns - alive_ns <= LIVENESS_WINDOW_NS
         if participant.connected and not heard:
             self._disconnected(participant, "timeout", now_ns)
+        elif participant.ready and now_ns - alive_ns > CONSENT_MAX_NS and participant.transport is not None:
+            self.transport_ended(participant.transport, "timeout", now_ns)
         elif heard and not participant.connected:
             participant.connected = True
             self._events.tell(ParticipantConnected, now_ns, user_id=participant.spec.user_id, connect_ms=0)

@@ -65,6 +65,7 @@ _STATUS_OF: Final[dict[str, tuple[int, str]]] = {
     "bad_sdp": (400, "The session description cannot be read, or asks for what is not offered."),
     "unknown_room": (409, "The room is not there any more."),
     "stale_epoch": (409, "The room has moved. Wait for the session's update and join again."),
+    "transport_gone": (409, "The connection is gone. Offer again with a fresh RTCPeerConnection."),
     "unknown_participant": (403, "You are no participant of this room."),
     "worker_full": (503, "No room is free at the moment. Try again shortly."),
     "worker_draining": (503, "No room is free at the moment. Try again shortly."),

@@ -320,6 +320,23 @@ async def test_page_that_never_connects_is_given_up(call: Call, monkeypatch: pyt
     assert call.worker.port.transports == 0
 
 
+async def test_peer_without_a_sign_of_life_loses_its_transport_and_comes_back_with_a_fresh_one(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.room.LIVENESS_WINDOW_NS", 200_000_000)
+    monkeypatch.setattr("relay.room.CONSENT_MAX_NS", 400_000_000)
+    await call.open()
+    async with call.page(CLIENT) as client:
+        await client.connect()
+        client.silent = True
+        await until(lambda: call.worker.port.transports == 0)
+        client.silent = False
+        with pytest.raises(NotNegotiated, match="transport_gone"):
+            await client.renegotiate(ice_restart=True)
+    async with call.page(CLIENT) as again:
+        await again.connect()
+
+
 async def test_lost_flight_is_sent_again_with_the_clients_first_repeat(call: Call) -> None:
     await call.open()
     flights: list[bytes] = []
