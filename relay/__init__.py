@@ -8,8 +8,8 @@ plane's interface: ``plane_python`` (handles), ``plane_sockets``, ``plane_packet
 ``packet_cache`` and ``feedback``.
 
 One subscriber's bandwidth: what went out (``send_history``) and the page's feedback make an estimate (``bandwidth``, of
-``bandwidth_delay``, ``bandwidth_loss`` and ``bandwidth_probe``); ``allocator`` divides it, and ``room_bandwidth`` sees to it:
-layers, pauses, the ``pacer``, and REMB to publishers.
+``bandwidth_delay``, ``bandwidth_loss`` and ``bandwidth_probe``); ``allocator`` divides it, and ``room_bandwidth`` sees
+to it: layers, pauses, the ``pacer``, and REMB to publishers.
 
 One call's way: ``worker`` takes commands off the ``bus`` (``messages``) and gives them to ``rooms``; a ``room`` answers
 offers (``sdp``, ``negotiation``), connects its participants (``participant``, ``wiring``), tells how long media flowed
