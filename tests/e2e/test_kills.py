@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import aiohttp
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from bench.browser import chromium, open_app, seen
+from bench.browser import WITNESS, chromium, open_app, seen
 from bench.call import cost, receipt_of, recording_of
 from bench.installation import Installation, sign_in
 
@@ -27,7 +27,7 @@ class Call:
 
     async def frames(self) -> int:
         """Frames decoded so far by the side that has decoded fewer."""
-        return min([(await seen(page))["frames"] for page in (self.client, self.provider)])
+        return int(min([(await seen(page))["frames"] for page in (self.client, self.provider)]))
 
     async def seen_ms(self) -> float:
         """How long both saw each other: from the later first frame to the earlier last one."""
@@ -36,15 +36,15 @@ class Call:
 
 
 @contextlib.asynccontextmanager
-async def call_between_pages(turnpike: Installation) -> AsyncIterator[Call]:
-    """Two signed-in pages that have each decoded frames of the other."""
+async def call_between_pages(turnpike: Installation, scripts: Sequence[str] = ()) -> AsyncIterator[Call]:
+    """Two signed-in pages that have each decoded frames of the other. ``scripts`` run in each before the app."""
     async with contextlib.AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         driver = await stack.enter_async_context(async_playwright())
         accounts = [(await sign_in(http, turnpike.url, role))[1] for role in ("client", "provider")]
         pages = []
         for account in accounts:
-            context = await stack.enter_async_context(chromium(playwright=driver))
+            context = await stack.enter_async_context(chromium(playwright=driver, scripts=(WITNESS, *scripts)))
             pages.append(await open_app(context, turnpike.url, account["email"]))
         client, provider = pages
         await client.locator(f"[data-testid='provider-{accounts[1]['id']}-video']:enabled").click(timeout=15_000)
