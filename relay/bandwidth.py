@@ -167,11 +167,9 @@ class BandwidthEstimator:
     @property
     def estimate_bps(self) -> int:
         """What the path takes."""
-        estimate = self._estimate
+        estimate = self._estimate if self._receiver is None else self._receiver[0]
         if self.loss.bound_bps is not None:
             estimate = min(estimate, self.loss.bound_bps)
-        if self._receiver is not None:
-            estimate = min(estimate, self._receiver[0])
         return int(min(max(estimate, BPS_MIN), BPS_MAX))
 
     @property

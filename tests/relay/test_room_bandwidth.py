@@ -1,0 +1,77 @@
+"""A room heeds what subscribers' connections take: publishers hear of it, pictures are left out, audio is protected."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from bench.media_client import MediaClient
+from relay.bus import ControlBus
+from relay.messages import MediaStarted, VideoPaused
+from relay.rtcp import ReceiverEstimate, ReceiverReport, ReportBlock, pack_receiver_estimate, pack_receiver_report
+from tests.relay.call import CLIENT, Call, running_worker, two_pages, until
+
+
+@pytest.fixture
+async def call(redis: Redis, redis_url: str, tmp_path: Path) -> AsyncIterator[Call]:
+    async with running_worker(redis, redis_url, tmp_path) as worker, ControlBus(redis) as bus:
+        yield Call(worker, bus, redis)
+
+
+def heard(page: MediaClient, kind: type) -> list[Any]:
+    """From now on, what RTCP of one kind a page receives."""
+    items: list[Any] = []
+    before = page._receive_rtcp
+
+    def receive(item: Any) -> None:
+        if isinstance(item, kind):
+            items.append(item)
+        before(item)
+
+    page._receive_rtcp = receive  # type: ignore[method-assign]
+    return items
+
+
+async def test_a_thin_path_bounds_the_publisher_and_a_thinner_one_pauses_the_picture(call: Call) -> None:
+    await call.open()
+    async with two_pages(call) as (client, provider):
+        await call.wait_for(MediaStarted)
+        bounds = heard(provider, ReceiverEstimate)
+        client._send_rtcp(pack_receiver_estimate(1, 400_000, []))
+        await until(lambda: len(bounds) > 0)
+        assert 250_000 < bounds[0].bitrate_bps < 450_000
+        client._send_rtcp(pack_receiver_estimate(1, 40_000, []))
+        paused = await call.wait_for(VideoPaused)
+        assert (paused.user_id, paused.source, paused.paused) == (CLIENT, "camera", True)
+        frames, packets = client.received["camera"].frames_complete, client.received["microphone"].packets
+        await until(lambda: client.received["microphone"].packets > packets + 20)
+        assert client.received["camera"].frames_complete <= frames + 2
+        client._send_rtcp(pack_receiver_estimate(1, 20_000_000, []))
+        await call.wait_for(VideoPaused, lambda event: not event.paused)
+        await until(lambda: client.received["camera"].frames_complete > frames + 10)
+        assert bounds[-1].bitrate_bps > 10_000_000, "the publisher is told that it may send what it likes again"
+
+
+async def test_a_publisher_of_audio_hears_of_its_subscribers_loss(call: Call) -> None:
+    await call.open()
+    async with two_pages(call) as (client, provider):
+        await call.wait_for(MediaStarted)
+        reports = heard(provider, ReceiverReport)
+        voice = client.received["microphone"].ssrc
+        block = ReportBlock(voice, 51, 10, 0, 0, 0, 0)
+        async with asyncio.timeout(5):
+            while not any(
+                told.fraction_lost == 51 and told.ssrc == provider.sent["microphone"].ssrc
+                for report in reports
+                for told in report.reports
+            ):
+                client._send_rtcp(pack_receiver_report(1, [block]))
+                await asyncio.sleep(0.1)
+        camera = provider.sent["camera"].ssrc
+        told = [told.fraction_lost for report in reports for told in report.reports if told.ssrc == camera]
+        assert 51 not in told
