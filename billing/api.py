@@ -1,4 +1,5 @@
-"""What clients may ask of billing: their wallet, its history, and a top-up by the built-in test processor."""
+"""What clients may ask of billing: their wallet, its history, and a top-up by the built-in test processor; and the
+table of all of billing's routes."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from billing import charges_api, statements_api, tariffs_api
+from billing.refusals import refused
 from billing.service import Billing
 from billing.terms import BillingRefusal, Entry, EntryCursor, Wallet
 from config.http import ApiError, Body, Call, Endpoint, View, endpoint
@@ -25,15 +28,6 @@ WalletChanged = Callable[[TenantId, UserId, Wallet], Awaitable[None]]
 """Told after a top-up, so that the user's other devices hear of it."""
 
 _CURSOR = re.compile(r"(\d{1,18})\.([st])(\d{1,18})")
-_STATUS: Final = {
-    BillingRefusal.INSUFFICIENT_FUNDS: 402,
-    BillingRefusal.NO_RATE: 404,
-    BillingRefusal.NO_WALLET: 404,
-    BillingRefusal.CURRENCY_MISMATCH: 409,
-    BillingRefusal.KEY_REUSED: 409,
-    BillingRefusal.BAD_AMOUNT: 400,
-    BillingRefusal.ALREADY_SETTLED: 409,
-}
 
 
 class WalletView(View):
@@ -44,6 +38,8 @@ class WalletView(View):
     """What is not held for a session that runs."""
     held_minor: int
     currency: str
+    promo_minor: int = 0
+    """How much of the balance is promotional credit: spent first, never paid out."""
 
 
 class TransferView(View):
@@ -72,11 +68,6 @@ class TopUp(Body):
 
     amount_minor: Annotated[int, Field(ge=TOP_UP_MIN_MINOR, le=TOP_UP_MAX_MINOR)]
     request_key: Annotated[str, Field(min_length=8, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
-
-
-def refused(refusal: BillingRefusal) -> ApiError:
-    """A refusal as the client sees it."""
-    return ApiError(_STATUS[refusal], refusal.value, refusal.message)
 
 
 def endpoints(billing: Billing, changed: WalletChanged | None = None) -> list[Endpoint]:
@@ -123,7 +114,12 @@ def endpoints(billing: Billing, changed: WalletChanged | None = None) -> list[En
                 result=WalletView,
             )
         )
-    return routes
+    return [
+        *routes,
+        *charges_api.endpoints(billing, changed),
+        *tariffs_api.endpoints(billing),
+        *statements_api.endpoints(billing),
+    ]
 
 
 def parse_cursor(text: str | None) -> EntryCursor | None:
@@ -146,6 +142,7 @@ def _wallet(wallet: Wallet) -> WalletView:
         available_minor=wallet.available_minor,
         held_minor=wallet.held_minor,
         currency=wallet.currency,
+        promo_minor=wallet.promo_minor,
     )
 
 

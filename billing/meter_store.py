@@ -193,6 +193,7 @@ async def _receipt(connection: Any, tenant: TenantId, session_id: SessionId) -> 
     )
     if row is None:
         return None
+    since_ms = row["billed_through_ms"] - row["after_ms"]
     return Receipt(
         tenant_id=tenant,
         session_id=session_id,
@@ -207,6 +208,9 @@ async def _receipt(connection: Any, tenant: TenantId, session_id: SessionId) -> 
         balance_after_minor=row["client_balance_minor"],
         provider_balance_after_minor=row["provider_balance_minor"],
         settled_at_ms=_ms(row["settled_at"]),
+        prepaid_ms=row["after_prepaid_ms"]
+        + min(row["prepaid_ms"], max(0, since_ms - row["free_ms"] + row["prepaid_ms"])),
+        promo_minor=row["posted_promo_minor"],
     )
 
 

@@ -19,3 +19,9 @@ TURNED_AWAY: Final = counter("turnpike_billing_turned_away_total", "Media events
 OVER_GRANT: Final = counter(
     "turnpike_billing_over_grant_seconds_total", "Media time that evidence shows beyond its grant; never charged"
 )
+RECONCILE_OK: Final = gauge("turnpike_billing_reconcile_ok", "1 when the newest proof of the books found nothing wrong")
+DISAGREEMENTS: Final = gauge("turnpike_billing_reconcile_disagreements", "Rows that disagreed in the newest proof")
+RECONCILED_AT: Final = gauge("turnpike_billing_reconciled_timestamp_seconds", "When the books were last proved")
+ALERTS: Final = counter("turnpike_billing_alerts_total", "Accounts told of as conspicuous")
+CHARGED: Final = counter("turnpike_billing_charged_minor_total", "Minor units of one-off charges", ["kind", "currency"])
+REVERSED: Final = counter("turnpike_billing_reversed_minor_total", "Minor units given back", ["currency"])

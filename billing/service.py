@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TypeVar
 
-from billing import meter_store, metrics, store, tariffs
+from billing import charges, meter_store, metrics, packages, store, tariffs
+from billing.charges import Charge, ChargeOrder, Reversal
 from billing.meter_store import SLOT_MS
 from billing.money import RATE_MAX, Tariff, affordable_ms
+from billing.packages import Package
 from billing.store import WALLET_KINDS
 from billing.tariffs import STANDARD, Offer
 from billing.terms import (
@@ -27,7 +29,7 @@ from billing.terms import (
 )
 from config.clock import Clock
 from config.database import Database
-from config.ids import SessionId, TenantId, UserId
+from config.ids import PublicId, SessionId, TenantId, UserId
 from config.logs import get_log
 from config.settings import Settings
 from relay.messages import SessionKind
@@ -147,6 +149,35 @@ class Billing:
         if paid_ms < min(max(1, self.settings.minimum_start_ms), tariff.longest_ms):
             return _noted(BillingRefusal.INSUFFICIENT_FUNDS)
         return Quote(rate, paid_ms)
+
+    # --- one-off charges and packages
+
+    async def charge(self, order: ChargeOrder) -> Charge | BillingRefusal:
+        """Charge a gift, a premium message, a tip or a product at once; once per key of the payer."""
+        made = _noted(await charges.charge(self.database, order))
+        if isinstance(made, Charge):
+            metrics.CHARGED.labels(made.kind, made.currency).inc(made.amount_minor)
+        return made
+
+    async def buy_package(
+        self, tenant: TenantId, client_id: UserId, offer: PublicId, key: str
+    ) -> Package | BillingRefusal:
+        """Buy prepaid time from the wallet; once per key of the client."""
+        return _noted(await packages.buy(self.database, tenant, client_id, offer, key))
+
+    async def reverse(
+        self, tenant: TenantId, what: PublicId, amount_minor: int, key: str, actor_id: UserId, reason: str
+    ) -> Reversal | BillingRefusal:
+        """Give back part or all of a settled session or a one-off charge, from whom it went to, in proportion."""
+        back = _noted(await charges.reverse(self.database, tenant, what, amount_minor, key, actor_id, reason))
+        if isinstance(back, Reversal):
+            metrics.REVERSED.labels(back.currency).inc(back.amount_minor)
+            log.info("charge reversed", what=what, amount_minor=amount_minor, by_user=actor_id, reason=reason)
+        return back
+
+    async def extras(self, tenant: TenantId, session: PublicId) -> tuple[list[Charge], list[Reversal]]:
+        """The one-off charges of a session, and what was given back of it and of them."""
+        return await charges.of_session(self.database, tenant, session)
 
     # --- a session's money
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -20,7 +20,7 @@ from billing.terms import (
     Wallet,
 )
 from config.database import AWAY, Database
-from config.ids import TenantId, UserId, new_public_id
+from config.ids import PublicId, TenantId, UserId, new_public_id
 from config.logs import get_log
 
 log = get_log("billing.store")
@@ -80,6 +80,22 @@ async def user_currency(database: Database, tenant: TenantId, user_id: UserId) -
     return currency
 
 
+class Holder(NamedTuple):
+    """A user, as far as money is concerned."""
+
+    id: UserId
+    role: str
+
+
+async def find_user(database: Database, tenant: TenantId, public_id: PublicId) -> Holder | None:
+    """The user of that public id; None: there is none in this tenant."""
+    async with ledger(database, tenant) as connection:
+        row = await connection.fetchrow(
+            "select id, role from app_user where tenant_id = $1 and public_id = $2", tenant, public_id
+        )
+    return None if row is None else Holder(row["id"], row["role"])
+
+
 async def credit(
     database: Database, tenant: TenantId, user_id: UserId, kind: str, amount_minor: int, key: str, memo: str
 ) -> Wallet | BillingRefusal:
@@ -130,7 +146,7 @@ async def read_entries(
     ]
 
 
-_ENTRIES: Final = """
+LINES: Final = """
 with mine as (
   select id, currency from account where tenant_id = $1 and user_id = $2 and kind = $3 order by id limit 1
 ), line as (
@@ -152,10 +168,16 @@ with mine as (
 ), placed as (
   select l.*, (extract(epoch from l.at) * 1000000)::bigint as at_us from line l where l.amount_minor <> 0
 )
+"""
+"""A wallet's history as lines: of user $2's account of kind $3. A session is one line, dated by its settlement."""
+_ENTRIES: Final = (
+    LINES
+    + """
 select * from placed
 where $4::bigint is null or (at_us, part, number) < ($4::bigint, $5::text, $6::bigint)
 order by at_us desc, part desc, number desc limit $7
 """
+)
 
 
 async def find_account(connection: Any, tenant: TenantId, user_id: UserId, kind: str) -> Any:

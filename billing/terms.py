@@ -180,14 +180,23 @@ class Receipt:
     """The client's wallet when the session was settled."""
     provider_balance_after_minor: int | None
     settled_at_ms: int
+    prepaid_ms: int = 0
+    """Package time used."""
+    promo_minor: int = 0
+    """How much of the charge promotional credit paid."""
 
     @property
     def lines(self) -> tuple[ReceiptLine, ...]:
-        """What the charge is made of, for people."""
-        minutes, rest_ms = divmod(self.billed_ms, 60_000)
-        return (
-            ReceiptLine(f"{self.rate.kind.capitalize()} call, {minutes}:{rest_ms // 1000:02d} min", self.charged_minor),
-        )
+        """What the charge is made of, for people. The amounts make up ``charged_minor``."""
+        lines = [ReceiptLine(f"{self.rate.kind.capitalize()} call, {_minutes(self.billed_ms)}", self.charged_minor)]
+        if self.prepaid_ms:
+            lines.append(ReceiptLine(f"of it on a package, {_minutes(self.prepaid_ms)}", 0))
+        return tuple(lines)
+
+
+def _minutes(ms: int) -> str:
+    minutes, rest_ms = divmod(ms, 60_000)
+    return f"{minutes}:{rest_ms // 1000:02d} min"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

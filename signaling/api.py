@@ -44,7 +44,7 @@ from signaling.people import People, User
 from signaling.presence import Presence
 from signaling.rooms import Rooms
 from signaling.store import Session, SessionStore
-from signaling.views import me_view, person_view, rate_view, session_view
+from signaling.views import extra_views, me_view, person_view, rate_view, session_view
 
 V1: Final = "/api/v1"
 
@@ -211,7 +211,9 @@ class Api:
         receipt = await self.billing.receipt(session.tenant_id, session.id)
         if receipt is None:
             raise ApiError(409, "not_settled", "The session is not settled yet.", state=session.state.value)
-        staff_or_provider = who.role in STAFF or who.user_id == session.provider.user_id
+        is_provider = who.user_id == session.provider.user_id
+        staff_or_provider = who.role in STAFF or is_provider
+        extras = extra_views(*await self.billing.extras(session.tenant_id, session.public_id), is_provider)
         return ReceiptView(
             session_id=session.public_id,
             kind=session.kind,
@@ -228,6 +230,10 @@ class Api:
             ended_at_ms=session.ended_at_ms,
             balance_after_minor=receipt.balance_after_minor if who.user_id == session.client.user_id else None,
             recording_id=session.recording_public_id,
+            extras=extras,
+            total_minor=None if is_provider else receipt.charged_minor + sum(one.amount_minor for one in extras),
+            prepaid_ms=receipt.prepaid_ms,
+            promo_minor=0 if is_provider else receipt.promo_minor,
         )
 
     async def _readable(self, call: Call) -> Session:

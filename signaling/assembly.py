@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from billing import api as billing_api
 from billing.leases import Leases
 from billing.meter import Meter
+from billing.nightly import Nightly
 from billing.service import Billing
 from config.clock import Clock
 from config.database import Database
@@ -115,7 +116,8 @@ def assemble(
     kept = QualityStore(servers.database)
     quality = QualityKeeper(kept, clock)
     follower = Follower(sessions, rooms, billing, meter, announcer, closer, mover, quality, clock)
-    shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, clock, settings.tick_ms)
+    nightly = Nightly(servers.meter_database, clock)
+    shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, nightly, clock, settings.tick_ms)
     chat = Chat(servers.database, events, clock)
     doorkeeper = Doorkeeper(people, clock, settings.trusted_proxies)
     probes = Probes(servers.bus, servers.redis, rooms)

@@ -88,6 +88,16 @@ def _migrate(name: str, settings: Settings, _: argparse.Namespace) -> int:
     return run_role(name, settings, _with_database(_migrate_main))
 
 
+def _ledger(name: str, settings: Settings, arguments: argparse.Namespace) -> int:
+    from billing import inspect
+
+    what, key, as_json = arguments.what, arguments.id, arguments.json
+    if (key is None) != (what in inspect.JOBS):
+        sys.stderr.write(f"turnpike: ledger {what} takes {'no id' if key else 'an id'}\n")
+        return EXIT_USAGE
+    return run_role(name, settings, _with_database(lambda s: inspect.main(s, what, key or "", as_json=as_json)))
+
+
 def _info(_name: str, settings: Settings, arguments: argparse.Namespace) -> int:
     run = info.read_run_file(settings) if info.serve_runs(settings) else None
     if settings.redis_url is None and run and any(s.embedded and s.name == "valkey" for s in run.servers):
@@ -121,6 +131,7 @@ COMMANDS = {
     "reconcile": Command("check the ledger against the evidence", _job, "billing.reconcile:main"),
     "drain": Command("have a media worker take no more rooms, and its rooms moved to others", _drain),
     "verify": Command("check recordings, or an export of one, against their signatures", _verify),
+    "ledger": Command("look at an account, a session or a transfer; checkpoint, verify, archive", _ledger),
     "info": Command("tell what runs and where its data lies", _info),
 }
 
@@ -134,7 +145,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.help, description=command.help)
         sub.add_argument("--data", metavar="DIR", help="where everything lies (default: TURNPIKE_DATA, else ./var)")
-        if name == "info":
+        if name == "ledger":
+            sub.add_argument("what", choices=["account", "session", "transfer", "checkpoint", "verify", "archive"])
+            sub.add_argument("id", nargs="?", help="a user, account number, session, transfer, charge or reversal")
+        if name in ("info", "ledger"):
             sub.add_argument("--json", action="store_true", help="for programs")
         if name == "verify":
             sub.add_argument(

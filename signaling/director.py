@@ -127,7 +127,7 @@ class Director:
         if presence != "online":
             message = f"{provider.name} {_UNAVAILABLE[presence]}."
             raise ApiError(409, "provider_busy" if presence == "busy" else "provider_unavailable", message)
-        quote = await self._billing.quote(who.tenant_id, who.user_id, provider.id, wish.kind)
+        quote = await self._billing.quote(who.tenant_id, who.user_id, provider.id, wish.kind, wish.tariff)
         if isinstance(quote, BillingRefusal):
             raise _billing_error(quote)
         new = NewSession(
@@ -137,6 +137,7 @@ class Director:
             kind=wish.kind,
             minor_per_minute=quote.rate.minor_per_minute,
             currency=quote.rate.currency,
+            tariff_id=quote.rate.tariff_id,
             request_key=wish.request_key,
             client_consented=wish.consent.accepted,
         )
@@ -214,7 +215,7 @@ class Director:
             client_id=session.client.user_id,
             provider_id=session.provider.user_id,
             kind=session.kind,
-            rate=Rate(session.kind, session.minor_per_minute, session.currency),
+            rate=Rate(session.kind, session.minor_per_minute, session.currency, session.tariff_id),
         )
         held, recording = await asyncio.gather(
             self._billing.open_session(ref), self._prepare_recording(session, who, consent)

@@ -157,6 +157,8 @@ class RequestSession(Body):
     kind: Literal["audio", "video"]
     consent: Consent
     request_key: RequestKey
+    tariff: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")] = "standard"
+    """The code of one of the provider's tariffs (GET /api/v1/providers/{id}/tariffs)."""
 
 
 class AcceptSession(Body):
@@ -205,6 +207,16 @@ class ReceiptLine(View):
     amount_minor: int
 
 
+class ReceiptExtra(View):
+    """Something else that was paid in the session (a gift, a tip, …), or given back of it (negative)."""
+
+    id: str
+    kind: str
+    label: str
+    amount_minor: int
+    at_ms: int
+
+
 class ReceiptView(View):
     """GET /api/v1/sessions/{id}/receipt, once the session has ended and is settled (409 ``not_settled`` before)."""
 
@@ -220,6 +232,14 @@ class ReceiptView(View):
     """What the provider earns of it; only in the provider's and staff's receipt."""
     platform_minor: int | None = None
     lines: list[ReceiptLine]
+    """What ``charged_minor`` is made of."""
+    extras: list[ReceiptExtra] = Field(default_factory=list)
+    total_minor: int | None = None
+    """Charge and extras together; only in the client's and staff's receipt."""
+    prepaid_ms: int = 0
+    """How much of the time was on packages."""
+    promo_minor: int = 0
+    """How much of the charge promotional credit paid."""
     started_at_ms: int | None
     ended_at_ms: int | None
     balance_after_minor: int | None = None

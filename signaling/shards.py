@@ -1,8 +1,9 @@
 """Driving the meter: this process's share of the evidence shards, held by leases, read from the bus, ticked.
 
-Four loops, each of which outlives PostgreSQL or Redis being away: *leases* are renewed; *events* of the leased shards
+Five loops, each of which outlives PostgreSQL or Redis being away: *leases* are renewed; *events* of the leased shards
 go to the meter and the follower; *ticks* come every ``tick_ms``, and at once when a grant is used up; the *sweep* looks
-at what is due. An event is acknowledged once it was taken in: evidence is cumulative, so a lost one costs nothing.
+at what is due; the *books* are proved at night. An event is acknowledged once it was taken in: evidence is cumulative,
+so a lost one costs nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 
 from billing.leases import RENEW_EVERY_MS, Leases
 from billing.meter import Meter
+from billing.nightly import LOOK_EVERY_S, Nightly
 from billing.terms import MeterOutcome
 from config.clock import Clock
 from config.logs import get_log
@@ -24,6 +26,7 @@ from relay.messages import Event
 from signaling.away import AWAY
 from signaling.following import Follower
 
+BOOKS_AFTER_S: Final = 5.0
 SWEEP_EVERY_S: Final = 1.0
 HEAL_METERS_EVERY: Final = 10
 """Every so many sweeps, meters that a dead process left open are looked for."""
@@ -42,12 +45,20 @@ class ShardRunner:
     """Runs this process's shards. ``run`` until cancelled; leases are released at the end."""
 
     def __init__(
-        self, leases: Leases, media: MediaLog, meter: Meter, follower: Follower, clock: Clock, tick_ms: int
+        self,
+        leases: Leases,
+        media: MediaLog,
+        meter: Meter,
+        follower: Follower,
+        nightly: Nightly,
+        clock: Clock,
+        tick_ms: int,
     ) -> None:
         self._leases = leases
         self._media = media
         self._meter = meter
         self._follower = follower
+        self._nightly = nightly
         self._clock = clock
         self._tick_ms = tick_ms
         self._next_tick_s = 0.0
@@ -63,6 +74,7 @@ class ShardRunner:
                 group.create_task(self._again("events", self._read, 0.0))
                 group.create_task(self._again("tick", self._tick, 0.0))
                 group.create_task(self._again("sweep", self._sweep, 0.0))
+                group.create_task(self._again("books", self._look_after_books, LOOK_EVERY_S))
         finally:
             await self._leases.release()
 
@@ -140,6 +152,10 @@ class ShardRunner:
                 await self._follower.on_outcome(outcome)
             except Exception as error:  # noqa: BLE001 - one session's outcome must not hold up the others; next tick tells
                 log.warning("outcome not told", session_key=outcome.session_id, why=repr(error))
+
+    async def _look_after_books(self) -> None:
+        await asyncio.sleep(BOOKS_AFTER_S)  # just started: leases come first
+        await self._nightly.run(self._leases.held)
 
     async def _sweep(self) -> None:
         shards = set(self._leases.held)

@@ -49,6 +49,7 @@ class Session:
     end_reason: str | None
     minor_per_minute: int
     currency: str
+    tariff_id: int | None
     client_consented: bool
     provider_consented: bool | None
     recording: str
@@ -103,6 +104,7 @@ class NewSession:
     kind: SessionKind
     minor_per_minute: int
     currency: str
+    tariff_id: int | None
     request_key: str
     client_consented: bool
 
@@ -120,7 +122,8 @@ class Applied:
 
 
 _PLAIN: Final = (
-    *("tenant_id", "id", "public_id", "kind", "end_reason", "minor_per_minute", "currency", "client_consented"),
+    *("tenant_id", "id", "public_id", "kind", "end_reason", "minor_per_minute", "currency", "tariff_id"),
+    "client_consented",
     *("provider_consented", "recording", "recording_public_id", "worker_id", "room_epoch", "requested_at_ms"),
     *("deadline_at_ms", "accepted_at_ms", "started_at_ms", "ended_at_ms", "settled_at_ms", "revision"),
 )
@@ -191,12 +194,12 @@ class SessionStore:
                     raise TooManyLive
                 session_id = await sql.fetchval(
                     "insert into session (tenant_id, public_id, client_id, provider_id, kind, state, minor_per_minute,"
-                    " currency, request_key, client_consented, recording, requested_at_ms, deadline_at_ms)"
-                    " values ($1, $2, $3, $4, $5, 'requested', $6, $7, $8, $9, $10, $11, $12) returning id",
+                    " currency, request_key, client_consented, recording, requested_at_ms, deadline_at_ms, tariff_id)"
+                    " values ($1, $2, $3, $4, $5, 'requested', $6, $7, $8, $9, $10, $11, $12, $13) returning id",
                     *(new.tenant_id, new_public_id("ses"), new.client_id, new.provider_id, new.kind),
                     *(new.minor_per_minute, new.currency, new.request_key, new.client_consented),
                     "waiting_for_consent" if new.client_consented else "off",
-                    *(now_ms, now_ms + self._limits.ring_timeout_ms),
+                    *(now_ms, now_ms + self._limits.ring_timeout_ms, new.tariff_id),
                 )
                 await sql.execute(
                     "insert into session_change (tenant_id, session_id, revision, at_ms, to_state, what, actor_id)"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from billing.charges import Charge, Reversal
 from relay.messages import MediaEvidence, ParticipantEvidence
 from signaling.messages import (
     MeView,
     RateView,
+    ReceiptExtra,
     SessionView,
     UserView,
 )
@@ -61,6 +63,31 @@ def session_view(session: Session) -> SessionView:
             "revision": session.revision,
         }
     )
+
+
+def extra_views(charges: list[Charge], reversals: list[Reversal], for_provider: bool) -> list[ReceiptExtra]:
+    """What else was paid in a session, and what was given back; a provider sees the provider's part."""
+    paid = [
+        ReceiptExtra(
+            id=one.public_id,
+            kind=one.kind,
+            label=one.memo or one.kind.replace("_", " ").capitalize(),
+            amount_minor=one.provider_minor if for_provider else one.amount_minor,
+            at_ms=one.at_ms,
+        )
+        for one in charges
+    ]
+    returned = [
+        ReceiptExtra(
+            id=one.public_id,
+            kind="reversal",
+            label="Given back",
+            amount_minor=-(one.provider_minor if for_provider else one.amount_minor),
+            at_ms=one.at_ms,
+        )
+        for one in reversals
+    ]
+    return sorted(paid + returned, key=lambda one: one.at_ms)
 
 
 def quality_view(session: Session, evidence: MediaEvidence) -> QualityEvent:

@@ -82,6 +82,7 @@ create table transfer (
 );
 create index transfer_debit on transfer (tenant_id, debit_account_id, id);
 create index transfer_credit on transfer (tenant_id, credit_account_id, id);
+create index transfer_time on transfer (tenant_id, created_at);
 create index transfer_source on transfer (tenant_id, source_id) where source_id is not null;
 select enable_tenant_rls('transfer');
 revoke insert, update on transfer from turnpike_app;

@@ -3,6 +3,9 @@
 -- Lock order, as everywhere: the meter, then packages by id, then users' accounts by id, then house accounts by id, and
 -- package_liability after all others.
 
+-- The tariff that a session was requested at: its terms, beside the rate that people are shown.
+alter table session add column tariff_id bigint;
+
 -- What is sold as prepaid time. A change is a new row; whoever bought keeps what was offered then.
 create table package_offer (
   id bigint generated always as identity,

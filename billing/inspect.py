@@ -1,0 +1,226 @@
+"""``turnpike ledger``: look at an account, a session, or the chain of one movement of money, and prove that it adds up;
+sign checkpoints, verify them, archive old postings.
+
+What is printed is what is stored, with the sums that have to agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from billing import books_store
+from billing.meter_store import SLOT_MS
+from billing.store import ledger
+from config.clock import SystemClock
+from config.database import ALL_TENANTS, Database
+from config.settings import Settings
+
+ROWS_MAX: Final = 200
+"""Newest rows shown of each table."""
+
+Report = dict[str, Any]
+
+
+async def account(connection: Any, key: str) -> Report | None:
+    """A ledger account by number, or a user's accounts by public id."""
+    number = int(key) if key.isascii() and key.isdigit() and len(key) <= 18 else None
+    accounts = await connection.fetch(
+        "select a.*, u.public_id as user_public_id, u.name as user_name from account a left join app_user u"
+        " on u.tenant_id = a.tenant_id and u.id = a.user_id where a.id = $1 or u.public_id = $2 order by a.id",
+        number,
+        key,
+    )
+    if not accounts:
+        return None
+    ids = [row["id"] for row in accounts]
+    return {
+        "accounts": _rows(accounts),
+        "history": _rows(await connection.fetch(_HISTORY, ids)),
+        "newest_transfers": _rows(
+            await connection.fetch(
+                "select * from transfer where debit_account_id = any ($1) or credit_account_id = any ($1)"
+                " order by id desc limit $2",
+                ids,
+                ROWS_MAX,
+            )
+        ),
+        "holds": _rows(
+            await connection.fetch(
+                "select session_public_id, state, granted_ms, posted_minor, held_minor from session_meter"
+                " where client_account_id = any ($1) and state = 'open' order by session_id limit $2",
+                ids,
+                ROWS_MAX,
+            )
+        ),
+    }
+
+
+_HISTORY: Final = """
+select a.id as account_id, a.posted_minor, coalesce(sum(h.amount), 0)::bigint as history_minor,
+  a.posted_minor = coalesce(sum(h.amount), 0) as agrees, sum(h.n)::bigint as rows
+from account a left join (
+  select debit_account_id as id, -sum(amount_minor) as amount, count(*) as n from transfer
+    where debit_account_id = any ($1) group by 1
+  union all select credit_account_id, sum(amount_minor), count(*) from transfer
+    where credit_account_id = any ($1) group by 1
+  union all select client_account_id, -sum(amount_minor), count(*) from session_charge
+    where client_account_id = any ($1) group by 1
+  union all select provider_account_id, sum(amount_minor - fee_minor), count(*) from session_charge
+    where provider_account_id = any ($1) group by 1
+  union all select platform_account_id, sum(fee_minor), count(*) from session_charge
+    where platform_account_id = any ($1) group by 1
+  union all select account_id, sum(amount_minor), count(*) from archived_movement where account_id = any ($1) group by 1
+) h on h.id = a.id where a.id = any ($1) group by a.id, a.posted_minor order by a.id
+"""
+
+
+async def session(connection: Any, key: str) -> Report | None:
+    """A session's meter, terms, evidence, postings, packages, one-off charges and reversals."""
+    meter = await connection.fetchrow("select * from session_meter where session_public_id = $1", key)
+    if meter is None:
+        return None
+    number = meter["session_id"]
+    report: Report = {"meter": dict(meter)}
+    for name, statement in _OF_SESSION.items():
+        report[name] = _rows(await connection.fetch(statement, number if "$1::bigint" in statement else key))
+    return report
+
+
+_OF_SESSION: Final = {
+    "terms": "select s.*, t.code, t.minor_per_minute, t.step_ms, t.flat_minor, t.included_ms, t.minimum_minor,"
+    " t.provider_bps from session_terms s join tariff t on t.tenant_id = s.tenant_id and t.id = s.tariff_id"
+    " where s.session_id = $1::bigint order by s.revision",
+    "evidence": "select epoch, max(live_ms) as live_ms, max(granted_live_ms) as granted_live_ms, bool_or(final)"
+    " as final from media_evidence where session_id = $1::bigint group by epoch order by epoch",
+    "postings": "select slot, leg, amount_minor, fee_minor, promo_minor, through_ms, created_at from session_charge"
+    " where session_id = $1::bigint order by slot",
+    "archived": "select archive_id, amount_minor, provider_minor, promo_minor, through_ms from archived_charge"
+    " where session_id = $1::bigint order by archive_id",
+    "packages": "select * from session_package where session_id = $1::bigint order by ordinal",
+    "charges": "select * from charge where session_public_id = $1 order by id",
+    "reversals": "select * from reversal where session_id = $1::bigint order by id",
+    "transfers": "select * from transfer where source_id = $1 order by id",
+}
+
+
+async def transfer(connection: Any, key: str) -> Report | None:
+    """A transfer with all that belongs to it: its legs, their source, and what reversed it."""
+    legs = await connection.fetch(
+        "select t.*, d.kind as debit_kind, d.user_id as debit_user, c.kind as credit_kind, c.user_id as credit_user"
+        " from transfer t join account d on d.id = t.debit_account_id join account c on c.id = t.credit_account_id"
+        " where t.public_id = $1 or t.source_id = $1"
+        " or t.source_id = (select source_id from transfer where public_id = $1) order by t.id",
+        key,
+    )
+    if not legs:
+        return None
+    sources = sorted({leg["source_id"] for leg in legs if leg["source_id"] is not None})
+    charges = await connection.fetch("select * from charge where public_id = any ($1)", sources)
+    reversals = await connection.fetch(
+        "select * from reversal where public_id = any ($1) or charge_id = any ($2) order by id",
+        sources,
+        [row["id"] for row in charges],
+    )
+    reversed_charges = await connection.fetch(
+        "select * from charge where id = any ($1)", [row["charge_id"] for row in reversals]
+    )
+    return {
+        "legs": _rows(legs),
+        "charge": _rows(charges or reversed_charges),
+        "reversals": _rows(reversals),
+        "total_minor": sum(leg["amount_minor"] for leg in legs),
+    }
+
+
+LOOKS: Final[dict[str, Callable[[Any, str], Awaitable[Report | None]]]] = {
+    "account": account,
+    "session": session,
+    "transfer": transfer,
+}
+"""What ``turnpike ledger`` can look at."""
+
+
+def _rows(rows: list[Any]) -> list[dict[str, Any]]:
+    return [dict(row) for row in rows]
+
+
+async def look(database: Database, what: str, key: str) -> Report | None:
+    """One report; None: there is no such thing. Raises ``LedgerUnavailable``."""
+    async with ledger(database, ALL_TENANTS) as connection:
+        return await LOOKS[what](connection, key)
+
+
+async def _checkpoint(settings: Settings) -> tuple[Report, int]:
+    async with books_store.owner(settings) as connection:
+        return {"checkpoint": _plain(await books_store.take_checkpoint(connection, _secret(settings)))}, 0
+
+
+async def _verify(settings: Settings) -> tuple[Report, int]:
+    async with books_store.owner(settings) as connection:
+        wrong = await books_store.verify(connection, _secret(settings))
+    return {"wrong": [{"what": one} for one in wrong]}, 1 if wrong else 0
+
+
+async def _archive(settings: Settings) -> tuple[Report, int]:
+    slot = SystemClock().wall_ms() // SLOT_MS
+    async with books_store.owner(settings) as connection:
+        done = await books_store.archive(connection, _secret(settings), settings.data / "archive", slot)
+    return {"archived": [_plain(one) for one in done]}, 0
+
+
+JOBS: Final[dict[str, Callable[[Settings], Awaitable[tuple[Report, int]]]]] = {
+    "checkpoint": _checkpoint,
+    "verify": _verify,
+    "archive": _archive,
+}
+"""What ``turnpike ledger`` can do: each answers with a report and an exit status."""
+
+
+def _secret(settings: Settings) -> bytes:
+    return settings.secret(books_store.KEY)
+
+
+def _plain(thing: Any) -> dict[str, Any]:
+    return dataclasses.asdict(thing)
+
+
+async def main(settings: Settings, what: str, key: str, *, as_json: bool) -> int:
+    """Print one report; 1 when there is no such thing, or something is wrong."""
+    if settings.database_url is None:
+        sys.stderr.write("ledger: no database; set DATABASE_URL, or run it beside turnpike serve\n")
+        return 2
+    if what in JOBS:
+        try:
+            report, status = await JOBS[what](settings)
+        except books_store.BooksError as error:
+            sys.stderr.write(f"ledger: {error}\n")
+            return 1
+        sys.stdout.write(_told(report, as_json))
+        return status
+    async with await Database.open(settings.database_url, name="ledger", max_size=1) as database:
+        found = await look(database, what, key)
+    if found is None:
+        sys.stderr.write(f"ledger: there is no {what} {key}\n")
+        return 1
+    sys.stdout.write(_told(found, as_json))
+    return 0
+
+
+def _told(report: Report, as_json: bool) -> str:
+    return json.dumps(report, default=str, ensure_ascii=False) + "\n" if as_json else _as_text(report)
+
+
+def _as_text(report: Report) -> str:
+    lines: list[str] = []
+    for name, value in report.items():
+        rows = value if isinstance(value, list) else [value] if isinstance(value, dict) else None
+        if rows is None:
+            lines.append(f"{name}: {value}")
+            continue
+        lines.append(f"{name}: {len(rows) if rows else 'none'}" if isinstance(value, list) else f"{name}:")
+        lines += ["  " + " ".join(f"{k}={v}" for k, v in row.items() if v is not None) for row in rows]
+    return "\n".join(lines) + "\n"
