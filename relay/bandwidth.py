@@ -37,7 +37,7 @@ SAMPLES_MAX: Final = 4_096
 BURST_LOSS: Final = 0.4
 """Of one feedback's packets; with a queue above ``BURST_QUEUE_MS`` it has overflowed, and nobody need wait and see."""
 BURST_PACKETS_MIN: Final = 10
-BURST_QUEUE_MS: Final = 80.0
+BURST_QUEUE_MS: Final = 40.0
 OUTAGE_NS: Final = 300_000_000
 """Packets lost in a row over more than this time met an outage, not a queue."""
 DRAIN_S: Final = 1.0

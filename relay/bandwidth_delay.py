@@ -33,10 +33,13 @@ _SPIKE_MS: Final = 15.0
 """What is above the threshold by more than this is a spike and does not move it."""
 STANDING_NS: Final = 400 * _MS
 SWING_NS: Final = 2_000 * _MS
-BASE_NS: Final = 15_000 * _MS
-"""The path's own delay is the least of the last 15 to 30 s."""
-STANDING_MIN_MS: Final = 30.0
+BASE_NS: Final = 10_000 * _MS
+"""The path's own delay is the least of the last 10 to 20 s."""
+STANDING_MIN_MS: Final = 70.0
+"""Less is no trouble; a route that becomes 50 ms longer must not look like a queue."""
 SWING_SHARE: Final = 0.25
+SWING_MAX_MS: Final = 200.0
+"""Swings beyond this are taken for a queue's own."""
 LONG_STANDING_MS: Final = 120.0
 """A queue that stands higher than this need not grow to be too much; not falling is enough."""
 SAMPLES_MAX: Final = 2_048
@@ -109,7 +112,7 @@ class DelayDetector:
     @property
     def allowed_ms(self) -> float:
         """A queue standing no higher than this is no trouble."""
-        return STANDING_MIN_MS + SWING_SHARE * self.swing_ms
+        return STANDING_MIN_MS + SWING_SHARE * min(self.swing_ms, SWING_MAX_MS)
 
     def add(self, sent_ns: int, arrival_ns: int) -> None:
         """One packet that arrived. ``usage`` says what follows."""

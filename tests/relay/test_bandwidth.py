@@ -136,3 +136,8 @@ def test_hostile_feedback_leaves_the_estimate_in_bounds(items: list[tuple[int, i
         estimator.feedback(reader.read(feedback(base, reference, *deltas), packets), now_ns)
         assert BPS_MIN <= estimator.target_bps <= 30_000_000
     assert len(reader._statuses) == STATUSES
+
+
+def test_a_longer_route_is_no_queue() -> None:
+    path = Path().run(4_000).set(Conditions(delay_ms=50, loss=0.05)).run(10_000)
+    assert min(estimates(path, 0)) >= START_BPS
