@@ -34,6 +34,8 @@ _FRAMES_WEIGHT: Final = 0.5
 """The square root: half the frames keep 70 % of the score."""
 _FREEZE_WEIGHT: Final = 1.5
 """A third of a second frozen halves the score of that second."""
+_PAUSED: Final = 2.0
+"""A picture left out costs more than a bad one, but the conversation goes on."""
 _VIDEO_LOSS_SCALE: Final = 0.08
 """Unrepaired loss that takes all but 1/e."""
 
@@ -79,7 +81,7 @@ def audio_mos(delay_ms: float, loss: float) -> float:
 def video_mos(frames_per_second: float | None, frozen_ms: float, loss: float, *, paused: bool = False) -> float:
     """The score of a second of picture; ``frames_per_second`` None: not known, and not held against it."""
     if paused:
-        return MOS_MIN
+        return _PAUSED
     frames = 1.0 if frames_per_second is None else min(1.0, max(0.0, frames_per_second) / _FRAMES_ENOUGH)
     frozen = min(1.0, max(0.0, frozen_ms) / 1000.0)
     kept = math.pow(frames, _FRAMES_WEIGHT) * max(0.0, 1 - _FREEZE_WEIGHT * frozen)

@@ -18,6 +18,8 @@ from relay.quality import Counted, SideQuality
 from relay.reports import Delivery, SenderClock
 from relay.transport import Transport, TransportState
 
+LOSS_FORGOTTEN: Final = 0.7
+"""Each second, this much of a loss is still remembered."""
 STREAMS_GONE_MAX: Final = 256
 """Streams a participant may replace per room; a page that changes its SSRCs more often is heard no more."""
 EXPECTED_SOURCES: Final[dict[SessionKind, tuple[Source, ...]]] = {
@@ -79,6 +81,8 @@ class Participant:
         self.sender_clock = SenderClock()
         self.round_trip_ns: int | None = None
         """As their reports say; None: not yet."""
+        self.loss_lately: dict[Source, float] = {}
+        """Of what this one sends: the newest losses, remembered for as long as reports of others may speak of them."""
         self.quality = SideQuality(spec.user_id)
         self.second: QualitySecond | None = None
         """The newest; None: not connected yet."""
@@ -137,6 +141,9 @@ class Participant:
         for subscribed in self.subscribed.values():
             if subscribed.route is not None:
                 subscribed.delivery.measure(plane.route_counters(subscribed.route), now_ns)
+        for source, published in self.published.items():
+            worst = max((each.reception.loss for each in published.encodings), default=0.0)
+            self.loss_lately[source] = max(worst, LOSS_FORGOTTEN * self.loss_lately.get(source, 0.0))
         if self.connected or self.second is not None:
             self.second = self.quality.second(self._counted(others), self._rtt_ms(), self.connected, now_ns)
 
@@ -164,11 +171,12 @@ class Participant:
             sender = next((other for other in others if source in other.published), None)
             if sender is None or subscribed.route is None:
                 continue
-            delivery = subscribed.delivery
+            delivery, upstream_loss = subscribed.delivery, sender.loss_lately.get(source, 0.0)
             yield Counted(
                 source,
                 "down",
-                loss=delivery.loss,
+                loss=max(0.0, delivery.loss - upstream_loss),  # what was lost before us is missing in our numbers
+                upstream_loss=upstream_loss,
                 jitter_ms=delivery.jitter_ms,
                 bitrate_bps=delivery.bitrate_bps,
                 frames_per_second=_frames_per_second(sender.published[source]),

@@ -41,7 +41,9 @@ class Counted:
     direction: Direction
     """``up``: from the participant; ``down``: towards it."""
     loss: float = 0.0
-    """Share that did not arrive at first, 0–1."""
+    """Share that did not arrive at first, 0–1. ``down``: of what the relay had to send."""
+    upstream_loss: float = 0.0
+    """``down``: what had been lost lately before it came to the relay. It is the sender's, and held against them."""
     jitter_ms: float = 0.0
     bitrate_bps: int = 0
     frames_per_second: float | None = None
@@ -102,7 +104,8 @@ class SideQuality:
         seconds = tuple(self._track(track, rtt_ms) for track in counted)
         mos = min((m for m in (_both(seconds, "up"), _both(seconds, "down")) if m is not None), default=None)
         score = self._score.update(MOS_MAX if mos is None else mos)
-        cause = _cause(seconds, counted, rtt_ms, self._concealed(), score)
+        blamed = score if mos is None else max(score, score_of(mos))  # what is over needs no explanation any more
+        cause = _cause(seconds, counted, rtt_ms, self._concealed(), blamed)
         return QualitySecond(
             user_id=self._user_id,
             connected=True,
@@ -142,11 +145,13 @@ class SideQuality:
         self, counted: Counted, page: PageTrack | None, rtt_ms: float | None, frames: float | None, frozen_ms: float
     ) -> float:
         # A page that decodes knows what was left of the loss after repair; the relay knows only what came at first.
-        left = page.concealed if page is not None and counted.direction == "down" else None
+        told = page.concealed if page is not None and counted.direction == "down" else None
+        left = None if told is None else max(0.0, told - counted.upstream_loss)
         if counted.is_video:
             repaired = counted.direction == "up" or page is not None  # freezes and frames tell of what was not
             loss = 0.0 if repaired else counted.loss / 4
-            return video_mos(frames, frozen_ms, loss, paused=counted.paused)
+            ours = frozen_ms if counted.upstream_loss < _NOTABLE_LOSS else 0.0
+            return video_mos(frames, ours, loss, paused=counted.paused)
         buffered = page.playout_ms if page is not None and page.playout_ms is not None else None
         delay_ms = (rtt_ms or 0.0) / 2 + _PACKETISING_MS
         delay_ms += buffered if buffered is not None else _JITTER_BUFFER * counted.jitter_ms
@@ -175,6 +180,8 @@ def _cause(
     jitter_ms = max((track.jitter_ms for track in counted if not track.is_video), default=0.0)
     if (rtt_ms or 0.0) / 2 + _JITTER_BUFFER * jitter_ms >= _NOTABLE_DELAY_MS:
         return "jitter" if _JITTER_BUFFER * jitter_ms > (rtt_ms or 0.0) / 2 else "delay"
+    if any(track.upstream_loss >= _NOTABLE_LOSS for track in counted):
+        return "none"  # the sender's side says so
     if concealed >= _NOTABLE_CONCEALED:  # nothing was lost, but it came too late to be played
         return "jitter"
     if any(track.frozen_ms for track in tracks):

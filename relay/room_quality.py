@@ -18,6 +18,7 @@ from relay.room_events import RoomEvents
 
 TOLD_EVERY: Final = 5
 """Seconds in one event: a worker that is killed takes as many with it."""
+SECOND_NS: Final = 1_000_000_000
 _JOIN_MAX_NS: Final = 60_000_000_000
 """A participant who is sent nothing for so long waits for the other side, not for us."""
 _SHARES: Final = (0.0, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -67,6 +68,8 @@ class RoomQuality:
         self._events = events
         self._time = time_base
         self._probe = probe
+        self._began: tuple[int, int] | None = None
+        """(ns, s since the Unix epoch) of the first second: those that follow are counted on, none comes twice."""
         self._untold: list[QualitySecond] = []
         self._joined: set[int] = set()
         """Transports whose first packet has been noticed, or is not expected any more."""
@@ -83,7 +86,8 @@ class RoomQuality:
         if self._probe:
             return
         everybody = list(self._participants.values())
-        at_s = self._time.wall_ms(now_ns) // 1000
+        began_ns, began_s = self._began = self._began or (now_ns, self._time.wall_ms(now_ns) // 1000)
+        at_s = began_s + (now_ns - began_ns + SECOND_NS // 2) // SECOND_NS
         for participant in everybody:
             participant.measure(self._plane, [other for other in everybody if other is not participant], now_ns)
             if participant.second is not None:

@@ -58,7 +58,7 @@ def test_freezes_few_frames_and_pauses_cost_the_picture() -> None:
     assert video_mos(30, 0, 0) == 4.5
     assert 3.2 < video_mos(12, 0, 0) < 3.7
     assert video_mos(30, 700, 0) == 1
-    assert video_mos(30, 0, 0, paused=True) == 1
+    assert video_mos(30, 0, 0, paused=True) == 2
 
 
 def test_no_picture_makes_up_for_bad_sound() -> None:

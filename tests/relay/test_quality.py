@@ -72,6 +72,22 @@ def test_sound_that_came_too_late_is_blamed_on_jitter() -> None:
     assert seconds[-1].cause == "jitter"
 
 
+def test_loss_on_the_senders_way_is_not_held_against_who_receives() -> None:
+    quality = SideQuality(7)
+    quality.page_told(20.0, [PageTrack(source="microphone", direction="down", concealed=0.2)], SECOND)
+    gaps = Counted("microphone", "down", upstream_loss=0.25, bitrate_bps=30_000)
+    seconds = [quality.second([gaps], 20.0, True, n * SECOND) for n in (2, 3)]
+    assert (seconds[-1].score, seconds[-1].cause) == (5, "none")
+
+
+def test_what_is_over_needs_no_explanation_while_the_score_recovers() -> None:
+    quality = SideQuality(7)
+    seconds = [quality.second([sound("down", loss=0.3)], 20.0, True, n * SECOND) for n in (1, 2)]
+    assert seconds[-1].cause == "loss_down"
+    after = quality.second([sound("down", loss=0.01)], 20.0, True, 3 * SECOND)
+    assert (after.score, after.cause) == (1, "none")
+
+
 def test_page_tells_the_round_trip_where_no_report_does() -> None:
     quality = SideQuality(7)
     quality.page_told(90.0, [], SECOND)
