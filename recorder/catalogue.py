@@ -19,6 +19,7 @@ from config.ids import PublicId, RecordingId, SessionId, TenantId, UserId, is_pu
 from config.keys import KeyRing, UnknownKey, WrappedKeys
 from config.objects import ObjectStore
 from recorder import audit, segments
+from recorder.consents import Consents
 from recorder.errors import ConsentMissing
 from recorder.manifest import Entry
 from recorder.retention import KEEP_DAYS_DEFAULT
@@ -142,6 +143,7 @@ class Recordings:
     ) -> None:
         self.objects = objects
         self.database = database
+        self.consents = Consents(database, clock)
         self._keys = keys
         self._wrapped = wrapped
         self._clock = clock

@@ -34,6 +34,7 @@ from recorder.job import PartJob, Services
 from recorder.keeper import Keeper, keeping
 from recorder.root import Signer
 from recorder.store import Store
+from relay.recording import free_bytes
 from relay.spool import find_parts, open_part
 
 log = get_log("recorder")
@@ -78,6 +79,9 @@ class Recorder:
         while True:
             await self._scan()
             metrics.PARTS.set(len(self._tasks))
+            free = await asyncio.to_thread(free_bytes, self._settings.spool_dir)
+            metrics.SPOOL_FREE.set(free)
+            metrics.SPOOL_LOW.set(free < self._settings.spool_free_min_bytes)
             metrics.LAG.set(max((job.unstored_s for job in self._jobs.values()), default=0.0))
             await asyncio.sleep(SCAN_S)
 

@@ -130,6 +130,14 @@ class StopRecording(RoomCommand, frozen=True, kw_only=True):
     recording_public_id: str
 
 
+class PauseRecording(RoomCommand, frozen=True, kw_only=True):
+    """Spool nothing for a while: something is said that must not be kept. The call, and the bill, go on."""
+
+    recording_public_id: str
+    for_ms: int
+    """Goes on by itself then. Asking again counts from then; 0: goes on now."""
+
+
 class CloseRoom(RoomCommand, frozen=True, kw_only=True):
     """Close all transports and end spool and evidence. Answered by ``RoomClosed`` also when already closed."""
 
@@ -140,9 +148,8 @@ class Drain(Message, frozen=True, kw_only=True):
     """Take no more rooms. Control then moves those that the worker holds to others; it stays up."""
 
 
-Command = (
-    Drain | OpenRoom | Negotiate | SetGrant | DeclareState | ReportStats | StartRecording | StopRecording | CloseRoom
-)
+RecordingCommand = StartRecording | StopRecording | PauseRecording
+Command = Drain | OpenRoom | Negotiate | SetGrant | DeclareState | ReportStats | RecordingCommand | CloseRoom
 
 
 # --- replies: worker → control ----------------------------------------------------------------------------------
@@ -193,6 +200,8 @@ REFUSALS: dict[str, str] = {
     "worker_full": "the worker takes no more rooms",
     "worker_draining": "the worker is being drained",
     "already_recording": "the room is being recorded under another recording id",
+    "not_recording": "the room is not being recorded under that recording id",
+    "spool_full": "there is too little free disk to begin a recording",
     "spool_failed": "the spool cannot be written",
     "internal": "the worker met a fault; it is in its log",
 }
@@ -372,6 +381,13 @@ class RecordingStopped(MediaEvent, frozen=True, kw_only=True):
     recording_public_id: str
 
 
+class RecordingPaused(MediaEvent, frozen=True, kw_only=True):
+    """Nothing is spooled for now; or, not ``paused``, it is again."""
+
+    recording_public_id: str
+    paused: bool
+
+
 class RoomClosed(MediaEvent, frozen=True, kw_only=True):
     """The room is gone from its worker; ``live_ms`` is final for this epoch."""
 
@@ -394,6 +410,7 @@ Event = (
     | GrantUsedUp
     | RecordingStarted
     | RecordingStopped
+    | RecordingPaused
     | RoomClosed
 )
 

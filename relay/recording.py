@@ -8,7 +8,10 @@ The spool's own thread writes; nothing here waits for the disk, and no trouble o
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
 
 from relay.messages import ParticipantSpec, Source
 from relay.participant import Participant
@@ -51,20 +54,43 @@ def part_header(
     )
 
 
+KEY_FRAME_EVERY_NS: Final = 10_000_000_000
+"""A key frame is asked of every recorded video this often, so that players have somewhere near to begin."""
+
+
+def free_bytes(spool_dir: Path) -> int:
+    """Free disk under the spool. Blocks; a spool that cannot be looked at has none."""
+    try:
+        spool_dir.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(spool_dir).free
+    except OSError:
+        return 0
+
+
 class RoomRecording:
     """A part being written, and the plane's streams that feed it."""
 
-    def __init__(self, part: SpoolPart, plane: Plane) -> None:
+    def __init__(self, part: SpoolPart, plane: Plane, now_ns: int) -> None:
         self.part = part
+        self.paused_until_ns: int | None = None
+        """While it is paused: when it goes on by itself."""
         self._plane = plane
+        self._key_frames_ns = now_ns + KEY_FRAME_EVERY_NS
+
+    def key_frames_due(self, now_ns: int) -> bool:
+        """Whether key frames are to be asked for now; true once every ``KEY_FRAME_EVERY_NS``."""
+        if now_ns < self._key_frames_ns or self.paused_until_ns is not None:
+            return False
+        self._key_frames_ns = now_ns + KEY_FRAME_EVERY_NS
+        return True
 
     @property
     def recording_public_id(self) -> str:
         return self.part.header.recording_public_id
 
     def add(self, participant: Participant, track: PublishedTrack, now_ns: int) -> None:
-        """Record a track from now on, if it has a stream and is not recorded yet."""
-        if track.stream is None or track.spool is not None:
+        """Record a track from now on, if it has a stream and is not recorded yet. While paused: not yet."""
+        if track.stream is None or track.spool is not None or self.paused_until_ns is not None:
             return
         spec = track.stream_spec()
         track.spool = self.part.add_stream(

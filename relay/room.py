@@ -28,6 +28,7 @@ from relay.messages import (
     ParticipantConnected,
     ParticipantDisconnected,
     ReceivedTrack,
+    RecordingPaused,
     RecordingStarted,
     RecordingStopped,
     Refused,
@@ -84,9 +85,7 @@ class Room:
             self._plane, self.participants, self._wiring, self._events.log, self._video_paused
         )
         self._rtcp.bandwidth = self._bandwidth
-        self._quality = RoomQuality(
-            self._plane, self.participants, self._events, self.time, probe=command.probe
-        )
+        self._quality = RoomQuality(self._plane, self.participants, self._events, self.time, probe=command.probe)
         self._next_second_ns = now_ns + SECOND_NS
         self._next_tick_ns = now_ns
 
@@ -175,7 +174,7 @@ class Room:
 
     def start_recording(self, part: SpoolPart, now_ns: int) -> None:
         """Spool every track into an open part from now on."""
-        recording = RoomRecording(part, self._plane)
+        recording = RoomRecording(part, self._plane, now_ns)
         self._wiring.record(recording, now_ns)
         self._events.tell(RecordingStarted, now_ns, recording_public_id=recording.recording_public_id)
 
@@ -187,6 +186,33 @@ class Room:
         self._wiring.record(None, now_ns)
         self._events.tell(RecordingStopped, now_ns, recording_public_id=recording.recording_public_id)
         return recording.part
+
+    def pause_recording(self, for_ms: int, now_ns: int) -> None:
+        """Spool nothing for ``for_ms`` at most."""
+        if (recording := self.recording) is not None:
+            was = recording.paused_until_ns
+            self._wiring.pause_recording(now_ns + for_ms * 1_000_000, now_ns)
+            if was is None:
+                self._tell_paused(recording, True, now_ns)
+
+    def resume_recording(self, now_ns: int) -> None:
+        """Spool again, if that was paused."""
+        if (recording := self.recording) is not None and recording.paused_until_ns is not None:
+            self._wiring.pause_recording(None, now_ns)
+            self._tell_paused(recording, False, now_ns)
+
+    def _tell_paused(self, recording: RoomRecording, paused: bool, now_ns: int) -> None:
+        self._events.tell(RecordingPaused, now_ns, recording_public_id=recording.recording_public_id, paused=paused)
+
+    def _keep_recording(self, now_ns: int) -> None:
+        """What a recording needs from time to time."""
+        recording = self.recording
+        if recording is None:
+            return
+        if recording.paused_until_ns is not None and now_ns >= recording.paused_until_ns:
+            self.resume_recording(now_ns)
+        if recording.key_frames_due(now_ns):
+            self._wiring.ask_recorded(now_ns)
 
     # time
 
@@ -201,6 +227,7 @@ class Room:
             return
         self._observe(now_ns)
         self._wiring.follow_all(now_ns)
+        self._keep_recording(now_ns)
         self._rtcp.send_due(now_ns)
         self._bandwidth.tick(now_ns)
         self._quality.note_joins(now_ns)

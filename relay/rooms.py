@@ -24,6 +24,7 @@ from relay.messages import (
     Drain,
     Negotiate,
     OpenRoom,
+    PauseRecording,
     Reply,
     ReportStats,
     RoomCommand,
@@ -32,7 +33,7 @@ from relay.messages import (
     StopRecording,
 )
 from relay.port import MediaPort
-from relay.recording import part_header
+from relay.recording import free_bytes, part_header
 from relay.room import Room, refused
 from relay.room_events import RoomListener
 from relay.spool import SpoolError, SpoolPart, SpoolTrouble, SpoolWriter
@@ -48,6 +49,8 @@ CLOSED_MAX: Final = 1_024
 """Closed rooms remembered, to answer a repeated ``CloseRoom``; the oldest are forgotten first."""
 PART_CLOSE_MAX_S: Final = 5.0
 """How long a reply waits until the spool is on disk."""
+PAUSE_MAX_MS: Final = 15 * 60_000
+"""A recording is paused for no longer than this at a time."""
 
 log = get_log("relay.rooms")
 
@@ -65,6 +68,7 @@ class Rooms:
         spool_dir: Path,
         keys: KeyRing,
         changed: Callable[[Room], None],
+        free_min_bytes: int = 0,
     ) -> None:
         self.draining = False
         self._port = port
@@ -74,6 +78,7 @@ class Rooms:
         self._spool = spool
         self._spool_dir = spool_dir
         self._keys = keys
+        self._free_min_bytes = free_min_bytes
         self._changed = changed
         self._rooms: dict[int, Room] = {}
         self._closed: OrderedDict[int, tuple[int, Closed]] = OrderedDict()
@@ -207,6 +212,9 @@ class Rooms:
             return refused("spool_failed")
         self._starting.add(command.session_id)
         try:
+            if self._free_min_bytes and await asyncio.to_thread(free_bytes, self._spool_dir) < self._free_min_bytes:
+                log.error("too little free disk to begin a recording", session_id=command.session_id)
+                return refused("spool_full")
             part = await self._open_part(room, command, data_key)
         except SpoolError as error:
             log.error("spool cannot be opened", session_id=command.session_id, why=str(error))
@@ -254,6 +262,16 @@ class Rooms:
             await self._close_part(room.stop_recording(self._clock.monotonic_ns()))
         return Done()
 
+    async def _pause_recording(self, room: Room, command: PauseRecording) -> Reply:
+        recording = room.recording
+        if recording is None or recording.recording_public_id != command.recording_public_id:
+            return refused("not_recording")
+        if command.for_ms > 0:
+            room.pause_recording(min(command.for_ms, PAUSE_MAX_MS), self._clock.monotonic_ns())
+        else:
+            room.resume_recording(self._clock.monotonic_ns())
+        return Done()
+
     async def _close_part(self, part: SpoolPart | None) -> None:
         if part is None:
             return
@@ -270,4 +288,5 @@ class Rooms:
         ReportStats: _report,
         StartRecording: _start_recording,
         StopRecording: _stop_recording,
+        PauseRecording: _pause_recording,
     }

@@ -254,6 +254,29 @@ class Wiring:
                     recording.add(participant, track, now_ns)
                     if track.is_video and track.stream is not None:
                         self._want_key_frame(participant, track, now_ns, None)
+    def pause_recording(self, until_ns: int | None, now_ns: int) -> None:
+        """Record nothing until then; None: every track again, with a key frame first."""
+        if self.recording is None:
+            return
+        self.recording.paused_until_ns = until_ns
+        for participant in self._participants.values():
+            for track in participant.published.values():
+                if until_ns is not None:
+                    self.recording.remove(track, now_ns)
+                else:
+                    self.recording.add(participant, track, now_ns)
+        if until_ns is None:
+            self.ask_recorded(now_ns)
+
+    def ask_recorded(self, now_ns: int) -> None:
+        """Ask for a key frame of every video that is recorded."""
+        for participant in self._participants.values():
+            for track in participant.published.values():
+                if track.is_video and track.spool is not None:
+                    feeding = None if track.tap is None else self._plane.route_stream(track.tap)
+                    encoding = None if feeding is None else track.encoding_by_stream(feeding)
+                    self._want_key_frame(participant, track, now_ns, encoding)
+
         self.recording = recording
 
     def _publisher(self, subscriber: Participant, source: Source) -> tuple[Participant, PublishedTrack] | None:

@@ -100,6 +100,7 @@ class Worker:
             settings.spool_dir,
             KeyRing.from_settings(settings),
             self._arm_room,
+            settings.spool_free_min_bytes,
         )
 
     async def __aenter__(self) -> Worker:

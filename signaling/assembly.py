@@ -37,6 +37,7 @@ from signaling.presence import Presence
 from signaling.quality import QualityApi, QualityKeeper
 from signaling.quality_probe import Probes
 from signaling.quality_store import QualityStore
+from signaling.recorded import Recorded
 from signaling.rooms import Rooms
 from signaling.shards import ShardRunner
 from signaling.sockets import Sockets, make_server
@@ -105,7 +106,7 @@ def assemble(
     people, sessions = People(servers.database), SessionStore(servers.database, limits)
     events = Events(servers.redis, sio, clock)
     presence = Presence(servers.redis, people, sessions, events, clock)
-    turn = TurnServers(settings)
+    turn, chat = TurnServers(settings), Chat(servers.database, events, clock)
     rooms = Rooms(servers.bus, servers.redis, turn, clock)
     announcer = Announcer(events, presence, billing, clock)
     closer = Closer(sessions, rooms, billing, recordings, announcer, clock)
@@ -113,12 +114,10 @@ def assemble(
         sessions, people, presence, rooms, billing, recordings, announcer, closer, clock, consent_text.version
     )
     mover = Mover(sessions, rooms, billing, meter, recordings, announcer, clock)
-    kept = QualityStore(servers.database)
+    kept, nightly = QualityStore(servers.database), Nightly(servers.meter_database, clock)
     quality = QualityKeeper(kept, clock)
     follower = Follower(sessions, rooms, billing, meter, announcer, closer, mover, quality, clock)
-    nightly = Nightly(servers.meter_database, clock)
     shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, nightly, clock, settings.tick_ms)
-    chat = Chat(servers.database, events, clock)
     doorkeeper = Doorkeeper(people, clock, settings.trusted_proxies)
     probes = Probes(servers.bus, servers.redis, rooms)
     sockets = Sockets(sio, tokens, director, chat, presence, events, probes, doorkeeper, clock)
@@ -163,6 +162,7 @@ def assemble(
             *TurnApi(turn, clock).endpoints(),
             *QualityApi(director, kept).endpoints(),
             *billing_api.endpoints(billing, announcer.wallet),
+            *Recorded(director, sessions, rooms, recordings, announcer, clock).endpoints(),
             *recorder_endpoints,
         ],
     )

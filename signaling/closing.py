@@ -15,13 +15,15 @@ from config.clock import Clock
 from config.ids import SessionId
 from config.logs import get_log
 from config.metrics import counter
-from recorder.catalogue import Recordings
+from recorder.catalogue import Recordings, Story
 from relay.bus import WorkerUnreachable
 from signaling.announcer import Announcer
 from signaling.away import AWAY
 from signaling.rooms import Placed, Rooms
 from signaling.store import Session, SessionStore
 
+RECORDED: Final = frozenset({"recording", "paused", "waiting_for_consent"})
+"""What a session's ``recording`` may be, for it to be ``stopped`` at the end."""
 AT_ONCE_MAX: Final = 64
 """Sessions wound up at a time; more of them wait for the sweep."""
 
@@ -83,8 +85,8 @@ class Closer:
         if live_ms is None:
             return False
         receipt = await self._settle(session, max(live_ms, seen_live_ms))
-        await self._recordings.end(session.tenant_id, session.id, session.ended_at_ms or self._clock.wall_ms())
-        recording = "stopped" if session.recording in ("recording", "waiting_for_consent") else session.recording
+        await self._end_recording(session)
+        recording = "stopped" if session.recording in RECORDED else session.recording
         if session.recording_public_id is None:
             recording = "off"
         settled = await self._store.note(
@@ -100,6 +102,14 @@ class Closer:
         if receipt is not None:
             await self._announcer.settled(settled, receipt)
         return True
+
+    async def _end_recording(self, session: Session) -> None:
+        """What was said and what happened goes into the recording, which is signed once its media is stored."""
+        story = Story()
+        if session.recording_public_id is not None:
+            story = Story(*await self._store.story(session.tenant_id, session.id))
+        ended_at_ms = session.ended_at_ms or self._clock.wall_ms()
+        await self._recordings.end(session.tenant_id, session.id, ended_at_ms, story)
 
     async def _final_live_ms(self, session: Session, without_worker: bool) -> int | None:
         if session.worker_id is None:

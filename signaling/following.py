@@ -27,6 +27,7 @@ from relay.messages import (
     MediaStarted,
     NegotiationNeeded,
     QualityMeasured,
+    RecordingPaused,
     RecordingStopped,
     RoomClosed,
     VideoPaused,
@@ -90,6 +91,7 @@ class Follower:
             NegotiationNeeded: self._renegotiate,
             QualityMeasured: self._quality_measured,
             RecordingStopped: self._recording_stopped,
+            RecordingPaused: self._recording_paused,
             RoomClosed: self._closed,
         }
 
@@ -141,8 +143,23 @@ class Follower:
     async def _renegotiate(self, session: Session, event: NegotiationNeeded) -> None:
         await self._announcer.renegotiate(session, UserId(event.user_id))
 
+    async def _recording_paused(self, session: Session, event: RecordingPaused) -> None:
+        """A pause begins, or is over: also when its time ran out and nobody asked."""
+        before, after = ("recording", "paused") if event.paused else ("paused", "recording")
+        session = await self._store.get(session.tenant_id, session.id) or session  # a person may just have said so
+        if session.over or session.recording != before or session.recording_public_id != event.recording_public_id:
+            return
+        what = "recording_paused" if event.paused else "recording_resumed"
+        changed = await self._store.note(
+            session.tenant_id, session.id, what, now_ms=self._clock.wall_ms(), recording=after
+        )
+        self._remember(changed)
+        await self._announcer.changed(changed)
+
     async def _recording_stopped(self, session: Session, event: RecordingStopped) -> None:
-        if session.over or session.recording != "recording" or session.recording_public_id != event.recording_public_id:
+        if session.over or session.recording not in ("recording", "paused"):
+            return
+        if session.recording_public_id != event.recording_public_id:
             return
         stopped = await self._store.note(
             session.tenant_id, session.id, "recording_stopped", now_ms=self._clock.wall_ms(), recording="stopped"

@@ -47,7 +47,7 @@ EndReason = Literal[
     "server_error",
 ]
 Presence = Literal["online", "busy", "away", "offline"]
-RecordingState = Literal["off", "waiting_for_consent", "recording", "stopped", "failed"]
+RecordingState = Literal["off", "waiting_for_consent", "recording", "paused", "stopped", "failed"]
 
 
 # --- REST: sign-in and people -------------------------------------------------------------------------------------

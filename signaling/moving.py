@@ -23,6 +23,7 @@ from config.metrics import counter, histogram
 from recorder.catalogue import Recordings
 from recorder.errors import ConsentMissing
 from relay.bus import WorkerUnreachable
+from relay.messages import PauseRecording
 from signaling.announcer import Announcer
 from signaling.away import AWAY
 from signaling.lifecycle import IN_CALL, Trigger
@@ -38,6 +39,8 @@ DRAINED_AT_ONCE: Final = 4
 MOVES_MAX: Final = 5
 MOVES_PERIOD_NS: Final = 60_000_000_000
 """At most ``MOVES_MAX`` moves of a session within this time: a call that kills its workers must not kill them all."""
+PAUSE_ON_MS: Final = 120_000
+"""A pause of the recording that a move meets goes on for so long, unless somebody ends it."""
 REMEMBERED_MAX: Final = 10_000
 """Sessions whose moves are remembered for that; the one moved longest ago is forgotten first."""
 
@@ -189,6 +192,15 @@ class Mover:
         started = await self._rooms.record(
             session, placed, recording.public_id, recording.key_id, recording.wrapped_key
         )
+        if started and session.recording == "paused":  # before any media comes: what must not be kept is not
+            pause = PauseRecording(
+                tenant_id=session.tenant_id,
+                session_id=session.id,
+                epoch=placed.epoch,
+                recording_public_id=recording.public_id,
+                for_ms=PAUSE_ON_MS,
+            )
+            return "paused" if await self._rooms.tell(placed.worker_id, pause) else "failed"
         return "recording" if started else "failed"
 
     async def _give_back(self, session: Session, placed: Placed) -> None:

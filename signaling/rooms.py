@@ -328,6 +328,20 @@ class Rooms:
         room = (session_id, epoch)
         return any(worker.worker_id == worker_id and room in worker.rooms for worker in self._workers)
 
+    async def tell(self, worker_id: WorkerId, command: Command) -> bool:
+        """Have a worker carry out a command that answers nothing; whether it did."""
+        try:
+            return isinstance(await self._bus.call(worker_id, command), Done)
+        except WorkerUnreachable as error:
+            log.warning("worker did not hear", worker_id=worker_id, command=type(command).__name__, why=str(error))
+            return False
+
+    async def order(self, session: Session, command: Command) -> None:
+        """Have the session's worker carry out a command that answers nothing. Raises ``ApiError``."""
+        reply = await self._call(_worker_of(session), command)
+        if not isinstance(reply, Done):
+            raise refusal(reply)
+
     async def _call(self, worker_id: WorkerId, command: Command) -> Reply:
         try:
             return await self._bus.call(worker_id, command)

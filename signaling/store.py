@@ -138,6 +138,8 @@ _SELECT: Final = (
 )
 _LIVE: Final = "state in (" + ", ".join(f"'{state}'" for state in State if state in LIVE) + ")"
 """Spelled out, not a parameter, so that the planner may use the partial indexes."""
+STORY_MAX: Final = 20_000
+"""Changes, and messages, of one session that go into its recording."""
 _SETTABLE: Final = frozenset(
     {"worker_id", "room_epoch", "recording", "recording_public_id", "provider_consented", "settled_at_ms"}
 )
@@ -269,6 +271,23 @@ class SessionStore:
                 state = State(row["state"])
                 await self._write(sql, tenant, session_id, columns, state, state, what, now_ms, None, why)
             return await self._read(sql, tenant, session_id)
+
+    async def story(self, tenant: TenantId, session_id: SessionId) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """What happened to a session, and what was written in it, oldest first: as they go into its recording."""
+        async with self._database.transaction(tenant) as sql:
+            changes = await sql.fetch(
+                "select c.at_ms, c.what, c.to_state as state, coalesce(u.public_id, '') as by, c.why"
+                " from session_change c left join app_user u on u.tenant_id = c.tenant_id and u.id = c.actor_id"
+                " where c.tenant_id = $1 and c.session_id = $2 order by c.revision limit $3",
+                *(tenant, session_id, STORY_MAX),
+            )
+            messages = await sql.fetch(
+                "select m.sent_at_ms as at_ms, u.public_id as by, m.body as text from chat_message m"
+                " join app_user u on u.tenant_id = m.tenant_id and u.id = m.sender_id"
+                " where m.tenant_id = $1 and m.session_id = $2 order by m.id limit $3",
+                *(tenant, session_id, STORY_MAX),
+            )
+        return [dict(row) for row in changes], [dict(row) for row in messages]
 
     async def move(
         self,

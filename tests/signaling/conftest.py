@@ -215,7 +215,7 @@ class FakeRecordings:
         made = FakeNewRecording(session_id, new_public_id("rec"), "key-1", b"wrapped")
         return self.made.setdefault(session_id, made)
 
-    async def end(self, _tenant: int, session_id: int, _ended_at_ms: int) -> None:
+    async def end(self, _tenant: int, session_id: int, _ended_at_ms: int, _story: object) -> None:
         self.ended.append(session_id)
 
 

@@ -7,7 +7,7 @@ export type Role = "client" | "provider" | "compliance" | "finance" | "admin";
 export type Presence = "online" | "busy" | "away" | "offline";
 export type SessionKind = "chat" | "audio" | "video";
 export type Source = "microphone" | "camera" | "screen";
-export type RecordingState = "off" | "waiting_for_consent" | "recording" | "stopped" | "failed";
+export type RecordingState = "off" | "waiting_for_consent" | "recording" | "paused" | "stopped" | "failed";
 export type SessionState =
   | "requested"
   | "ringing"

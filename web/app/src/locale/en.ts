@@ -44,6 +44,7 @@ const recording: Record<RecordingState, string> = {
   off: "Not recorded",
   waiting_for_consent: "Recording waits for consent",
   recording: "Recording",
+  paused: "Recording paused",
   stopped: "Recording stopped",
   failed: "Recording failed",
 };

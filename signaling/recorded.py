@@ -1,0 +1,119 @@
+"""What people do about the recording of a call that goes on: pause it, resume it, take their consent back."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import Field
+
+from config.clock import Clock
+from config.http import ApiError, Body, Call, Endpoint, endpoint
+from config.identity import Role
+from recorder import audit
+from recorder.catalogue import Recordings
+from relay.messages import PauseRecording, StopRecording
+from signaling.announcer import Announcer
+from signaling.director import Director
+from signaling.messages import SessionView
+from signaling.rooms import Rooms
+from signaling.store import Session, SessionStore
+from signaling.views import session_view
+
+PAUSE_S: Final = (1, 900)
+"""For how long a recording may be paused at a time."""
+V1: Final = "/api/v1"
+
+
+class PauseWish(Body):
+    """POST /sessions/{id}/recording/pause"""
+
+    max_s: int = Field(default=120, ge=PAUSE_S[0], le=PAUSE_S[1])
+    """It goes on by itself then."""
+
+
+class Recorded:
+    """The routes. Every change is audited before it is carried out, and both sides see it as ``recording``."""
+
+    def __init__(
+        self,
+        director: Director,
+        store: SessionStore,
+        rooms: Rooms,
+        recordings: Recordings,
+        announcer: Announcer,
+        clock: Clock,
+    ) -> None:
+        self._director = director
+        self._store = store
+        self._rooms = rooms
+        self._recordings = recordings
+        self._announcer = announcer
+        self._clock = clock
+
+    def endpoints(self) -> list[Endpoint]:
+        """To be mounted by control."""
+        call, people = f"{V1}/sessions/{{id}}/recording", [Role.CLIENT, Role.PROVIDER]
+        provider = [Role.PROVIDER]
+        return [
+            endpoint(
+                *("POST", f"{call}/pause", "Record nothing for a while", self.pause),
+                roles=provider,
+                body=PauseWish,
+                result=SessionView,
+            ),
+            endpoint("POST", f"{call}/resume", "Record again", self.resume, roles=provider, result=SessionView),
+            endpoint("POST", f"{call}/withdraw", "Take consent back", self.withdraw, roles=people, result=SessionView),
+        ]
+
+    async def pause(self, call: Call) -> SessionView:
+        """The provider's page, before a card's number is said. Asked again, it counts from then."""
+        session = await self._recorded(call)
+        for_ms = int(call.body.max_s) * 1000
+        await self._audit(call, session, audit.PAUSED, max_s=call.body.max_s)
+        command = PauseRecording(**_of(session), for_ms=for_ms)
+        await self._rooms.order(session, command)
+        return await self._noted(call, session, "recording_paused", "paused")
+
+    async def resume(self, call: Call) -> SessionView:
+        """Before the time is over."""
+        session = await self._recorded(call)
+        await self._audit(call, session, audit.RESUMED)
+        await self._rooms.order(session, PauseRecording(**_of(session), for_ms=0))
+        return await self._noted(call, session, "recording_resumed", "recording")
+
+    async def withdraw(self, call: Call) -> SessionView:
+        """The recording ends, the call goes on; what was recorded stays, as it was agreed to."""
+        session = await self._recorded(call)
+        await self._recordings.consents.withdraw(session.id, _entry(call, session, audit.WITHDRAWN))
+        await self._rooms.order(session, StopRecording(**_of(session)))
+        return await self._noted(call, session, "consent_withdrawn", "stopped")
+
+    async def _recorded(self, call: Call) -> Session:
+        session = await self._director.find(call.principal, call.id("id"))
+        if session.over or session.recording not in ("recording", "paused") or session.worker_id is None:
+            raise ApiError(409, "not_recording", "The call is not being recorded.", recording=session.recording)
+        return session
+
+    async def _audit(self, call: Call, session: Session, action: str, **details: object) -> None:
+        await self._recordings.note(_entry(call, session, action, **details))
+
+    async def _noted(self, call: Call, session: Session, what: str, recording: str) -> SessionView:
+        changed = await self._store.note(
+            session.tenant_id, session.id, what, now_ms=self._clock.wall_ms(), recording=recording
+        )
+        await self._announcer.changed(changed)
+        return session_view(changed)
+
+
+def _entry(call: Call, session: Session, action: str, **details: object) -> audit.NewEntry:
+    who, subject = call.principal, str(session.recording_public_id)
+    return audit.NewEntry(who.tenant_id, who.user_id, who.public_id, action, subject, None, dict(details))
+
+
+def _of(session: Session) -> dict[str, Any]:
+    return {
+        "tenant_id": session.tenant_id,
+        "session_id": session.id,
+        "epoch": session.room_epoch,
+        "recording_public_id": session.recording_public_id,
+    }

@@ -1,0 +1,93 @@
+"""Pausing, resuming and withdrawing: audited, carried out by the worker, and seen by both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from config.http import ApiError, Call
+from relay.messages import PauseRecording, RecordingPaused, StopRecording
+from signaling.recorded import PauseWish, Recorded
+from signaling.store import Session
+from tests.signaling.conftest import World
+
+
+class Orders:
+    """``Rooms.order`` that takes every command."""
+
+    def __init__(self) -> None:
+        self.given: list[Any] = []
+
+    async def order(self, _session: Session, command: Any) -> None:
+        self.given.append(command)
+
+
+class Audited:
+    """Recordings whose audit log is a list."""
+
+    def __init__(self) -> None:
+        self.entries: list[Any] = []
+        self.consents = self
+        self.withdrawn: list[Any] = []
+
+    async def withdraw(self, session_id: int, entry: Any) -> None:
+        self.entries.append(entry)
+        self.withdrawn.append((session_id, entry.user_id))
+
+    async def note(self, entry: Any) -> None:
+        self.entries.append(entry)
+
+
+class Request:
+    def __init__(self, session: Session) -> None:
+        self.match_info = {"id": str(session.public_id)}
+
+
+def desk(world: World) -> tuple[Recorded, Orders, Audited]:
+    control, orders, audited = world.control, Orders(), Audited()
+    parts: Any = (control.director, control.sessions, orders, audited, control.closer._announcer, world.clock)
+    return Recorded(*parts), orders, audited
+
+
+def ask(session: Session, who: Any, body: Any = None) -> Call:
+    request: Any = Request(session)
+    return Call(request, who, body)
+
+
+async def test_a_pause_is_audited_ordered_and_shown_until_it_is_over(world: World) -> None:
+    session = await world.connect()
+    recorded, orders, audited = desk(world)
+    shown = await recorded.pause(ask(session, world.ada, PauseWish(max_s=30)))
+    assert shown.recording == "paused"
+    assert isinstance(orders.given[0], PauseRecording)
+    assert (orders.given[0].for_ms, audited.entries[0].action) == (30_000, "recording.paused")
+    paused = RecordingPaused(
+        **world.worker.common(session), recording_public_id=str(session.recording_public_id), paused=False
+    )
+    await world.control.follower.on_event(paused)  # its time ran out
+    found = await world.control.director.find(world.client, session.public_id)
+    assert found.recording == "recording"
+    await recorded.pause(ask(session, world.ada, PauseWish()))
+    assert (await recorded.resume(ask(session, world.ada))).recording == "recording"
+    assert orders.given[-1].for_ms == 0
+
+
+async def test_consent_taken_back_ends_the_recording_and_not_the_call(world: World) -> None:
+    session = await world.connect()
+    recorded, orders, audited = desk(world)
+    shown = await recorded.withdraw(ask(session, world.client))
+    assert (shown.recording, shown.state) == ("stopped", "connecting")
+    assert isinstance(orders.given[0], StopRecording)
+    assert audited.entries[0].action == "recording.consent_withdrawn"
+    assert audited.withdrawn == [(session.id, world.client.user_id)]
+    with pytest.raises(ApiError, match="not_recording"):
+        await recorded.pause(ask(session, world.ada, PauseWish()))
+
+
+async def test_strangers_find_nothing(world: World) -> None:
+    session = await world.connect()
+    recorded, orders, _ = desk(world)
+    with pytest.raises(ApiError, match="not_found"):
+        await recorded.pause(ask(session, world.ben, PauseWish()))
+    assert not orders.given
