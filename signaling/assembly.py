@@ -110,9 +110,8 @@ def assemble(
     rooms = Rooms(servers.bus, servers.redis, turn, clock)
     announcer = Announcer(events, presence, billing, clock)
     closer = Closer(sessions, rooms, billing, recordings, announcer, clock)
-    director = Director(
-        sessions, people, presence, rooms, billing, recordings, announcer, closer, clock, consent_text.version
-    )
+    parts = (sessions, people, presence, rooms, billing, recordings, announcer, closer, clock)
+    director = Director(*parts, consent_text.version, settings.unrecordable == "refuse")
     mover = Mover(sessions, rooms, billing, meter, recordings, announcer, clock)
     kept, nightly = QualityStore(servers.database), Nightly(servers.meter_database, clock)
     quality = QualityKeeper(kept, clock)

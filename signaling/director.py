@@ -66,6 +66,7 @@ class Director:
         closer: Closer,
         clock: Clock,
         consent_version: str,
+        unrecorded_refused: bool = False,
     ) -> None:
         self._store = store
         self._people = people
@@ -77,6 +78,7 @@ class Director:
         self._closer = closer
         self._clock = clock
         self._consent_version = consent_version
+        self._unrecorded_refused = unrecorded_refused
 
     # --- finding ------------------------------------------------------------------------------------------------
 
@@ -233,6 +235,10 @@ class Director:
                 session, placed, recording.public_id, recording.key_id, recording.wrapped_key
             )
             recording_state = "recording" if started else "failed"
+            if not started and self._unrecorded_refused:
+                await self._closer.give_back(session, placed)
+                await self._fail(session, Trigger.SERVER_FAILED, "it cannot be recorded")
+                raise _unrecordable()
         return await self._opened(session, placed, recording_state, recording)
 
     async def _opened(
@@ -326,6 +332,12 @@ class Director:
                 state=state.value,
             )
         return applied
+
+
+def _unrecordable() -> ApiError:
+    return ApiError(
+        503, "cannot_record", "Calls have to be recorded here, and cannot be at the moment. Try again later."
+    )
 
 
 def _billing_error(refusal: BillingRefusal) -> ApiError:

@@ -22,6 +22,7 @@ from recorder.exports import ATTEMPTS_MAX, LEASE_MS, TOKEN_TTL_MS, Exports
 from recorder.files import FolderFiles, ZipFiles
 from recorder.job import PartJob
 from recorder.lifecycle import Lifecycle
+from recorder.offline import EXIT_BAD, EXIT_GOOD, EXIT_UNREADABLE, verify_target
 from recorder.verify import export_streams
 from tests.recorder.conftest import Desk
 from tests.recorder.test_api import REASON, ask, audited, code_of
@@ -299,3 +300,23 @@ async def test_public_key_is_published(ask: Ask, desk: Desk) -> None:
 
 async def test_story_is_sealed_in_the_store(desk: Desk, ready: str) -> None:
     assert not [name for name, data in stored(desk).items() if b"rhubarb" in data]
+
+
+async def test_verify_tells_by_its_status_what_it_found(
+    desk: Desk, ask: Ask, ready: str, clock: VirtualClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, key = tmp_path / "bundle.zip", desk.services.signer.key.public.hex()
+    bundle.write_bytes(await exported(ask, desk, ready, clock))
+    prefix = f"recordings/1/{desk.new.public_id}"
+    for target in (str(bundle), str(desk.objects_dir), prefix):
+        assert await verify_target(desk.settings, target, key) == EXIT_GOOD
+        assert "exactly what was signed" in capsys.readouterr().out
+    assert await verify_target(desk.settings, prefix, "00" * 32) == EXIT_BAD
+    assert "another key" in capsys.readouterr().out
+    segment = next(desk.objects_dir.rglob("*.seg"))
+    segment.write_bytes(segment.read_bytes() + b"!")
+    assert await verify_target(desk.settings, prefix, None) == EXIT_BAD
+    assert f"{segment.name} was altered" in capsys.readouterr().out
+    bundle.write_bytes(b"no archive")
+    for target, given in ((str(bundle), key), ("nowhere/at/all", key), (prefix, "no key")):
+        assert await verify_target(desk.settings, target, given) == EXIT_UNREADABLE

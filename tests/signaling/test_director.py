@@ -245,3 +245,13 @@ async def test_ending_closes_the_room_with_the_reason(world: World) -> None:
     await world.over(session)
     closes = [command for command in world.worker.commands if isinstance(command, CloseRoom)]
     assert [command.reason for command in closes] == ["provider_left"]
+
+
+async def test_where_calls_must_be_recorded_one_that_cannot_be_is_refused(world: World) -> None:
+    world.control.director._unrecorded_refused = True
+    world.worker.refuse[StartRecording] = Refused(code="spool_full", message="too little free disk")
+    session = await world.ring()
+    assert await refused(world.control.director.accept(world.ada, session.public_id, YES)) == "cannot_record"
+    found = await world.control.director.find(world.client, session.public_id)
+    assert (found.over, found.state) == (True, "failed")
+    assert any(isinstance(command, CloseRoom) for command in world.worker.commands)
