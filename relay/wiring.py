@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from relay.identify import identify
 from relay.layers import Target, choose
 from relay.messages import Source
-from relay.negotiation import ENCODINGS_MAX, MID, REPAIRED_RID, RID, Agreement, MediaAgreement
+from relay.negotiation import ENCODINGS_MAX, Agreement, MediaAgreement
 from relay.participant import Participant, SubscribedTrack, route_spec
 from relay.plane import GateHandle, Plane
 from relay.published import Encoding, PublishedTrack, timestamp_shift
 from relay.recording import RoomRecording
 from relay.reports import SenderClock
-from relay.rtp import RtpHeader, get_extension, read_header
+from relay.rtp import read_header
 from relay.transport import Transport
 
 ANY: Final = Target(ENCODINGS_MAX)
@@ -97,13 +98,10 @@ class Wiring:
         header = read_header(packet, len(packet))
         if header is None:
             return
-        found = self._by_mid(participant, packet, header) or self._by_type(participant, header.payload_type)
+        found = identify(participant, packet, header)
         if found is None:
             return
-        track, is_rtx = found
-        encoding = self._encoding_of(track, packet, header)
-        if encoding is None:
-            return
+        track, encoding, is_rtx = found
         if is_rtx:
             if encoding.rtx_ssrc != header.ssrc and (encoding.stream is not None or track.is_simulcast):
                 if encoding.rtx_ssrc is not None and not self._may_replace(participant, track, encoding, now_ns):
@@ -254,6 +252,8 @@ class Wiring:
                     recording.add(participant, track, now_ns)
                     if track.is_video and track.stream is not None:
                         self._want_key_frame(participant, track, now_ns, None)
+        self.recording = recording
+
     def pause_recording(self, until_ns: int | None, now_ns: int) -> None:
         """Record nothing until then; None: every track again, with a key frame first."""
         if self.recording is None:
@@ -276,8 +276,6 @@ class Wiring:
                     feeding = None if track.tap is None else self._plane.route_stream(track.tap)
                     encoding = None if feeding is None else track.encoding_by_stream(feeding)
                     self._want_key_frame(participant, track, now_ns, encoding)
-
-        self.recording = recording
 
     def _publisher(self, subscriber: Participant, source: Source) -> tuple[Participant, PublishedTrack] | None:
         for other in self._participants.values():
@@ -405,32 +403,3 @@ class Wiring:
         if subscribed.route is not None:
             self._plane.remove_route(subscribed.route)
         subscribed.route = subscribed.stream = None
-
-    @staticmethod
-    def _encoding_of(track: PublishedTrack, packet: bytes, header: RtpHeader) -> Encoding | None:
-        """Which encoding of a track a packet, or what it repairs, is of; None: it does not say."""
-        if not track.is_simulcast:
-            return track.best
-        for uri in (RID, REPAIRED_RID):
-            number = track.media.extensions.get(uri)
-            rid = None if number is None else get_extension(packet, header, number)
-            if rid is not None:
-                return next((each for each in track.encodings if each.rid.encode() == rid), None)
-        return None
-
-    def _by_mid(self, participant: Participant, packet: bytes, header: RtpHeader) -> tuple[PublishedTrack, bool] | None:
-        for track in participant.published.values():
-            number = track.media.extensions.get(MID)
-            if number is not None and get_extension(packet, header, number) == track.media.mid.encode():
-                return track, header.payload_type in track.media.rtx.values()
-        return None
-
-    def _by_type(self, participant: Participant, payload_type: int) -> tuple[PublishedTrack, bool] | None:
-        """The one track whose codecs have this payload type, where only one has (cameras and screens share theirs)."""
-        tracks = [
-            track
-            for track in participant.published.values()
-            if payload_type in track.media.rtx.values()
-            or any(codec.payload_type == payload_type for codec in track.media.codecs)
-        ]
-        return (tracks[0], payload_type in tracks[0].media.rtx.values()) if len(tracks) == 1 else None

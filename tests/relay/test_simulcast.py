@@ -216,7 +216,7 @@ def test_a_page_is_told_what_nobody_takes_and_what_somebody_takes_again(pair: Pa
 def test_a_recording_is_one_stream_of_the_best_encoding(pair: Pair) -> None:
     spool = Spool()
     pair.show(LOW, key=True)
-    pair.wiring.record(RoomRecording(cast(Any, spool), pair.world.plane), pair.world.now_ns)
+    pair.wiring.record(RoomRecording(cast(Any, spool), pair.world.plane, pair.world.now_ns), pair.world.now_ns)
     pair.show(LOW, key=True)
     pair.show(LOW, HIGH, key=True)
     pair.target(1)
