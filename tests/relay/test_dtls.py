@@ -98,6 +98,7 @@ def of_version_5() -> tuple[DtlsCertificate, bytes]:
     return made, odd
 
 
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509 objects")  # the only way to use such a one
 @pytest.mark.parametrize("announced", [True, False])
 def test_certificate_that_cannot_be_parsed_counts_by_its_bytes_and_raises_nothing(announced: bool) -> None:
     certificate, der = of_version_5()
