@@ -81,16 +81,29 @@ class Allocator:
 
     def __init__(self) -> None:
         self._memory: dict[Source, _Memory] = {}
+        self._draining_bps = 0
 
     def allocate(
-        self, target_bps: int, audio_bps: int, demands: Sequence[VideoDemand], now_ns: int, *, limited: bool
+        self,
+        target_bps: int,
+        audio_bps: int,
+        demands: Sequence[VideoDemand],
+        now_ns: int,
+        *,
+        limited: bool,
+        draining_bps: int = 0,
     ) -> Allocation:
-        """``limited``: whether the path has shown a limit; without one everything is sent at its best."""
+        """``limited``: whether the path has shown a limit; without one everything is sent at its best.
+
+        ``draining_bps``: what of the path is left free for a moment so that its queue drains. No video is paused for
+        that alone: to begin again takes a key frame, which is worse.
+        """
         demands = sorted((demand for demand in demands if demand.layers), key=lambda demand: _ORDER[demand.source])
         audio = int(audio_bps * AUDIO_SPARE)
         budget = max(0, target_bps - audio)
         wanted = audio + sum(_wanted(demand) for demand in demands)
         self._memory = {demand.source: self._remembered(demand) for demand in demands}
+        self._draining_bps = draining_bps
         if not limited:
             choices = {demand.source: self._take(demand, demand.layers[-1], now_ns) for demand in demands}
             return Allocation(choices, wanted)
@@ -123,7 +136,8 @@ class Allocator:
         layer = demand.layers[0]
         bound = max(budget_bps, VIDEO_MIN_BPS)
         if memory.layer is not None:
-            return self._take(demand, layer if budget_bps >= VIDEO_MIN_BPS else None, now_ns, bound)
+            stays = budget_bps + self._draining_bps >= VIDEO_MIN_BPS
+            return self._take(demand, layer if stays else None, now_ns, bound)
         if budget_bps < RESUME_BPS:
             memory.fits_since_ns = None
         elif memory.fits_since_ns is None:
@@ -141,6 +155,9 @@ class Allocator:
                 continue
             if layer.bitrate_bps * (UP_SPARE if better else DOWN_SPARE) <= budget_bps:
                 best = layer if best is None or _rank(layer) > _rank(best) else best
+        least = demand.layers[0]
+        if best is None and memory.layer is not None:
+            best = least if least.bitrate_bps * DOWN_SPARE <= budget_bps + self._draining_bps else None
         return self._take(demand, best, now_ns)
 
 

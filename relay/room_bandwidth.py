@@ -176,7 +176,14 @@ class RoomBandwidth:
             else:
                 audio_bps += published.reception.bitrate_bps + PACKETS_PER_S_AUDIO * PACKET_OVERHEAD_BYTES * 8
         target_bps = estimator.target_bps
-        allocation = subscriber.allocator.allocate(target_bps, audio_bps, demands, now_ns, limited=estimator.limited)
+        allocation = subscriber.allocator.allocate(
+            target_bps,
+            audio_bps,
+            demands,
+            now_ns,
+            limited=estimator.limited,
+            draining_bps=estimator.estimate_bps - target_bps,
+        )
         subscriber.allocated_bps = target_bps
         if estimator.limited and estimator.estimate_bps > UNLIMITED_SPARE * allocation.wanted_bps:
             estimator.limited = False

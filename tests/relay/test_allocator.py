@@ -52,6 +52,12 @@ def test_video_is_paused_before_audio_suffers() -> None:
     assert single.choices["camera"].bound_bps == VIDEO_MIN_BPS
 
 
+def test_no_video_is_paused_for_a_queue_that_drains() -> None:
+    allocator = Allocator()
+    assert spatial(allocator.allocate(100_000, AUDIO_BPS, [CAMERA], 0, limited=True, draining_bps=150_000)) == 0
+    assert spatial(allocator.allocate(100_000, AUDIO_BPS, [CAMERA], 1, limited=True, draining_bps=50_000)) is None
+
+
 def test_a_video_of_one_layer_is_bounded_and_comes_back_when_it_fits_for_a_while() -> None:
     allocator = Allocator()
     bounded = allocator.allocate(400_000, AUDIO_BPS, [SINGLE], 0, limited=True)
