@@ -13,6 +13,6 @@ to it: layers, pauses, the ``pacer``, and REMB to publishers.
 
 One call's way: ``worker`` takes commands off the ``bus`` (``messages``) and gives them to ``rooms``; a ``room`` answers
 offers (``sdp``, ``negotiation``), connects its participants (``participant``, ``wiring``), tells how long media flowed
-(``evidence``, ``quality``) through ``room_events``, the ``outbox`` and the ``journal`` (``store``), and lets a
-``recording`` write its media to the ``spool``, the recorder's write-ahead log.
+(``evidence``) and how well (``room_quality``, ``quality``, ``mos``) through ``room_events``, the ``outbox`` and the
+``journal`` (``store``), and lets a ``recording`` write its media to the ``spool``, the recorder's write-ahead log.
 """
