@@ -11,6 +11,10 @@ One subscriber's bandwidth: what went out (``send_history``) and the page's feed
 ``bandwidth_delay``, ``bandwidth_loss`` and ``bandwidth_probe``); ``allocator`` divides it, and ``room_bandwidth`` sees
 to it: layers, pauses, the ``pacer``, and REMB to publishers.
 
+One picture's way: a track comes in one or several encodings (``published``), whose streams are told apart by their
+first packets (``identify``); ``layers`` says which of them a subscriber gets and which of them rest, ``wiring`` does
+it, and routes join them without a seam (``vp8_rewrite``).
+
 One call's way: ``worker`` takes commands off the ``bus`` (``messages``) and gives them to ``rooms``; a ``room`` answers
 offers (``sdp``, ``negotiation``), connects its participants (``participant``, ``wiring``), tells how long media flowed
 (``evidence``) and how well (``room_quality``, ``quality``, ``mos``) through ``room_events``, the ``outbox`` and the
