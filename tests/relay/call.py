@@ -138,10 +138,13 @@ async def running_worker(
         try:
             yield worker
         finally:
+            ended_early = task.done()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             if store is not None:
                 await store.close()
+            if ended_early and not task.cancelled():
+                task.result()  # the fault that ended it is what the test should show
 
 
 @contextlib.asynccontextmanager
