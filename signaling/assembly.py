@@ -121,19 +121,8 @@ def assemble(
     probes = Probes(servers.bus, servers.redis, rooms)
     sockets = Sockets(sio, tokens, director, chat, presence, events, probes, doorkeeper, clock)
     api = Api(
-        settings=settings,
-        tokens=tokens,
-        people=people,
-        presence=presence,
-        director=director,
-        sessions=sessions,
-        chat=chat,
-        rooms=rooms,
-        billing=billing,
-        sign_ins=SignInLimits(servers.redis),
-        doorkeeper=doorkeeper,
-        clock=clock,
-        consent_text=consent_text,
+        *(settings, tokens, people, presence, director, sessions, chat, rooms, billing),
+        *(SignInLimits(servers.redis), doorkeeper, clock, consent_text),
     )
     return Control(
         tokens=tokens,

@@ -20,9 +20,10 @@ from config.ids import SessionId
 from config.logs import get_log
 from recorder.catalogue import NewRecording, Recordings
 from signaling.announcer import Announcer
+from signaling.client_messages import JoinRoom, RoomAnswer, RoomStats, SetMuted
 from signaling.closing import Closer
 from signaling.lifecycle import State, Trigger, Verdict
-from signaling.messages import Consent, JoinRoom, RequestSession, RoomAnswer, RoomStats, SetMuted
+from signaling.messages import Consent, RequestSession
 from signaling.people import People, User
 from signaling.presence import Presence
 from signaling.rooms import Placed, Rooms

@@ -28,7 +28,7 @@ from relay.messages import (
     Refused,
     Reply,
 )
-from signaling.messages import JoinProbe, ProbeAnswer, ProbeOpened
+from signaling.client_messages import JoinProbe, ProbeAnswer, ProbeOpened
 from signaling.rooms import Rooms, candidates, refusal
 
 TEST_MS: Final = 10_000

@@ -39,8 +39,8 @@ from relay.messages import (
     StopRecording,
     WorkerStatus,
 )
+from signaling.client_messages import JoinRoom, RoomAnswer, RoomStats, RoomTrack
 from signaling.lifecycle import IN_CALL
-from signaling.messages import JoinRoom, RoomAnswer, RoomStats, RoomTrack
 from signaling.store import Session, SweepRow
 from signaling.turn import TurnServers
 

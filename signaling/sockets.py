@@ -25,10 +25,11 @@ from config.metrics import counter, gauge, histogram
 from config.rates import Rates, TokenBucket
 from signaling.away import AWAY, unavailable
 from signaling.chat import Chat
+from signaling.client_messages import CLIENT_MESSAGES, AcceptMessage, EventsSince, SendChat
 from signaling.director import Director
 from signaling.doorkeeper import Doorkeeper
 from signaling.events import Events, tenant_room, user_room
-from signaling.messages import CLIENT_MESSAGES, AcceptMessage, EventsSince, SendChat, SendMessage
+from signaling.messages import SendMessage
 from signaling.presence import Presence
 from signaling.quality_probe import Probes
 from signaling.views import session_view

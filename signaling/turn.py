@@ -15,7 +15,7 @@ from config.clock import Clock
 from config.http import Call, Endpoint, endpoint
 from config.ids import PublicId
 from config.settings import Settings
-from signaling.messages import IceServer, IceServers
+from signaling.client_messages import IceServer, IceServers
 
 TURN_SCHEMES: Final = ("turn:", "turns:")
 STUN_SCHEMES: Final = ("stun:", "stuns:")

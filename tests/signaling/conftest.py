@@ -47,7 +47,8 @@ from relay.messages import (
 from signaling import demo
 from signaling.application import application
 from signaling.assembly import Control, Servers, assemble
-from signaling.messages import Consent, ConsentText, JoinRoom, RequestSession
+from signaling.client_messages import JoinRoom
+from signaling.messages import Consent, ConsentText, RequestSession
 from signaling.sockets import close_server
 from signaling.store import Session
 

@@ -10,8 +10,9 @@ import pytest
 from config.http import ApiError
 from config.ids import DEFAULT_TENANT
 from relay.messages import CloseRoom, OpenRoom, Refused, StartRecording
+from signaling.client_messages import SetMuted
 from signaling.lifecycle import State, Trigger
-from signaling.messages import Consent, SetMuted
+from signaling.messages import Consent
 from tests.signaling.conftest import NO, YES, World
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from signaling.messages import CLIENT_MESSAGES
+from signaling.client_messages import CLIENT_MESSAGES
 from signaling.server_events import SERVER_EVENTS
 from tests.signaling.conftest import World
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from config.http import ApiError
 from config.ids import DEFAULT_TENANT
 from relay.messages import Direction, QualityMeasured, QualitySecond, ReportStats, Source, TrackSecond
-from signaling.messages import RoomStats
+from signaling.client_messages import RoomStats
 from signaling.quality import OVER_AFTER_NS, POINTS_MAX, session_quality
 from signaling.quality_series import SECONDS, BadSeries, pack, summarise, unpack
 from signaling.quality_store import MinuteKey, QualityStore

@@ -6,7 +6,7 @@ import pytest
 
 from config.http import ApiError
 from relay.messages import CloseRoom, Negotiate, OpenRoom, Refused
-from signaling.messages import JoinProbe
+from signaling.client_messages import JoinProbe
 from signaling.quality_probe import JOINS_MAX, TEST_MS, TESTS_MAX, Probes
 from tests.signaling.conftest import World
 

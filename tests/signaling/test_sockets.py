@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from config.rates import TokenBucket
 from relay.messages import LayersWanted, VideoPaused
-from signaling.messages import CLIENT_MESSAGES
+from signaling.client_messages import CLIENT_MESSAGES
 from signaling.sockets import BURST, SOCKETS_PER_USER_MAX, _Socket
 from tests.signaling.conftest import World
 from tests.signaling.pages import CONSENT, Page
