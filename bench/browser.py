@@ -34,7 +34,7 @@ FLAGS = (
 
 WITNESS = """
 (() => {
-  const w = window.__witness = { pcs: [], first: null, last: null, frames: 0, audio: 0, frozen: 0, concealed: 0 };
+  const w = window.__witness = { pcs: [], first: null, last: null, gap: 0, frames: 0, audio: 0, frozen: 0, concealed: 0 };
   const Native = window.RTCPeerConnection;
   window.RTCPeerConnection = class extends Native {
     constructor(...a) { super(...a); w.pcs.push(this); }
@@ -49,7 +49,10 @@ WITNESS = """
         const key = w.pcs.indexOf(pc) + x.id, was = done.get(key) || {};
         if (x.kind === 'video') {
           const fresh = (x.framesDecoded || 0) - (was.frames || 0);
-          if (fresh > 0) { w.first ??= now; w.last = now; w.frames += fresh; }
+          if (fresh > 0) {
+            w.gap = Math.max(w.gap, now - (w.last ?? now));
+            w.first ??= now; w.last = now; w.frames += fresh;
+          }
           w.frozen += Math.max(0, (x.totalFreezesDuration || 0) - (was.frozen || 0)) * 1000;
           done.set(key, { frames: x.framesDecoded || 0, frozen: x.totalFreezesDuration || 0 });
         } else {
@@ -113,10 +116,11 @@ async def open_app(context: BrowserContext, url: str, email: str) -> Page:
 
 
 async def seen(page: Page) -> dict[str, Any]:
-    """What the page's browser saw so far: first and last decoded frame (Unix ms), frames, audio seconds, frozen ms."""
+    """What the page's browser saw so far: first and last decoded frame (Unix ms), longest time between two, frames,
+    audio seconds, frozen ms."""
     witness: dict[str, Any] = await page.evaluate(
-        "() => { const {first, last, frames, audio, frozen, concealed} = window.__witness;"
-        " return {first, last, frames, audio, frozen, concealed}; }"
+        "() => { const {first, last, gap, frames, audio, frozen, concealed} = window.__witness;"
+        " return {first, last, gap, frames, audio, frozen, concealed}; }"
     )
     return witness
 

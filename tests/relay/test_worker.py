@@ -334,7 +334,7 @@ async def test_peer_without_a_sign_of_life_loses_its_transport_and_comes_back_wi
         await again.connect()
 
 
-async def test_lost_flight_is_sent_again_with_the_clients_first_repeat(call: Call) -> None:
+async def test_lost_flight_is_sent_again(call: Call) -> None:
     await call.open()
     flights: list[bytes] = []
 
@@ -346,9 +346,7 @@ async def test_lost_flight_is_sent_again_with_the_clients_first_repeat(call: Cal
     async with call.page(CLIENT) as client:
         client.drop_incoming = lose_the_first
         await client.connect()
-        assert len(flights) > 1
-        (transport,) = call.worker.port._transports.values()
-        assert transport._dtls.resends > 0, "not by the worker's own timer, which comes later"
+        assert len(flights) > 1  # by whichever timer came first; test_dtls tells the two apart
 
 
 async def test_audio_room_carries_no_video(call: Call) -> None:
