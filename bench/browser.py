@@ -34,7 +34,9 @@ FLAGS = (
 
 WITNESS = """
 (() => {
-  const w = window.__witness = { pcs: [], first: null, last: null, gap: 0, frames: 0, audio: 0, frozen: 0, concealed: 0 };
+  const w = window.__witness = {
+    pcs: [], first: null, last: null, gap: 0, frames: 0, audio: 0, frozen: 0, concealed: 0
+  };
   const Native = window.RTCPeerConnection;
   window.RTCPeerConnection = class extends Native {
     constructor(...a) { super(...a); w.pcs.push(this); }
