@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from config.http import ANYONE, ApiError, Call, Endpoint, endpoint, not_found
+from config.http import ANYONE, REQUEST_ID, ApiError, Call, Endpoint, endpoint, not_found
 from config.keys import UnknownKey
 from config.logs import get_log
 from config.objects import ObjectMissing, ObjectStoreError
@@ -151,7 +151,7 @@ class _Api:
         except RangeBeyond:
             await self._recordings.note(_granted_entry(grant, audit.REFUSED, why="range", range=(wanted or "")[:64]))
             refusal = ApiError(416, "range_beyond_end", "The stream ends before that.", size=file.size)
-            body = refusal.body(str(call.request.get("request_id", "")))
+            body = refusal.body(str(call.request.get(REQUEST_ID, "")))
             return web.json_response(body, status=416, headers={**NO_STORE, "Content-Range": f"bytes */{file.size}"})
         start, end = span or (0, file.size)
         if span is not None:
