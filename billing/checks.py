@@ -6,7 +6,7 @@ import dataclasses
 from typing import Final
 
 EVIDENCE_GRACE_S: Final = 600
-"""Workers ship their journals once a minute; a session settled more recently than this may wait for its evidence."""
+"""A session settled more recently than this may wait for its evidence: journals come within seconds, but for kills."""
 UNDERCHARGE_SLACK_MS: Final = 5_000
 """Media time that may stay unbilled: when a worker died, its journal may come after the settlement."""
 UNPROVEN_MS: Final = 2_000

@@ -44,11 +44,6 @@ class RunFormat(NamedTuple):
         """Media type of the file."""
         return _CONTENT_TYPES[self.video_codec]
 
-    @property
-    def cue_track(self) -> int:
-        """The track whose key frames a player jumps to: video, where there is any."""
-        return VIDEO_TRACK
-
 
 class MuxFailed(RecorderError):
     """FFmpeg refused a frame, or wrote what is not Matroska."""

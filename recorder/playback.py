@@ -154,11 +154,3 @@ async def open_stream(recordings: Recordings, recording: Details, n: int) -> Str
         return None
     entries = await recordings.entries(recording, n)
     return StreamFile(recording, stream, entries, recordings.objects, await recordings.sealer(recording))
-
-
-async def export_stream(recordings: Recordings, recording: Details, n: int) -> bytes:
-    """A whole seekable file in memory, for tests and measurements. Raises ``SegmentCorrupt``, ``KeyError``."""
-    file = await open_stream(recordings, recording, n)
-    if file is None:
-        raise KeyError(n)
-    return b"".join([chunk async for chunk in file.read(0, file.size, PlainCache())])

@@ -26,9 +26,9 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from config.ids import SHARDS, SessionId, WorkerId, shard_of
+from config.ids import SessionId, WorkerId, shard_of
 from config.logs import get_log
-from relay.messages import REFUSALS, Command, Event, Message, Refused, Reply, WorkerStatus
+from relay.messages import REFUSALS, Command, Event, Refused, Reply, WorkerStatus
 from relay.messages_json import decode_command, decode_event, decode_reply, decode_status, encode
 
 log = get_log("relay.bus")
@@ -369,11 +369,3 @@ class WorkerBus:
             session_id = getattr(command, "session_id", None)
             log.fault("command failed", command=type(command).__name__, session_id=session_id)
             return Refused(code="internal", message=REFUSALS["internal"])
-
-
-def all_shards() -> set[int]:
-    """Every shard number."""
-    return set(range(SHARDS))
-
-
-__all__ = ["ControlBus", "MediaLog", "Message", "WorkerBus", "WorkerUnreachable", "all_shards"]

@@ -20,9 +20,9 @@ from redis.asyncio import Redis
 from config.clock import VirtualClock
 from config.database import Database
 from config.identity import Principal
-from config.ids import DEFAULT_TENANT, PublicId, WorkerId, new_public_id
+from config.ids import DEFAULT_TENANT, SHARDS, PublicId, WorkerId, new_public_id
 from config.settings import Settings
-from relay.bus import ControlBus, WorkerBus, all_shards
+from relay.bus import ControlBus, WorkerBus
 from relay.messages import (
     Closed,
     CloseRoom,
@@ -296,7 +296,7 @@ class World:
         """Let time pass, then look at every session."""
         self.clock.advance_ms(after_ms)
         await self.control.rooms.refresh()
-        await self.control.follower.sweep(all_shards())
+        await self.control.follower.sweep(set(range(SHARDS)))
         await self.control.mover.finish()
         await self.control.closer.finish()
 
