@@ -179,6 +179,8 @@ class SessionView(View):
     rate: RateView
     recording: RecordingState
     recording_id: str | None = None
+    recording_paused_until_ms: int | None = None
+    """While it is paused: when it goes on by itself."""
     room_epoch: int = 0
     """0 until a room is open; a rise means that a new RTCPeerConnection is needed."""
     requested_at_ms: int

@@ -40,7 +40,8 @@ MOVES_MAX: Final = 5
 MOVES_PERIOD_NS: Final = 60_000_000_000
 """At most ``MOVES_MAX`` moves of a session within this time: a call that kills its workers must not kill them all."""
 PAUSE_ON_MS: Final = 120_000
-"""A pause of the recording that a move meets goes on for so long, unless somebody ends it."""
+"""A pause of the recording of which nobody knows when it ends goes on for so long after a move."""
+PAUSE_LEFT_MS_MIN: Final = 1_000
 REMEMBERED_MAX: Final = 10_000
 """Sessions whose moves are remembered for that; the one moved longest ago is forgotten first."""
 
@@ -198,7 +199,7 @@ class Mover:
                 session_id=session.id,
                 epoch=placed.epoch,
                 recording_public_id=recording.public_id,
-                for_ms=PAUSE_ON_MS,
+                for_ms=_left_of_pause(session, self._clock.wall_ms()),
             )
             return "paused" if await self._rooms.tell(placed.worker_id, pause) else "failed"
         return "recording" if started else "failed"
@@ -223,3 +224,8 @@ class Mover:
         self._moved_ns.move_to_end(session_id)
         while len(self._moved_ns) > REMEMBERED_MAX:
             self._moved_ns.popitem(last=False)
+
+
+def _left_of_pause(session: Session, now_ms: int) -> int:
+    until_ms = session.recording_paused_until_ms
+    return PAUSE_ON_MS if until_ms is None else max(PAUSE_LEFT_MS_MIN, until_ms - now_ms)

@@ -72,7 +72,7 @@ class Recorded:
         await self._audit(call, session, audit.PAUSED, max_s=call.body.max_s)
         command = PauseRecording(**_of(session), for_ms=for_ms)
         await self._rooms.order(session, command)
-        return await self._noted(call, session, "recording_paused", "paused")
+        return await self._noted(call, session, "recording_paused", "paused", self._clock.wall_ms() + for_ms)
 
     async def resume(self, call: Call) -> SessionView:
         """Before the time is over."""
@@ -97,10 +97,12 @@ class Recorded:
     async def _audit(self, call: Call, session: Session, action: str, **details: object) -> None:
         await self._recordings.note(_entry(call, session, action, **details))
 
-    async def _noted(self, call: Call, session: Session, what: str, recording: str) -> SessionView:
-        changed = await self._store.note(
-            session.tenant_id, session.id, what, now_ms=self._clock.wall_ms(), recording=recording
-        )
+    async def _noted(
+        self, call: Call, session: Session, what: str, recording: str, until_ms: int | None = None
+    ) -> SessionView:
+        columns: dict[str, Any] = {"recording": recording, "recording_paused_until_ms": until_ms}
+        now_ms = self._clock.wall_ms()
+        changed = await self._store.note(session.tenant_id, session.id, what, now_ms=now_ms, **columns)
         await self._announcer.changed(changed)
         return session_view(changed)
 

@@ -54,6 +54,8 @@ class Session:
     provider_consented: bool | None
     recording: str
     recording_public_id: PublicId | None
+    recording_paused_until_ms: int | None
+    """Where ``recording`` is ``paused``: when it goes on by itself."""
     worker_id: WorkerId | None
     room_epoch: RoomEpoch
     requested_at_ms: int
@@ -126,6 +128,7 @@ _PLAIN: Final = (
     "client_consented",
     *("provider_consented", "recording", "recording_public_id", "worker_id", "room_epoch", "requested_at_ms"),
     *("deadline_at_ms", "accepted_at_ms", "started_at_ms", "ended_at_ms", "settled_at_ms", "revision"),
+    "recording_paused_until_ms",
 )
 _PERSON: Final = ("public_id", "name", "role", "headline", "avatar_hue")
 _SELECT: Final = (
@@ -142,6 +145,7 @@ STORY_MAX: Final = 20_000
 """Changes, and messages, of one session that go into its recording."""
 _SETTABLE: Final = frozenset(
     {"worker_id", "room_epoch", "recording", "recording_public_id", "provider_consented", "settled_at_ms"}
+    | {"recording_paused_until_ms"}
 )
 
 

@@ -53,6 +53,7 @@ def session_view(session: Session) -> SessionView:
             "rate": rate_view(session),
             "recording": session.recording,
             "recording_id": session.recording_public_id,
+            "recording_paused_until_ms": session.recording_paused_until_ms if session.recording == "paused" else None,
             "room_epoch": session.room_epoch,
             "requested_at_ms": session.requested_at_ms,
             "ring_until_ms": session.deadline_at_ms if session.state == "ringing" else None,
@@ -109,5 +110,5 @@ def _side(public_id: str, side: ParticipantEvidence) -> QualitySide:
         bitrate_up_bps=side.bitrate_up_bps,
         bitrate_down_bps=side.bitrate_down_bps,
         cause=side.cause,
-        video_paused=side.video_paused,
+        videos_paused=list(side.videos_paused),
     )

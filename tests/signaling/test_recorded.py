@@ -60,6 +60,7 @@ async def test_a_pause_is_audited_ordered_and_shown_until_it_is_over(world: Worl
     recorded, orders, audited = desk(world)
     shown = await recorded.pause(ask(session, world.ada, PauseWish(max_s=30)))
     assert shown.recording == "paused"
+    assert shown.recording_paused_until_ms == world.clock.wall_ms() + 30_000
     assert isinstance(orders.given[0], PauseRecording)
     assert (orders.given[0].for_ms, audited.entries[0].action) == (30_000, "recording.paused")
     paused = RecordingPaused(
@@ -69,7 +70,8 @@ async def test_a_pause_is_audited_ordered_and_shown_until_it_is_over(world: Worl
     found = await world.control.director.find(world.client, session.public_id)
     assert found.recording == "recording"
     await recorded.pause(ask(session, world.ada, PauseWish()))
-    assert (await recorded.resume(ask(session, world.ada))).recording == "recording"
+    resumed = await recorded.resume(ask(session, world.ada))
+    assert (resumed.recording, resumed.recording_paused_until_ms) == ("recording", None)
     assert orders.given[-1].for_ms == 0
 
 
