@@ -83,6 +83,15 @@ class SetGrant(RoomCommand, frozen=True, kw_only=True):
     """The cumulative billable time that is paid for; never lowered (the larger of old and new holds)."""
 
     granted_live_ms: int
+    kind: SessionKind | None = None
+    """What that pays for; None: as before."""
+
+
+class SetKind(RoomCommand, frozen=True, kw_only=True):
+    """What may flow from now on: sources that the kind does not pay for end at once, others may be offered anew on the
+    same transport. Answered by ``KindSet``. None: changes nothing, for the answer alone."""
+
+    kind: SessionKind | None
 
 
 class DeclareState(RoomCommand, frozen=True, kw_only=True):
@@ -149,7 +158,7 @@ class Drain(Message, frozen=True, kw_only=True):
 
 
 RecordingCommand = StartRecording | StopRecording | PauseRecording
-Command = Drain | OpenRoom | Negotiate | SetGrant | DeclareState | ReportStats | RecordingCommand | CloseRoom
+Command = Drain | OpenRoom | Negotiate | SetGrant | SetKind | DeclareState | ReportStats | RecordingCommand | CloseRoom
 
 
 # --- replies: worker → control ----------------------------------------------------------------------------------
@@ -183,6 +192,13 @@ class Closed(Message, frozen=True, kw_only=True):
     evidence_seq: int
 
 
+class KindSet(Message, frozen=True, kw_only=True):
+    """The kind of the room, and for how long it has been live: what was forwarded until now was of the kind before."""
+
+    kind: SessionKind
+    live_ms: int
+
+
 class Refused(Message, frozen=True, kw_only=True):
     """The command was not carried out. ``code`` is one of ``REFUSALS``."""
 
@@ -206,7 +222,7 @@ REFUSALS: dict[str, str] = {
     "internal": "the worker met a fault; it is in its log",
 }
 
-Reply = Done | Negotiated | Closed | Refused
+Reply = Done | Negotiated | KindSet | Closed | Refused
 
 
 # --- media events: worker → the session's shard log ---------------------------------------------------------------
@@ -234,8 +250,8 @@ class ParticipantEvidence(msgspec.Struct, frozen=True, kw_only=True):
     score: int = 5
     """Connection quality 1 (unusable) to 5 (good)."""
     cause: Cause = "none"
-    video_paused: bool = False
-    """Video towards this side is paused so that the sound gets through."""
+    videos_paused: tuple[Source, ...] = ()
+    """Videos that are not sent to this side for now, because its path does not take them beside the sound."""
 
 
 class MediaEvent(Message, frozen=True, kw_only=True):
@@ -261,7 +277,15 @@ class MediaEvidence(MediaEvent, frozen=True, kw_only=True):
     running: bool
     """Whether the clock runs at this moment."""
     final: bool = False
+    at_once: bool = False
+    """Out of turn, because something changed that people should see now: ``videos_paused``."""
     participants: tuple[ParticipantEvidence, ...] = ()
+
+
+class ParticipantConnecting(MediaEvent, frozen=True, kw_only=True):
+    """A participant's page offered a transport, and got an answer."""
+
+    user_id: int
 
 
 class ParticipantConnected(MediaEvent, frozen=True, kw_only=True):
@@ -314,15 +338,6 @@ class LayersWanted(MediaEvent, frozen=True, kw_only=True):
     user_id: int
     source: Source
     rids: tuple[str, ...]
-
-
-class VideoPaused(MediaEvent, frozen=True, kw_only=True):
-    """The path to a participant (``user_id``) does not take the other's video of ``source`` beside the audio: it is not
-    sent for now; or, not ``paused``, takes it again. The clock runs on."""
-
-    user_id: int
-    source: Source
-    paused: bool
 
 
 class TrackSecond(msgspec.Struct, frozen=True, array_like=True):
@@ -397,6 +412,7 @@ class RoomClosed(MediaEvent, frozen=True, kw_only=True):
 
 Event = (
     MediaEvidence
+    | ParticipantConnecting
     | ParticipantConnected
     | ParticipantDisconnected
     | MediaStarted
@@ -405,7 +421,6 @@ Event = (
     | TrackStarted
     | NegotiationNeeded
     | LayersWanted
-    | VideoPaused
     | QualityMeasured
     | GrantUsedUp
     | RecordingStarted

@@ -34,9 +34,9 @@ from relay.messages import (
     Refused,
     ReportStats,
     RoomClosed,
+    SessionKind,
     Source,
     TrackStarted,
-    VideoPaused,
 )
 from relay.participant import Participant
 from relay.port import MediaPort
@@ -68,9 +68,11 @@ class Room:
         now_ns = clock.monotonic_ns()
         self.command = command
         self.epoch = command.epoch
+        self.kind: SessionKind = command.kind
         self.closed = False
         self.participants = {spec.user_id: Participant(spec) for spec in command.participants}
-        self.live = LiveClock(command.granted_live_ms)
+        self.live = LiveClock(command.granted_live_ms, by_presence=command.kind == "chat")
+        self.live.declare_provider_muted(command.kind == "chat", now_ns)
         self.time = TimeBase(clock)
         self._port = port
         self._plane = port.plane
@@ -130,6 +132,7 @@ class Room:
         # Nothing can be refused from here on.
         if kept is None:
             transport = self._port.open_transport(credentials, ufrag, fingerprints, self, now_ns)
+            self._events.connecting(participant.spec.user_id, now_ns)
         else:
             transport = kept
             if restart:
@@ -148,6 +151,25 @@ class Room:
         """More time has been paid for."""
         self._handle(self.live.set_grant(granted_live_ms, now_ns), now_ns)
 
+    def set_kind(self, kind: SessionKind, now_ns: int) -> None:
+        """What the session pays for changes: what is not paid for any more ends here, whatever pages go on sending."""
+        if kind == self.kind:
+            return
+        self._observe(now_ns)
+        self.kind = kind
+        self._wiring.restrict(negotiation.ALLOWED_KINDS[kind], now_ns)
+        for participant in self.participants.values():
+            if participant.spec.role == "provider":
+                self.live.declare_provider_muted(participant.declared_off(kind), now_ns)
+        self.live.by_presence = kind == "chat"
+        self._events.log("kind changed", kind=kind, live_ms=self.live.live_ms)
+        self._next_tick_ns = now_ns
+
+    def live_until(self, now_ns: int) -> int:
+        """Live time (ms) with the newest signs taken in."""
+        self._observe(now_ns)
+        return self.live.live_ms
+
     def declare(self, command: DeclareState, now_ns: int) -> Refused | None:
         """A participant says which of their sources are off."""
         participant = self.participants.get(command.user_id)
@@ -158,7 +180,7 @@ class Room:
                 participant.muted[source] = muted
                 RoomRecording.muted(participant, source, muted, now_ns)
         if participant.spec.role == "provider":
-            self.live.declare_provider_muted(participant.declared_off(self.command.kind), now_ns)
+            self.live.declare_provider_muted(participant.declared_off(self.kind), now_ns)
         return None
 
     def report(self, command: ReportStats, now_ns: int) -> Refused | None:
@@ -324,7 +346,7 @@ class Room:
     def _view_of(self, participant: Participant) -> negotiation.RoomView:
         others = [other for other in self.participants.values() if other is not participant]
         return negotiation.RoomView(
-            kind=self.command.kind,
+            kind=self.kind,
             video_codecs=self.command.video_codecs,
             other_video_codecs=tuple(other.agreement.video_codecs for other in others if other.agreement is not None),
             other_public_id=others[0].spec.public_id if others else "",
@@ -356,8 +378,8 @@ class Room:
 
     def _video_paused(self, subscriber: Participant, source: Source, paused: bool, now_ns: int) -> None:
         """A subscriber's path does not take the video, or takes it again."""
-        (subscriber.video_paused.add if paused else subscriber.video_paused.discard)(source)
-        self._events.tell(VideoPaused, now_ns, user_id=subscriber.spec.user_id, source=source, paused=paused)
+        (subscriber.videos_paused.add if paused else subscriber.videos_paused.discard)(source)
+        self._tell_evidence(now_ns, at_once=True)
 
     def _tell_layers(self, publisher: Participant, track: PublishedTrack, wanted: frozenset[int], now_ns: int) -> None:
         """Somebody takes other encodings of a track than its page was told."""
@@ -436,9 +458,9 @@ class Room:
         ClockEvent.USED_UP: _used_up,
     }
 
-    def _tell_evidence(self, now_ns: int, *, final: bool = False) -> None:
+    def _tell_evidence(self, now_ns: int, *, final: bool = False, at_once: bool = False) -> None:
         sides = tuple(participant.evidence(self._plane, now_ns) for participant in self.participants.values())
-        self._events.evidence(self.live, sides, now_ns, final=final)
+        self._events.evidence(self.live, sides, now_ns, final=final, at_once=at_once)
 
 
 _USABLE: Final = frozenset({TransportState.CONNECTING, TransportState.CONNECTED})

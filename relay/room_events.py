@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from config.logs import get_log
 from relay.evidence import LiveClock
 from relay.journal import JournalEntry
-from relay.messages import Event, MediaEvidence, OpenRoom, ParticipantEvidence
+from relay.messages import Event, MediaEvidence, OpenRoom, ParticipantConnecting, ParticipantEvidence
 from relay.reports import TimeBase
 
 log = get_log("relay.room")
@@ -48,7 +48,7 @@ class RoomEvents:
         self._listener.tell(event)
 
     def evidence(
-        self, live: LiveClock, participants: tuple[ParticipantEvidence, ...], now_ns: int, *, final: bool
+        self, live: LiveClock, participants: tuple[ParticipantEvidence, ...], now_ns: int, *, final: bool, at_once: bool
     ) -> None:
         """Tell and journal how long media has flowed."""
         if self._command.probe:
@@ -62,6 +62,7 @@ class RoomEvents:
             granted_live_ms=live.granted_live_ms,
             running=live.running,
             final=final,
+            at_once=at_once,
             participants=participants,
         )
         entry = JournalEntry(
@@ -76,6 +77,10 @@ class RoomEvents:
             at_ms=self._time.wall_ms(now_ns),
         )
         self._listener.journal(entry)
+
+    def connecting(self, user_id: int, now_ns: int) -> None:
+        """Tell that a participant's page is about to connect."""
+        self.tell(ParticipantConnecting, now_ns, user_id=user_id)
 
     def log(self, event: str, **fields: Any) -> None:
         """A line in the worker's log."""

@@ -24,6 +24,7 @@ from signaling.announcer import Announcer
 from signaling.api import Api
 from signaling.chat import Chat
 from signaling.closing import Closer
+from signaling.connection_history import ConnectionHistory
 from signaling.director import Director
 from signaling.doorkeeper import Doorkeeper
 from signaling.events import Events
@@ -79,6 +80,7 @@ class Control:
     mover: Mover
     follower: Follower
     quality: QualityKeeper
+    connections: ConnectionHistory
     shards: ShardRunner
     chat: Chat
     sockets: Sockets
@@ -115,7 +117,10 @@ def assemble(
     mover = Mover(sessions, rooms, billing, meter, recordings, announcer, clock)
     kept, nightly = QualityStore(servers.database), Nightly(servers.meter_database, clock)
     quality = QualityKeeper(kept, clock)
-    follower = Follower(sessions, rooms, billing, meter, announcer, closer, mover, quality, clock)
+    connections = ConnectionHistory(servers.database)
+    follower = Follower(
+        *(sessions, rooms, billing, meter, announcer, closer, mover, quality, connections, clock),
+    )
     shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, nightly, clock, settings.tick_ms)
     doorkeeper = Doorkeeper(people, clock, settings.trusted_proxies)
     probes = Probes(servers.bus, servers.redis, rooms)
@@ -141,6 +146,7 @@ def assemble(
         mover=mover,
         follower=follower,
         quality=quality,
+        connections=connections,
         shards=shards,
         chat=chat,
         sockets=sockets,

@@ -30,10 +30,10 @@ from relay.messages import (
     RecordingPaused,
     RecordingStopped,
     RoomClosed,
-    VideoPaused,
 )
 from signaling.announcer import Announcer
 from signaling.closing import Closer
+from signaling.connection_history import ConnectionEvent, ConnectionHistory
 from signaling.lifecycle import IN_CALL, LIVE, OVER, State, Trigger
 from signaling.moving import Mover
 from signaling.quality import QualityKeeper
@@ -50,7 +50,7 @@ STRAY_GRACE_NS: Final = 10_000_000_000
 """A room that no session knows may be one that is just being opened; one of an older epoch is closed at once."""
 AT_ONCE: Final = 16
 QUALITY_EVERY: Final = 2
-"""Evidence comes once a second; every second one is shown."""
+"""Evidence comes once a second; every second one is shown, and what cannot wait."""
 
 log = get_log("signaling.following")
 
@@ -68,6 +68,7 @@ class Follower:
         closer: Closer,
         mover: Mover,
         quality: QualityKeeper,
+        connections: ConnectionHistory,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -78,6 +79,7 @@ class Follower:
         self._closer = closer
         self._mover = mover
         self._quality = quality
+        self._connections = connections
         self._clock = clock
         self._known: OrderedDict[SessionId, Session] = OrderedDict()
         self._strays_since_ns: dict[tuple[WorkerId, SessionId, RoomEpoch], int] = {}
@@ -87,7 +89,6 @@ class Follower:
             MediaInterrupted: self._halts,
             MediaEvidence: self._evidence,
             LayersWanted: self._layers,
-            VideoPaused: self._video_paused,
             NegotiationNeeded: self._renegotiate,
             QualityMeasured: self._quality_measured,
             RecordingStopped: self._recording_stopped,
@@ -100,7 +101,7 @@ class Follower:
     async def on_event(self, event: Event) -> None:
         """One media event of a leased shard. Events of other room epochs than the session's are dropped."""
         handler = self._handlers.get(type(event))
-        if handler is None:
+        if handler is None and not isinstance(event, ConnectionEvent):
             return
         tenant, session_id = TenantId(event.tenant_id), SessionId(event.session_id)
         session = self._known.get(session_id)
@@ -110,8 +111,14 @@ class Follower:
                 log.warning("event of an unknown session", session_key=session_id, worker_id=event.worker_id)
                 return
             self._remember(session)
-        if session.room_epoch == event.epoch:
+        if isinstance(event, ConnectionEvent):  # of any epoch: that the old worker let a page go is part of the story
+            self._connections.take(session, event)
+        elif session.room_epoch == event.epoch and handler is not None:
             await handler(session, event)
+
+    async def written(self) -> None:
+        """Have what was taken in, and is not written at once, written: before its events are acknowledged."""
+        await self._connections.keep()
 
     async def _flows(self, session: Session, _: Event) -> None:
         await self._apply(session, Trigger.MEDIA_FLOWS)
@@ -126,15 +133,11 @@ class Follower:
         gone = [side.user_id for side in event.participants if not side.connected]
         if gone and not event.running and not event.final and session.state is State.ACTIVE:
             await self._apply(session, Trigger.MEDIA_HALTS, f"users {gone} are gone")
-        if event.seq % QUALITY_EVERY == 0 and not session.over:
+        if (event.at_once or event.seq % QUALITY_EVERY == 0) and not session.over:
             await self._announcer.quality(session, event)
 
     async def _quality_measured(self, session: Session, event: QualityMeasured) -> None:
         self._quality.take(session, event)
-
-    async def _video_paused(self, session: Session, event: VideoPaused) -> None:
-        if not session.over:
-            await self._announcer.video_paused(session, event)
 
     async def _layers(self, session: Session, event: LayersWanted) -> None:
         if not session.over:

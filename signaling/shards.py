@@ -118,6 +118,7 @@ class ShardRunner:
             self._hurry.set()
         for _, _, event in entries:
             await self._tell_follower(event)
+        await self._follower.written()
         if entries:
             await self._media.acknowledge([(shard, entry_id) for shard, entry_id, _ in entries])
 
