@@ -5,7 +5,7 @@ carries it out: ``lifecycle`` says what may follow what, ``store`` makes it dura
 ``announcer`` tells both sides through ``events`` → ``shards`` reads the workers' evidence, drives billing's meter, and
 lets ``following`` do what happens by itself (media, money, deadlines, dead workers) → ``closing`` closes the room and
 settles. Beside it: ``connection_history``, ``presence``, ``chat``, ``people``, ``views``, ``limits``, ``away``,
-``demo``. ``assembly`` puts the
-parts together, ``application`` mounts them, ``control`` runs them; ``web`` and ``openapi`` serve the app and the
-description. ``cli``, ``serve``, ``supervisor``, ``installation`` and ``info`` run all roles on one machine.
+``demo``. ``assembly`` puts the parts together, ``application`` mounts them, ``control`` runs them; ``web`` and
+``openapi`` serve the app and the description. ``cli``, ``serve``, ``supervisor``, ``installation`` and ``info`` run all
+roles on one machine.
 """

@@ -116,11 +116,8 @@ def assemble(
     director = Director(*parts, consent_text.version, settings.unrecordable == "refuse")
     mover = Mover(sessions, rooms, billing, meter, recordings, announcer, clock)
     kept, nightly = QualityStore(servers.database), Nightly(servers.meter_database, clock)
-    quality = QualityKeeper(kept, clock)
-    connections = ConnectionHistory(servers.database)
-    follower = Follower(
-        *(sessions, rooms, billing, meter, announcer, closer, mover, quality, connections, clock),
-    )
+    quality, connections = QualityKeeper(kept, clock), ConnectionHistory(servers.database)
+    follower = Follower(sessions, rooms, billing, meter, announcer, closer, mover, quality, connections, clock)
     shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, nightly, clock, settings.tick_ms)
     doorkeeper = Doorkeeper(people, clock, settings.trusted_proxies)
     probes = Probes(servers.bus, servers.redis, rooms)
