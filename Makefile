@@ -8,6 +8,8 @@ SCENARIOS ?=
 RUNS ?= 3
 SECONDS ?= 20
 ARGS ?=
+JOBS ?= 2
+NOTHING_SELECTED := 5
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
@@ -27,7 +29,8 @@ run: setup ## Set up what is missing, then serve a whole installation from ./var
 	@TURNPIKE_LOG_FORMAT=$${TURNPIKE_LOG_FORMAT:-text} TURNPIKE_DEMO=$${TURNPIKE_DEMO:-true} exec $(VENV)/bin/turnpike serve
 
 test: setup programs ## Run all tests (ARGS="-k name" for some); browsers and promtool come by apt where allowed
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) -m "not browser" $(ARGS) || [ $$? = $(NOTHING_SELECTED) ]
+	@$(PY) -m pytest -m browser $(ARGS) || [ $$? = $(NOTHING_SELECTED) ]
 
 check: setup ## Format, lint, types, layers
 	@$(VENV)/bin/ruff format --check --quiet .
