@@ -14,14 +14,13 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 from playwright.async_api import BrowserContext, Page, Playwright, Route, async_playwright
@@ -37,7 +36,8 @@ from bench.netlink import CLEAN
 from bench.netmedia import Media, camera_size, make_media
 from bench.netpages import CONTROL_PAGE, CONTROL_URL, DETOUR, HAS_VIDEO, HAS_WIDTH, SAMPLER
 from bench.netproxy import Proxy
-from bench.netscenarios import ENDS, SCENARIOS, Ends, Scenario, rank, verdict
+from bench.netrows import Run, as_wanted, keep, kept_runs, printed, row
+from bench.netscenarios import ENDS, SCENARIOS, Ends, Scenario
 
 PUBLISHER, SUBSCRIBER = "publisher", "subscriber"
 WARM_UP_S = 5.0
@@ -45,22 +45,8 @@ WARM_UP_S = 5.0
 FULL_SIZE_TIMEOUT_MS = 15_000
 """Encoders begin with a small picture. For the full one is waited so long; a call that never has it is measured too."""
 SETTLED_FRAMES = 15
-FPS_BEFORE_MIN = 24
-"""Fewer frames than this on a perfect network: the machine has too much to do for its figures to say anything."""
 CONNECT_TIMEOUT_MS = 20_000
 ENVIRONMENT = {"TURNPIKE_WORKERS": "2", "TURNPIKE_RETURN_TIMEOUT_MS": "30000"}
-FIELDS = (
-    "frames_decoded_ratio", "frozen_ratio", "audio_concealed_ratio", "recover_ms", "layer_path", "p95_rtt_ms",
-)  # fmt: skip
-
-
-class Run(NamedTuple):
-    """One call measured."""
-
-    figures: dict[str, Any]
-    hints: dict[str, Any]
-    series: dict[str, Any]
-    impaired_ms: float
 
 
 def say(text: str) -> None:
@@ -217,15 +203,22 @@ class Bench:
 
     async def measure(self, scenario: Scenario) -> dict[str, Any]:
         """Some runs of one scenario; the best of them and the best of the control make the row."""
-        relayed: list[Run] = []
-        direct: list[Run] = []
-        for number in range(self.options.runs):
-            seed = f"{self.options.seed}/{scenario.name}/{number}"
-            if self.options.only != "control":
+        options = self.options
+        relayed, direct, done = kept_runs(options.keep if options.resume else None, scenario)
+        made = row(scenario, relayed, direct, done)
+        for number in range(done, options.runs):
+            if done and options.until_wanted and as_wanted(made):
+                break
+            seed = f"{options.seed}/{scenario.name}/{number}"
+            if options.only != "control":
                 relayed += await self.attempt(scenario, seed, "relay")
-            if scenario.event != "worker_killed" and self.options.only != "relay":
+            if scenario.event != "worker_killed" and options.only != "relay":
                 direct += await self.attempt(scenario, seed, "control")
-        return row(scenario, relayed, direct)
+            done = number + 1
+            made = row(scenario, relayed, direct, done)
+            if options.keep is not None:
+                keep(options.keep, made)
+        return made
 
     async def attempt(self, scenario: Scenario, seed: str, way: str) -> list[Run]:
         """One run, or none when the call did not come about; says which."""
@@ -263,37 +256,6 @@ def cpu_waited_s() -> float:
     return int(pressure.read_text().splitlines()[0].rpartition("total=")[2]) / 1e6
 
 
-def busy(run: Run) -> bool:
-    """Whether the machine was too busy for the run to say anything."""
-    return float(run.hints["fps_before"]) < FPS_BEFORE_MIN
-
-
-def row(scenario: Scenario, relayed: list[Run], direct: list[Run]) -> dict[str, Any]:
-    """What is printed and kept of a scenario."""
-
-    def best(runs: list[Run]) -> Run | None:
-        return max(runs, key=lambda run: (not busy(run), *rank(scenario, run.figures, run.impaired_ms)), default=None)
-
-    ours, theirs = best(relayed), best(direct)
-    control = theirs.figures if theirs else None
-    made: dict[str, Any] = {"scenario": scenario.name, **{name: None for name in FIELDS}, "p2p": None}
-    if ours is not None:
-        made |= {name: ours.figures[name] for name in FIELDS}
-    if control is not None:
-        made["p2p"] = {name: control[name] for name in FIELDS}
-    made["wanted"] = (
-        verdict(scenario, ours.figures, control, ours.impaired_ms)
-        if ours is not None
-        else {"met": False, "checks": {"the call comes about": False}}
-    )
-    if ours is not None:
-        made["wanted"]["machine_too_busy"] = busy(ours)
-    made["runs"] = len(relayed)
-    kept = {"relay": ours, "p2p": theirs}
-    made["_kept"] = {name: {"hints": run.hints, "series": run.series} for name, run in kept.items() if run is not None}
-    return made
-
-
 async def measure_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Every scenario asked for, one after the other."""
     rows = []
@@ -303,10 +265,9 @@ async def measure_all(options: argparse.Namespace) -> list[dict[str, Any]]:
             bench = Bench(options, driver, media)
             for name in options.scenarios:
                 rows.append(await bench.measure(replace(SCENARIOS[name], ends=options.ends)))
-                if options.keep is not None:
-                    keep(options.keep, rows[-1])
                 failed = [text for text, held in rows[-1]["wanted"]["checks"].items() if not held]
-                say(f"{name}: {'as wanted' if not failed else 'NOT AS WANTED: ' + '; '.join(failed)}")
+                judged = f"NOT AS WANTED: {'; '.join(failed)}" if failed else "as wanted"
+                say(f"{name}, {rows[-1]['runs']} runs: {judged}")
     return rows
 
 
@@ -314,11 +275,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of: {', '.join(SCENARIOS)}; none: all")
     parser.add_argument("--runs", type=int, default=3, help="the best of so many counts")
+    parser.add_argument("--until-wanted", action="store_true", help="no further run once one is as wanted")
     parser.add_argument("--seconds", type=float, default=20, help="length of an impairment that lasts")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--only", choices=["relay", "control"], help="leave the other one out")
     parser.add_argument("--ends", choices=ENDS, default="subscriber", help="whose line is bad")
     parser.add_argument("--keep", type=Path, help="add rows, statistics and series to this JSON file, for bench.plots")
+    parser.add_argument("--resume", action="store_true", help="count the runs kept before, and only make those missing")
     options = parser.parse_args()
     unknown = set(options.scenarios) - set(SCENARIOS)
     if unknown:
@@ -327,28 +290,7 @@ def main() -> None:
     print(f"{machine()}, {os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.1f}")
     print(f"python -m bench.network {' '.join(sys.argv[1:])}".rstrip(), flush=True)
     rows = asyncio.run(measure_all(options))
-    print(json.dumps([{name: value for name, value in one.items() if name != "_kept"} for one in rows]))
-
-
-def keep(path: Path, made: dict[str, Any]) -> None:
-    """Put this row in the place of the one of the same scenario, with what tells where it comes from."""
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    name = made["scenario"]
-    kept[name] = {
-        **made,
-        "says": SCENARIOS[name].says,
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{machine()}, {os.cpu_count()} CPUs",
-        "revision": revision(),
-    }
-    ordered = {name: kept[name] for name in SCENARIOS if name in kept}
-    path.write_text(json.dumps(ordered, indent=1) + "\n")
-
-
-def revision() -> str:
-    """The commit that is measured, with ``+`` when there are changes to it; empty outside of a git checkout."""
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    print(json.dumps([printed(made) for made in rows]))
 
 
 if __name__ == "__main__":

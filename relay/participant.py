@@ -86,7 +86,7 @@ class Participant:
         self.quality = SideQuality(spec.user_id)
         self.second: QualitySecond | None = None
         """The newest; None: not connected yet."""
-        self.video_paused: set[Source] = set()
+        self.videos_paused: set[Source] = set()
         """Sources of others whose picture this one's path does not take beside the sound."""
         self._forwarded: dict[StreamHandle, int] = {}
 
@@ -180,7 +180,7 @@ class Participant:
                 jitter_ms=delivery.jitter_ms,
                 bitrate_bps=delivery.bitrate_bps,
                 frames_per_second=_frames_per_second(sender.published[source]),
-                paused=source in self.video_paused,
+                paused=source in self.videos_paused,
                 idle=sender.muted.get(source, False) or not delivery.bitrate_bps,
             )
 
@@ -203,7 +203,7 @@ class Participant:
             bitrate_down_bps=sum(track.delivery.bitrate_bps for track in self.subscribed.values()),
             score=5 if second is None else second.score,
             cause="none" if second is None else second.cause,
-            video_paused=bool(self.video_paused),
+            videos_paused=tuple(sorted(self.videos_paused)),
         )
 
 

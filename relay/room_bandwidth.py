@@ -66,7 +66,6 @@ class _Subscriber:
     paced: bool = False
     settled_ns: int = 0
     bounds: dict[Source, int] = field(default_factory=dict)
-    paused: set[Source] = field(default_factory=set)
     seen_bps: dict[tuple[Source, int], int] = field(default_factory=dict)
     """What encodings took when they were last sent in full."""
 
@@ -212,10 +211,9 @@ class RoomBandwidth:
                 self._plane.pause_route(route, paused=choice.layer is None)
             if feeds[source][1].is_simulcast:
                 self._follow(participant, *feeds[source], choice, estimator.limited, now_ns)
-        for source in paused ^ subscriber.paused:
+        for source in paused ^ participant.videos_paused:
             self._log("video paused" if source in paused else "video resumed", user_id=participant.spec.user_id)
             self._video_paused(participant, source, source in paused, now_ns)
-        subscriber.paused = paused
         draining = estimator.delay.standing_ms > estimator.delay.allowed_ms
         factor = PACE_DRAINING if draining else PACE_FACTOR
         pace = max(PACE_MIN_BPS, int(factor * estimator.estimate_bps)) if estimator.limited else None

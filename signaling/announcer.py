@@ -12,7 +12,7 @@ from config.clock import Clock
 from config.identity import Role
 from config.ids import TenantId, UserId
 from config.logs import get_log
-from relay.messages import LayersWanted, MediaEvidence, Source, VideoPaused
+from relay.messages import LayersWanted, MediaEvidence, Source
 from signaling.away import AWAY
 from signaling.events import Events
 from signaling.lifecycle import State
@@ -22,7 +22,6 @@ from signaling.server_events import (
     LayersEvent,
     MutedEvent,
     RenegotiateEvent,
-    VideoPausedEvent,
     WalletEvent,
     WarningEvent,
 )
@@ -138,12 +137,6 @@ class Announcer:
         """Others take other layers of one side's picture than before."""
         view = LayersEvent(session_id=session.public_id, source=event.source, rids=list(event.rids))
         await self._events.show(session.tenant_id, [UserId(event.user_id)], "room.layers", view)
-
-    @_told_or_not
-    async def video_paused(self, session: Session, event: VideoPaused) -> None:
-        """A side's connection does not take the other's picture, or takes it again."""
-        view = VideoPausedEvent(session_id=session.public_id, source=event.source, paused=event.paused)
-        await self._events.tell(session.tenant_id, UserId(event.user_id), "room.video_paused", view)
 
     @_told_or_not
     async def renegotiate(self, session: Session, user_id: UserId) -> None:

@@ -58,24 +58,15 @@ class QualitySide(View):
     bitrate_down_bps: int
     cause: Cause = "none"
     """What is to blame, where the score is 3 or less."""
-    video_paused: bool = False
-    """The other's video is not sent to this side, so that the sound gets through."""
+    videos_paused: tuple[Source, ...] = ()
+    """The other's videos that are not sent to this side for now, so that the sound gets through."""
 
 
 class QualityEvent(View):
-    """``room.quality``: about every 2 s; not numbered and not kept."""
+    """``room.quality``: about every 2 s, and at once when ``videos_paused`` changes; not numbered, not kept."""
 
     session_id: str
     sides: list[QualitySide]
-
-
-class VideoPausedEvent(View):
-    """``room.video_paused``: the page's connection does not take the other's picture beside the voice, so that it is
-    left out for now; or, not ``paused``, takes it again."""
-
-    session_id: str
-    source: Source
-    paused: bool
 
 
 class LayersEvent(View):
@@ -116,7 +107,6 @@ SERVER_EVENTS: dict[str, type[View]] = {
     "room.muted": MutedEvent,
     "room.quality": QualityEvent,
     "room.layers": LayersEvent,
-    "room.video_paused": VideoPausedEvent,
     "room.renegotiate": RenegotiateEvent,
     "chat.message": ChatMessage,
     "presence.changed": PresenceEvent,

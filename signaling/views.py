@@ -110,5 +110,5 @@ def _side(public_id: str, side: ParticipantEvidence) -> QualitySide:
         bitrate_up_bps=side.bitrate_up_bps,
         bitrate_down_bps=side.bitrate_down_bps,
         cause=side.cause,
-        videos_paused=list(side.videos_paused),
+        videos_paused=side.videos_paused,
     )

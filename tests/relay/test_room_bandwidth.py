@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 
 from bench.media_client import MediaClient
 from relay.bus import ControlBus
-from relay.messages import MediaStarted, VideoPaused
+from relay.messages import MediaEvidence, MediaStarted
 from relay.rtcp import ReceiverEstimate, ReceiverReport, ReportBlock, pack_receiver_estimate, pack_receiver_report
-from tests.relay.call import CLIENT, Call, running_worker, two_pages, until
+from tests.relay.call import CLIENT, PROVIDER, Call, running_worker, two_pages, until
 
 
 @pytest.fixture
@@ -46,13 +46,16 @@ async def test_a_thin_path_bounds_the_publisher_and_a_thinner_one_pauses_the_pic
         await until(lambda: len(bounds) > 0)
         assert 250_000 < bounds[0].bitrate_bps < 450_000
         client._send_rtcp(pack_receiver_estimate(1, 40_000, []))
-        paused = await call.wait_for(VideoPaused)
-        assert (paused.user_id, paused.source, paused.paused) == (CLIENT, "camera", True)
+        evidence = await call.wait_for(MediaEvidence, lambda event: event.at_once)
+        assert {side.user_id: side.videos_paused for side in evidence.participants} == {
+            CLIENT: ("camera",),
+            PROVIDER: (),
+        }
         frames, packets = client.received["camera"].frames_complete, client.received["microphone"].packets
         await until(lambda: client.received["microphone"].packets > packets + 20)
         assert client.received["camera"].frames_complete <= frames + 2
         client._send_rtcp(pack_receiver_estimate(1, 20_000_000, []))
-        await call.wait_for(VideoPaused, lambda event: not event.paused)
+        await call.wait_for(MediaEvidence, lambda event: event.at_once and not event.participants[0].videos_paused)
         await until(lambda: client.received["camera"].frames_complete > frames + 10)
         assert bounds[-1].bitrate_bps > 10_000_000, "the publisher is told that it may send what it likes again"
 

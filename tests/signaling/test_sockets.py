@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.rates import TokenBucket
-from relay.messages import LayersWanted, VideoPaused
+from relay.messages import LayersWanted, MediaEvidence, ParticipantEvidence
 from signaling.client_messages import CLIENT_MESSAGES
+from signaling.server_events import QualitySide
 from signaling.sockets import BURST, SOCKETS_PER_USER_MAX, _Socket
 from tests.signaling.conftest import World
 from tests.signaling.pages import CONSENT, Page
@@ -66,16 +67,27 @@ async def test_a_call_over_sockets(open_page: Open, world: World) -> None:
         await world.read()
         assert await ada.hears("room.layers") == {"session_id": session["id"], "source": "camera", "rids": ["f"]}
         assert "room.layers" not in {event for event, _ in mira.heard}
-        await world.worker.tell(VideoPaused(**common, user_id=world.ada.user_id, source="camera", paused=True))
+        without = ParticipantEvidence(user_id=world.ada.user_id, connected=True, videos_paused=("camera",))
+        evidence = {"seq": 3, "live_ms": 6_000, "granted_live_ms": 60_000, "running": True}
+        await world.worker.tell(MediaEvidence(**common, **evidence, at_once=True, participants=(without,)))
         await world.read()
-        paused = await ada.hears("room.video_paused")
-        assert (paused["source"], paused["paused"]) == ("camera", True)
+        paused = await mira.hears("room.quality", sides=[_without_picture(world.ada.public_id)])
+        assert paused["session_id"] == session["id"]
         await mira.ok("session.end", on)
         assert (await ada.hears("session.updated", state="ended"))["end_reason"] == "client_left"
         await ada.hears("session.updated", settled=True)
         assert (await mira.hears("wallet.changed"))["currency"] == "USD"
         numbered = [payload["seq"] for _, payload in mira.heard if payload["seq"] is not None]
         assert numbered == list(range(numbered[0], numbered[0] + len(numbered)))
+
+
+def _without_picture(user_id: str) -> dict[str, Any]:
+    """A side as ``room.quality`` tells of it, whose connection does not take the other's picture."""
+    side = QualitySide(
+        user_id=user_id, connected=True, score=5, rtt_ms=None, loss_up=0, loss_down=0, jitter_ms=0,
+        bitrate_up_bps=0, bitrate_down_bps=0, videos_paused=("camera",),
+    )  # fmt: skip
+    return side.model_dump(mode="json")
 
 
 async def test_all_devices_of_a_user_hear_and_missed_events_are_fetched(open_page: Open, world: World) -> None:
