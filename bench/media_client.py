@@ -48,6 +48,8 @@ CHECK_INTERVAL_S: Final = 0.05
 CONSENT_INTERVAL_S: Final = 1.0
 REPORT_INTERVAL_S: Final = 1.0
 TRANSACTIONS_MAX: Final = 32
+BEHIND_MAX_NS: Final = 2_000_000_000
+"""What a source is late by more than this is not sent any more."""
 _PRIORITY: Final = 1_853_824_767  # a peer-reflexive host candidate
 
 
@@ -66,6 +68,8 @@ class MediaClient:
         self.media = [OfferedMedia(str(index), source) for index, source in enumerate(sources)]
         self.sent: dict[Source, SentTrack] = {}
         self.received: dict[Source, ReceivedTrack] = {}
+        self._resting: dict[Source, SentTrack] = {}
+        """What the worker takes no more for now."""
         self.connect_ms = 0.0
         self.feedback = 0
         """Transport-cc packet statuses received."""
@@ -160,9 +164,12 @@ class MediaClient:
             (candidate for candidate in self.answer.candidates if candidate[0] == self._host), self.answer.candidates[0]
         )
         for item, section in zip(self.media, self.answer.description.sections, strict=True):
-            if section.rejected:
-                self.sent.pop(item.source, None)
+            if section.rejected or section.direction == "inactive":
+                if item.source in self.sent:
+                    self._resting[item.source] = self.sent.pop(item.source)
                 continue
+            if item.source in self._resting:  # its SSRC and numbers go on, as a browser's do
+                self.sent[item.source] = self._resting.pop(item.source)
             codec = section.codecs[0]
             rtx = next(
                 (c.payload_type for c in section.codecs if c.parameters.get("apt") == str(codec.payload_type)), None
@@ -303,6 +310,8 @@ class MediaClient:
         while self.sent:
             now_ns = time.monotonic_ns()
             for track in list(self.sent.values()):
+                if now_ns - track.next_ns > BEHIND_MAX_NS:  # it is new, or has rested
+                    track.next_ns = now_ns
                 while track.next_ns <= now_ns:
                     track.next_ns += track.interval_ns
                     if not track.paused:

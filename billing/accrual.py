@@ -327,6 +327,8 @@ class Accrual:
             remaining_ms=self._remaining_ms(one, row),
             warnings=warnings,
             exhausted=one.asked and row.final_unit and _used_up(one, row),
+            kind=row.kind,
+            revision=row.revision,
         )
 
     def _available(self, row: MeterRow) -> int:

@@ -7,9 +7,10 @@ import datetime
 from collections.abc import Sequence
 from typing import Any, Final
 
-from billing.money import Tariff
+from billing.money import Tariff, cost
 from billing.store import CLIENT_WALLET, LANES, PROVIDER_EARNINGS, ConstraintViolated, find_account, ledger
 from billing.terms import (
+    Billed,
     BillingRefusal,
     Mark,
     MeterRow,
@@ -18,6 +19,8 @@ from billing.terms import (
     Rate,
     Receipt,
     SessionRef,
+    SessionTerms,
+    Stretch,
     TickInput,
     TickResult,
 )
@@ -157,11 +160,11 @@ async def change_kind(
         if status != "done":
             return _RERATE_REFUSALS[status]
         row = await connection.fetchrow(
-            "select granted_ms, final_unit from session_meter where tenant_id = $1 and session_id = $2",
+            "select granted_ms, final_unit, revision from session_meter where tenant_id = $1 and session_id = $2",
             tenant,
             session_id,
         )
-        return Opened(row["granted_ms"], row["final_unit"])
+        return Opened(row["granted_ms"], row["final_unit"], row["revision"])
 
 
 _RERATE_REFUSALS: Final = {
@@ -179,6 +182,36 @@ async def carry_over(
     async with ledger(database, tenant) as connection:
         results = await _tick(connection, [TickInput(session_id, epoch, 0, live_ms, None)], False, slot, grant_ms)
         return results[0] if results else None
+
+
+async def read_terms(database: Database, tenant: TenantId, session_id: SessionId) -> SessionTerms | None:
+    """What a session is charged at now; None: it has no meter."""
+    async with ledger(database, tenant) as connection:
+        row = await connection.fetchrow(
+            "select kind, minor_per_minute, currency, tariff_id, provider_bps, revision from session_meter"
+            " where tenant_id = $1 and session_id = $2",
+            *(tenant, session_id),
+        )
+    if row is None:
+        return None
+    return SessionTerms(
+        Rate(row["kind"], row["minor_per_minute"], row["currency"], row["tariff_id"]),
+        row["provider_bps"],
+        row["revision"],
+    )
+
+
+async def read_billed(
+    database: Database, tenant: TenantId, session_ids: Sequence[SessionId]
+) -> dict[SessionId, Billed]:
+    """What each of these sessions came to so far; those without a meter are left out."""
+    async with ledger(database, tenant) as connection:
+        rows = await connection.fetch(
+            "select session_id, billed_through_ms, posted_minor, posted_provider_minor, state = 'settled' as settled"
+            " from session_meter where tenant_id = $1 and session_id = any ($2)",
+            *(tenant, list(session_ids)),
+        )
+    return {row["session_id"]: Billed(*list(row.values())[1:]) for row in rows}
 
 
 async def read_receipt(database: Database, tenant: TenantId, session_id: SessionId) -> Receipt | None:
@@ -211,6 +244,41 @@ async def _receipt(connection: Any, tenant: TenantId, session_id: SessionId) -> 
         prepaid_ms=row["after_prepaid_ms"]
         + min(row["prepaid_ms"], max(0, since_ms - row["free_ms"] + row["prepaid_ms"])),
         promo_minor=row["posted_promo_minor"],
+        stretches=await _stretches(connection, row) if row["revision"] > 1 else (),
+    )
+
+
+async def _stretches(connection: Any, meter: Any) -> tuple[Stretch, ...]:
+    """A settled session's parts at different terms; their amounts make up its charge."""
+    rows = await connection.fetch(
+        "select s.revision, s.from_ms, s.free_ms, s.prepaid_ms, t.kind, t.minor_per_minute, t.currency, t.id,"
+        " t.provider_bps, t.step_ms, t.flat_minor, t.included_ms,"
+        " case when s.revision = 1 then t.minimum_minor else 0 end as minimum_minor,"
+        " coalesce(lead(s.from_ms) over (order by s.revision), $3) - s.from_ms as live_ms from session_terms s"
+        " join tariff t on t.tenant_id = s.tenant_id and t.id = s.tariff_id"
+        " where s.tenant_id = $1 and s.session_id = $2 order by s.revision",
+        *(meter["tenant_id"], meter["session_id"], meter["billed_through_ms"]),
+    )
+    return tuple(
+        Stretch(
+            rate=Rate(row["kind"], row["minor_per_minute"], row["currency"], row["id"]),
+            from_ms=row["from_ms"],
+            live_ms=row["live_ms"],
+            prepaid_ms=min(row["prepaid_ms"], max(0, row["live_ms"] - row["free_ms"] + row["prepaid_ms"])),
+            amount_minor=cost(
+                Tariff(
+                    row["minor_per_minute"],
+                    row["provider_bps"],
+                    step_ms=row["step_ms"],
+                    free_ms=row["free_ms"],
+                    flat_minor=row["flat_minor"],
+                    included_ms=row["included_ms"],
+                    minimum_minor=row["minimum_minor"],
+                ),
+                row["live_ms"],
+            ),
+        )
+        for row in rows
     )
 
 
@@ -314,6 +382,7 @@ async def load_meters(
             row["held_minor"],
             row["final_unit"],
             row["revision"],
+            row["kind"],
         )
         for row in rows
     ]

@@ -20,6 +20,8 @@ _STATUS: Final = {
     BillingRefusal.NO_SUCH_SESSION: 404,
     BillingRefusal.NO_SUCH_CHARGE: 404,
     BillingRefusal.NO_SUCH_PACKAGE: 404,
+    BillingRefusal.PACKAGE_IN_USE: 409,
+    BillingRefusal.PACKAGE_OVER: 409,
     BillingRefusal.TOO_MUCH: 409,
 }
 

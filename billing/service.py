@@ -14,6 +14,7 @@ from billing.store import WALLET_KINDS
 from billing.tariffs import STANDARD, Offer
 from billing.terms import (
     PROVIDER_BPS,
+    Billed,
     BillingError,
     BillingRefusal,
     Entry,
@@ -24,6 +25,7 @@ from billing.terms import (
     Rate,
     Receipt,
     SessionRef,
+    SessionTerms,
     UnknownMeter,
     Wallet,
 )
@@ -63,6 +65,10 @@ class Billing:
     async def offers(self, tenant: TenantId, provider_ids: Sequence[UserId]) -> dict[UserId, list[Offer]]:
         """All current tariffs of each of these providers."""
         return await tariffs.read_offers(self.database, tenant, provider_ids)
+
+    async def tariff_bps(self, tenant: TenantId, tariff_id: int | None) -> int | None:
+        """What a provider gets of what is charged at a tariff, in basis points; None: there is no such tariff."""
+        return await tariffs.read_bps(self.database, tenant, tariff_id)
 
     async def set_offer(self, tenant: TenantId, provider_id: UserId, offer: Offer) -> None:
         """Set a tariff of a provider, from now on or from ``valid_from`` on."""
@@ -202,6 +208,14 @@ class Billing:
                 self.database, tenant, session_id, mark, rate, self._slot(), self.settings.grant_ms
             )
         )
+
+    async def terms(self, tenant: TenantId, session_id: SessionId) -> SessionTerms | None:
+        """What a session is charged at now, by its meter: the authority on its kind. None: it has no meter."""
+        return await meter_store.read_terms(self.database, tenant, session_id)
+
+    async def billed(self, tenant: TenantId, session_ids: Sequence[SessionId]) -> dict[SessionId, Billed]:
+        """What each of these sessions came to so far."""
+        return await meter_store.read_billed(self.database, tenant, session_ids)
 
     async def settle(self, tenant: TenantId, session_id: SessionId, epoch: int, live_ms: int) -> Receipt:
         """Charge for all live time, release the hold, close the meter.

@@ -103,6 +103,15 @@ async def read_offers(
     return found
 
 
+async def read_bps(database: Database, tenant: TenantId, tariff_id: int | None) -> int | None:
+    """The provider's share at a tariff; None: there is no such tariff."""
+    async with ledger(database, tenant) as connection:
+        bps: int | None = await connection.fetchval(
+            "select provider_bps from tariff where tenant_id = $1 and id = $2", tenant, tariff_id
+        )
+    return bps
+
+
 def _offer(row: Any) -> Offer:
     return Offer(
         kind=row["kind"],

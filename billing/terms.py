@@ -41,6 +41,8 @@ class BillingRefusal(enum.StrEnum):
     NO_SUCH_SESSION = "no_such_session"
     NO_SUCH_CHARGE = "no_such_charge"
     NO_SUCH_PACKAGE = "no_such_package"
+    PACKAGE_IN_USE = "package_in_use"
+    PACKAGE_OVER = "package_over"
     TOO_MUCH = "too_much"
 
     @property
@@ -61,7 +63,9 @@ _MESSAGES: Final = {
     BillingRefusal.NOT_METERED: "A session at a flat price, or on packages alone, keeps its kind to the end.",
     BillingRefusal.NO_SUCH_SESSION: "There is no such session between these two people.",
     BillingRefusal.NO_SUCH_CHARGE: "There is no such charge.",
-    BillingRefusal.NO_SUCH_PACKAGE: "There is no such package on offer.",
+    BillingRefusal.NO_SUCH_PACKAGE: "There is no such package.",
+    BillingRefusal.PACKAGE_IN_USE: "A session uses this package at the moment. Try again when it is over.",
+    BillingRefusal.PACKAGE_OVER: "Nothing is left of this package.",
     BillingRefusal.TOO_MUCH: "That is more than what is left of the charge.",
 }
 
@@ -144,6 +148,40 @@ class Opened:
     """For ``OpenRoom``: how much live time is paid for."""
     final_unit: bool
     """The wallet does not cover a whole grant: after this one there is no more."""
+    revision: int = 1
+    """Of the terms that it is granted at; rises with each change of kind."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SessionTerms:
+    """What a session is charged at now, as its meter says."""
+
+    rate: Rate
+    provider_bps: int
+    revision: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a session at the same terms. The amounts of all make up the charge."""
+
+    rate: Rate
+    from_ms: int
+    """Live time before it."""
+    live_ms: int
+    prepaid_ms: int
+    """How much of it was on packages."""
+    amount_minor: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Billed:
+    """What a session came to so far, as posted."""
+
+    billed_ms: int
+    charged_minor: int
+    provider_minor: int
+    settled: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -184,14 +222,22 @@ class Receipt:
     """Package time used."""
     promo_minor: int = 0
     """How much of the charge promotional credit paid."""
+    stretches: tuple[Stretch, ...] = ()
+    """The session's parts, where its kind changed."""
 
     @property
     def lines(self) -> tuple[ReceiptLine, ...]:
         """What the charge is made of, for people. The amounts make up ``charged_minor``."""
-        lines = [ReceiptLine(f"{self.rate.kind.capitalize()} call, {_minutes(self.billed_ms)}", self.charged_minor)]
+        lines = [
+            ReceiptLine(f"{_NAMES[part.rate.kind]}, {_minutes(part.live_ms)}", part.amount_minor)
+            for part in self.stretches or (Stretch(self.rate, 0, self.billed_ms, 0, self.charged_minor),)
+        ]
         if self.prepaid_ms:
             lines.append(ReceiptLine(f"of it on a package, {_minutes(self.prepaid_ms)}", 0))
         return tuple(lines)
+
+
+_NAMES: Final[dict[SessionKind, str]] = {"chat": "Chat", "audio": "Audio call", "video": "Video call"}
 
 
 def _minutes(ms: int) -> str:
@@ -228,6 +274,10 @@ class MeterOutcome:
     """Seconds (60, 30, 10) to warn of now, each once."""
     exhausted: bool
     """The grant is used up and there is no more money: end the session."""
+    kind: SessionKind = "video"
+    """What the session is charged as."""
+    revision: int = 1
+    """Of its terms."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -262,6 +312,7 @@ class MeterRow:
     final_unit: bool
     revision: int = 1
     """Rises when the terms change."""
+    kind: SessionKind = "video"
 
 
 class MeterState(NamedTuple):

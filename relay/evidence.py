@@ -76,8 +76,10 @@ class Signs:
 class LiveClock:
     """See the module's docstring. ``observe`` several times a second, ``handle_timer`` at ``next_timer_ns``."""
 
-    def __init__(self, granted_live_ms: int) -> None:
+    def __init__(self, granted_live_ms: int, *, by_presence: bool = False) -> None:
         self.state = ClockState.WAITING
+        self.by_presence = by_presence
+        """What is paid for is that both are there (a chat): no media is needed for the clock to start."""
         self.granted_live_ms = granted_live_ms
         self.silent: Side | None = None
         """The side whose silence stopped the clock, while ``PAUSED``."""
@@ -238,7 +240,9 @@ class LiveClock:
         return self._end_if_used_up() or self._try_to_run(now_ns)
 
     def _try_to_start(self, now_ns: int) -> list[ClockEvent]:
-        if self._client.forwarded and self._provider.forwarded and self.granted_live_ms > 0:
+        both_there = now_ns - min(self._client.alive_ns, self._provider.alive_ns) <= LIVENESS_WINDOW_NS
+        begun = both_there if self.by_presence else self._client.forwarded and self._provider.forwarded
+        if begun and self.granted_live_ms > 0:
             self.state = ClockState.RUNNING
             self._counted_to_ns = self._unmuted_ns = self._provider_there_ns = now_ns
             return [ClockEvent.STARTED]

@@ -85,6 +85,8 @@ class SetGrant(RoomCommand, frozen=True, kw_only=True):
     granted_live_ms: int
     kind: SessionKind | None = None
     """What that pays for; None: as before."""
+    revision: int = 0
+    """Of the terms that ``kind`` is of, as in ``SetKind``."""
 
 
 class SetKind(RoomCommand, frozen=True, kw_only=True):
@@ -92,6 +94,8 @@ class SetKind(RoomCommand, frozen=True, kw_only=True):
     same transport. Answered by ``KindSet``. None: changes nothing, for the answer alone."""
 
     kind: SessionKind | None
+    revision: int = 0
+    """Of the terms (1: those at the opening): what is no newer than what the room has changes nothing."""
 
 
 class DeclareState(RoomCommand, frozen=True, kw_only=True):

@@ -169,8 +169,9 @@ def answer(
 ) -> Answer:
     """Answer ``offer``. Raises ``BadSdp`` where nothing sensible can be answered.
 
-    m-lines that the room's kind does not pay for, that are outside the bundle, of kinds we do not carry, or without a
-    codec in common, are rejected one by one (port 0), and the rest goes on.
+    m-lines that are outside the bundle, of kinds we do not carry, or without a codec in common, are rejected one by one
+    (port 0), and the rest goes on. Those that the room's kind does not pay for are answered as inactive: another kind
+    then takes a new offer on the same transport, and no more.
     """
     ufrag, fingerprints = remote_ice(offer)
     kept = {media.mid: media for media in previous.media} if previous else {}
@@ -223,8 +224,9 @@ def _agree(
 ) -> MediaAgreement | None:
     source = sources.get(section.mid)
     bundled = section.mid in offer.bundle or len(offer.sections) == 1
-    if section.rejected or source is None or not bundled or section.kind not in ALLOWED_KINDS[view.kind]:
+    if section.rejected or source is None or not bundled or section.kind not in KIND_OF.values():
         return None
+    paid = section.kind in ALLOWED_KINDS[view.kind]
     if KIND_OF[source] != section.kind:
         raise BadSdp(f"m-line {section.mid} is {section.kind}, but its source is {source}")
     if section.protocol not in _PROTOCOLS or not section.rtcp_mux:
@@ -233,13 +235,13 @@ def _agree(
     codecs = tuple(codec for name in names if (codec := _pick(section, name)) is not None)
     if not codecs:
         return None
-    rids = _simulcast(section, source)
+    rids = _simulcast(section, source) if paid else ()
     wanted = EXTENSIONS[section.kind] + (SIMULCAST_EXTENSIONS if rids else ())
     return MediaAgreement(
         mid=section.mid,
         kind=section.kind,
         source=source,
-        direction=_ANSWER_DIRECTION[section.direction],
+        direction=_ANSWER_DIRECTION[section.direction] if paid else "inactive",
         codecs=codecs,
         rtx=_rtx(section, codecs),
         extensions={uri: section.extensions[uri] for uri in wanted if uri in section.extensions},

@@ -69,6 +69,7 @@ class Room:
         self.command = command
         self.epoch = command.epoch
         self.kind: SessionKind = command.kind
+        self._terms_revision = 0
         self.closed = False
         self.participants = {spec.user_id: Participant(spec) for spec in command.participants}
         self.live = LiveClock(command.granted_live_ms, by_presence=command.kind == "chat")
@@ -151,8 +152,12 @@ class Room:
         """More time has been paid for."""
         self._handle(self.live.set_grant(granted_live_ms, now_ns), now_ns)
 
-    def set_kind(self, kind: SessionKind, now_ns: int) -> None:
-        """What the session pays for changes: what is not paid for any more ends here, whatever pages go on sending."""
+    def set_kind(self, kind: SessionKind, revision: int, now_ns: int) -> None:
+        """What the session pays for changes: what is not paid for any more ends here, whatever pages go on sending.
+        Terms that are not newer than those known come late, and change nothing."""
+        if revision <= self._terms_revision:
+            return
+        self._terms_revision = revision
         if kind == self.kind:
             return
         self._observe(now_ns)

@@ -22,6 +22,7 @@ from relay.messages import (
     DeclareState,
     Done,
     Drain,
+    KindSet,
     Negotiate,
     OpenRoom,
     PauseRecording,
@@ -29,6 +30,7 @@ from relay.messages import (
     ReportStats,
     RoomCommand,
     SetGrant,
+    SetKind,
     StartRecording,
     StopRecording,
 )
@@ -190,8 +192,17 @@ class Rooms:
         return room.negotiate(command, self._clock.monotonic_ns())
 
     async def _set_grant(self, room: Room, command: SetGrant) -> Reply:
-        room.set_grant(command.granted_live_ms, self._clock.monotonic_ns())
+        now_ns = self._clock.monotonic_ns()
+        if command.kind is not None:
+            room.set_kind(command.kind, command.revision, now_ns)
+        room.set_grant(command.granted_live_ms, now_ns)
         return Done()
+
+    async def _set_kind(self, room: Room, command: SetKind) -> Reply:
+        now_ns = self._clock.monotonic_ns()
+        if command.kind is not None:
+            room.set_kind(command.kind, command.revision, now_ns)
+        return KindSet(kind=room.kind, live_ms=room.live_until(now_ns))
 
     async def _declare(self, room: Room, command: DeclareState) -> Reply:
         return room.declare(command, self._clock.monotonic_ns()) or Done()
@@ -284,6 +295,7 @@ class Rooms:
     _HANDLERS: Final[dict[type[RoomCommand], Callable[[Rooms, Room, Any], Awaitable[Reply]]]] = {
         Negotiate: _negotiate,
         SetGrant: _set_grant,
+        SetKind: _set_kind,
         DeclareState: _declare,
         ReportStats: _report,
         StartRecording: _start_recording,

@@ -79,6 +79,15 @@ class Wiring:
                 self._hand_over(participant, old, participant.published.get(source), now_ns)
         self.connect(now_ns)
 
+    def restrict(self, kinds: frozenset[str], now_ns: int) -> None:
+        """End every stream and route that is of none of these kinds (audio, video); a later offer may bring it back."""
+        for participant in self._participants.values():
+            for source in [s for s, track in participant.published.items() if track.media.kind not in kinds]:
+                self._close_stream(participant.published.pop(source), now_ns)
+            for source in [s for s, subscribed in participant.subscribed.items() if subscribed.media.kind not in kinds]:
+                self._remove_route(participant.subscribed.pop(source))
+                participant.videos_paused.discard(source)
+
     def connect(self, now_ns: int) -> None:
         """Make every route that can be made."""
         for subscriber in self._participants.values():

@@ -29,6 +29,7 @@ from signaling.director import Director
 from signaling.doorkeeper import Doorkeeper
 from signaling.events import Events
 from signaling.following import Follower
+from signaling.kinds import KindApi, KindChanges
 from signaling.lifecycle import Limits
 from signaling.limits import SignInLimits
 from signaling.messages import ConsentText
@@ -43,6 +44,8 @@ from signaling.rooms import Rooms
 from signaling.shards import ShardRunner
 from signaling.sockets import Sockets, make_server
 from signaling.store import SessionStore
+from signaling.timeline import TimelineApi
+from signaling.timeline_store import TimelineStore
 from signaling.turn import TurnApi, TurnServers
 
 TOKEN_SECRET = "token-key"  # noqa: S105 - the name of a secret, not one
@@ -77,6 +80,7 @@ class Control:
     recordings: Recordings
     closer: Closer
     director: Director
+    kinds: KindChanges
     mover: Mover
     follower: Follower
     quality: QualityKeeper
@@ -117,11 +121,13 @@ def assemble(
     mover = Mover(sessions, rooms, billing, meter, recordings, announcer, clock)
     kept, nightly = QualityStore(servers.database), Nightly(servers.meter_database, clock)
     quality, connections = QualityKeeper(kept, clock), ConnectionHistory(servers.database)
-    follower = Follower(sessions, rooms, billing, meter, announcer, closer, mover, quality, connections, clock)
+    notes = TimelineStore(servers.database)
+    follower = Follower(sessions, rooms, billing, meter, announcer, closer, mover, quality, connections, notes, clock)
     shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, nightly, clock, settings.tick_ms)
     doorkeeper = Doorkeeper(people, clock, settings.trusted_proxies)
     probes = Probes(servers.bus, servers.redis, rooms)
-    sockets = Sockets(sio, tokens, director, chat, presence, events, probes, doorkeeper, clock)
+    kinds = KindChanges(director, sessions, rooms, billing, announcer, clock)
+    sockets = Sockets(sio, tokens, director, kinds, chat, presence, events, probes, doorkeeper, clock)
     api = Api(
         *(settings, tokens, people, presence, director, sessions, chat, rooms, billing),
         *(SignInLimits(servers.redis), doorkeeper, clock, consent_text),
@@ -140,6 +146,7 @@ def assemble(
         recordings=recordings,
         closer=closer,
         director=director,
+        kinds=kinds,
         mover=mover,
         follower=follower,
         quality=quality,
@@ -152,6 +159,8 @@ def assemble(
             *api.endpoints(),
             *TurnApi(turn, clock).endpoints(),
             *QualityApi(director, kept).endpoints(),
+            *KindApi(kinds, director, billing).endpoints(),
+            *TimelineApi(director, notes, connections, billing, clock).endpoints(),
             *billing_api.endpoints(billing, announcer.wallet),
             *Recorded(director, sessions, rooms, recordings, announcer, clock).endpoints(),
             *recorder_endpoints,

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from config.http import Body, View
-from relay.messages import PAGE_TRACKS_MAX, SDP_MAX_CHARS, Direction, Source
+from relay.messages import PAGE_TRACKS_MAX, SDP_MAX_CHARS, Direction, SessionKind, Source
 from signaling.messages import (
     CHAT_MAX_CHARS,
     Consent,
@@ -30,6 +30,13 @@ class AcceptMessage(OnSession):
     """``session.accept``"""
 
     consent: Consent
+
+
+class ChangeKindMessage(OnSession):
+    """``session.change_kind``: asks for another kind at the rate shown, or agrees to what the other side has asked."""
+
+    kind: SessionKind
+    minor_per_minute: Annotated[int, Field(ge=0)]
 
 
 class JoinRoom(OnSession):
@@ -167,6 +174,8 @@ CLIENT_MESSAGES: dict[str, type[Body]] = {
     "session.decline": OnSession,
     "session.cancel": OnSession,
     "session.end": OnSession,
+    "session.change_kind": ChangeKindMessage,
+    "session.keep_kind": OnSession,
     "room.join": JoinRoom,
     "room.mute": SetMuted,
     "room.stats": RoomStats,

@@ -6,13 +6,14 @@ Their passwords are public by purpose. An installation with ``TURNPIKE_DEMO=fals
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from billing.service import Billing
 from config.identity import Role
 from config.ids import DEFAULT_TENANT
 from config.logs import get_log
 from config.settings import Settings
+from relay.messages import SessionKind
 from signaling.messages import DemoAccount, DemoAccounts
 from signaling.people import NewUser, People
 
@@ -32,7 +33,7 @@ class _Account:
     note: str
     headline: str | None = None
     avatar_hue: int = 0
-    rates: dict[Literal["audio", "video"], int] = field(default_factory=dict)
+    rates: dict[SessionKind, int] = field(default_factory=dict)
     """Minor units a minute."""
 
 
@@ -42,10 +43,10 @@ _ACCOUNTS: Final = (
         avatar_hue=18,
     ),
     _Account(
-        *("ada@demo.test", "demo-ada", "Ada Fox", Role.PROVIDER, "Earns: video 1.99, audio 1.49 a minute"),
+        *("ada@demo.test", "demo-ada", "Ada Fox", Role.PROVIDER, "Earns: video 1.99, audio 1.49, chat 0.99 a minute"),
         headline="Career advisor · twelve years of hiring engineers",
         avatar_hue=262,
-        rates={"video": 199, "audio": 149},
+        rates={"video": 199, "audio": 149, "chat": 99},
     ),
     _Account(
         *("ben@demo.test", "demo-ben", "Ben Okafor", Role.PROVIDER, "Earns: video 3.50, audio 2.75 a minute"),
@@ -56,6 +57,16 @@ _ACCOUNTS: Final = (
     _Account(
         *("compliance@demo.test", "demo-compliance", "Ines Duarte", Role.COMPLIANCE, "Searches and plays recordings"),
         avatar_hue=205,
+    ),
+    _Account(
+        *(
+            "finance@demo.test",
+            "demo-finance",
+            "Jun Park",
+            Role.FINANCE,
+            "Sets tariffs, gives refunds, keeps the books",
+        ),
+        avatar_hue=96,
     ),
     _Account(
         *("admin@demo.test", "demo-admin", "Tomas Reyes", Role.ADMIN, "Sees workers and all sessions"),

@@ -132,7 +132,7 @@ class Director:
             raise ApiError(409, "provider_busy" if presence == "busy" else "provider_unavailable", message)
         quote = await self._billing.quote(who.tenant_id, who.user_id, provider.id, wish.kind, wish.tariff)
         if isinstance(quote, BillingRefusal):
-            raise _billing_error(quote)
+            raise billing_error(quote)
         new = NewSession(
             tenant_id=who.tenant_id,
             client_id=who.user_id,
@@ -225,7 +225,7 @@ class Director:
         )
         if isinstance(held, BillingRefusal):
             await self._fail(session, Trigger.NO_FUNDS, held.value)
-            raise _billing_error(held)
+            raise billing_error(held)
         placed = await self._rooms.open(session, held.granted_live_ms)
         if placed is None:
             await self._fail(session, Trigger.SERVER_FAILED, "no worker took the room")
@@ -263,6 +263,9 @@ class Director:
     async def _prepare_recording(self, session: Session, who: Principal, consent: Consent) -> NewRecording | None:
         """The provider's answer is stored; a recording is made when the client's stored answer is yes as well."""
         await self._consent(session, who, consent)
+        return None if session.kind == "chat" else await self._new_recording(session)
+
+    async def _new_recording(self, session: Session) -> NewRecording | None:
         ids = [person.user_id for person in session.people]
         if not await self._recordings.consented(session.tenant_id, session.id, ids):
             return None
@@ -273,6 +276,27 @@ class Director:
             session.kind,
             [(p.user_id, p.public_id, p.name, p.role) for p in session.people],
             self._clock.wall_ms(),
+        )
+
+    async def begin_recording(self, session: Session) -> Session:
+        """A chat goes on with media: it is recorded from then on, if both have agreed. Raises ``ApiError`` where it has
+        to be recorded and cannot be."""
+        recording = await self._new_recording(session)
+        if recording is None or session.worker_id is None:
+            return session
+        placed = Placed(session.worker_id, session.room_epoch)
+        started = await self._rooms.record(
+            session, placed, recording.public_id, recording.key_id, recording.wrapped_key
+        )
+        if not started and self._unrecorded_refused:
+            raise _unrecordable()
+        return await self._store.note(
+            session.tenant_id,
+            session.id,
+            "recording_started" if started else "recording_failed",
+            now_ms=self._clock.wall_ms(),
+            recording="recording" if started else "failed",
+            recording_public_id=recording.public_id,
         )
 
     async def _fail(self, session: Session, trigger: Trigger, why: str) -> None:
@@ -341,6 +365,7 @@ def _unrecordable() -> ApiError:
     )
 
 
-def _billing_error(refusal: BillingRefusal) -> ApiError:
+def billing_error(refusal: BillingRefusal) -> ApiError:
+    """A refusal of billing's as the client sees it."""
     status = 402 if refusal is BillingRefusal.INSUFFICIENT_FUNDS else 409
     return ApiError(status, refusal.value, refusal.message)

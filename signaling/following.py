@@ -34,11 +34,13 @@ from relay.messages import (
 from signaling.announcer import Announcer
 from signaling.closing import Closer
 from signaling.connection_history import ConnectionEvent, ConnectionHistory
+from signaling.kinds import kind_columns
 from signaling.lifecycle import IN_CALL, LIVE, OVER, State, Trigger
 from signaling.moving import Mover
 from signaling.quality import QualityKeeper
 from signaling.rooms import Rooms
 from signaling.store import Session, SessionStore, SweepRow
+from signaling.timeline_store import TimelineStore
 
 KNOWN_MAX: Final = 20_000
 """Sessions remembered between events; the one not heard of for longest goes first and is read again when needed."""
@@ -69,6 +71,7 @@ class Follower:
         mover: Mover,
         quality: QualityKeeper,
         connections: ConnectionHistory,
+        notes: TimelineStore,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -80,6 +83,7 @@ class Follower:
         self._mover = mover
         self._quality = quality
         self._connections = connections
+        self._notes = notes
         self._clock = clock
         self._known: OrderedDict[SessionId, Session] = OrderedDict()
         self._strays_since_ns: dict[tuple[WorkerId, SessionId, RoomEpoch], int] = {}
@@ -184,16 +188,37 @@ class Follower:
             return
         self._remember(session)
         if outcome.grant_changed and session.worker_id is not None and outcome.epoch == session.room_epoch:
-            await self._rooms.set_grant(
-                session.tenant_id, session.id, session.room_epoch, session.worker_id, outcome.granted_live_ms
-            )
+            await self._rooms.set_grant(session, session.worker_id, outcome)
         if outcome.exhausted:
             await self._apply(session, Trigger.MONEY_USED_UP)
             return
+        if outcome.kind != session.kind:
+            await self._agree_on_kind(session)
+        for seconds in outcome.warnings:
+            await self._notes.add(session, "money_ends", self._clock.wall_ms(), figure=seconds * 1000)
         if session.state in IN_CALL:
             await self._announcer.cost(session, outcome)
         if outcome.grant_changed:
             await self._announcer.wallets(session)
+
+    async def _agree_on_kind(self, session: Session) -> None:
+        """Meter and session name different kinds. Mostly it is what is known here that is old; but whoever carried out
+        a change may have died half way, and then what is charged is what holds."""
+        terms = await self._billing.terms(session.tenant_id, session.id)
+        if terms is None:
+            return
+        agreed = await self._store.note(
+            session.tenant_id,
+            session.id,
+            "kind_changed",
+            now_ms=self._clock.wall_ms(),
+            why="as it is charged",
+            during=IN_CALL,
+            **kind_columns(terms.rate),
+        )
+        self._remember(agreed)
+        if agreed.revision != session.revision:
+            await self._announcer.changed(agreed)
 
     # --- the sweep ---------------------------------------------------------------------------------------------------
 

@@ -154,7 +154,7 @@ class RequestSession(Body):
     """POST /api/v1/sessions, and ``session.request``"""
 
     provider_id: PublicIdText
-    kind: Literal["audio", "video"]
+    kind: SessionKind
     consent: Consent
     request_key: RequestKey
     tariff: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")] = "standard"
@@ -165,6 +165,41 @@ class AcceptSession(Body):
     """POST /api/v1/sessions/{id}/accept, and ``session.accept``"""
 
     consent: Consent
+
+
+class ChangeKind(Body):
+    """POST /api/v1/sessions/{id}/kind, and ``session.change_kind``: asks for another kind at the rate that the page has
+    shown, or agrees to what the other side has asked."""
+
+    kind: SessionKind
+    minor_per_minute: Annotated[int, Field(ge=0)]
+
+
+class KindAsked(View):
+    """Another kind that one side wants and that costs more: the other one agrees or not."""
+
+    kind: SessionKind
+    rate: RateView
+    by: str
+    """The user who has asked."""
+    until_ms: int
+    """After that it counts as declined."""
+
+
+class KindTerms(View):
+    """What a minute of one kind costs in this session, and what the provider earns of it (only for them)."""
+
+    kind: SessionKind
+    minor_per_minute: int
+    earns_minor_per_minute: int | None = None
+    currency: str
+
+
+class SessionTermsView(View):
+    """GET /api/v1/sessions/{id}/terms: what the session is charged at, and the kinds that it could change to."""
+
+    now: KindTerms
+    kinds: list[KindTerms]
 
 
 class SessionView(View):
@@ -191,6 +226,12 @@ class SessionView(View):
     ended_at_ms: int | None = None
     settled: bool = False
     """The final charge is posted: the receipt is there."""
+    asked: KindAsked | None = None
+    """What one side has asked to change to."""
+    billed_ms: int | None = None
+    """In lists: billable time so far."""
+    amount_minor: int | None = None
+    """In lists: what the session came to so far; for its provider, what they earned."""
     revision: int
     """Rises with every change, so that a late event is told from a new one."""
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from billing.terms import MeterOutcome
 from config.clock import Clock
 from config.http import ApiError
 from config.identity import Principal
@@ -25,6 +26,7 @@ from relay.messages import (
     Command,
     DeclareState,
     Done,
+    KindSet,
     Negotiate,
     Negotiated,
     OpenRoom,
@@ -33,7 +35,9 @@ from relay.messages import (
     Refused,
     Reply,
     ReportStats,
+    SessionKind,
     SetGrant,
+    SetKind,
     Source,
     StartRecording,
     StopRecording,
@@ -298,17 +302,33 @@ class Rooms:
         if not isinstance(reply, Done):
             raise refusal(reply)
 
-    async def set_grant(
-        self, tenant: TenantId, session_id: SessionId, epoch: RoomEpoch, worker_id: WorkerId, granted_live_ms: int
-    ) -> bool:
+    async def set_grant(self, session: Session, worker_id: WorkerId, outcome: MeterOutcome) -> bool:
         """Tell the worker what is paid for; whether it heard."""
-        command = SetGrant(tenant_id=tenant, session_id=session_id, epoch=epoch, granted_live_ms=granted_live_ms)
+        command = SetGrant(
+            tenant_id=session.tenant_id,
+            session_id=session.id,
+            epoch=session.room_epoch,
+            granted_live_ms=outcome.granted_live_ms,
+            kind=outcome.kind,
+            revision=outcome.revision,
+        )
         try:
             reply = await self._bus.call(worker_id, command, OPEN_TIMEOUT_MS)
         except WorkerUnreachable as error:
-            log.warning("grant not heard", session_key=session_id, why=str(error))
+            log.warning("grant not heard", session_id=session.public_id, why=str(error))
             return False
         return isinstance(reply, Done)
+
+    async def set_kind(self, session: Session, kind: SessionKind | None, revision: int = 0) -> int:
+        """Tell the worker what may flow from now on (None: what does already); returns for how long the room has been
+        live. Raises ``ApiError``."""
+        command = SetKind(
+            tenant_id=session.tenant_id, session_id=session.id, epoch=session.room_epoch, kind=kind, revision=revision
+        )
+        reply = await self._call(_worker_of(session), command)
+        if not isinstance(reply, KindSet):
+            raise refusal(reply)
+        return reply.live_ms
 
     async def close(
         self, worker_id: WorkerId, tenant: TenantId, session_id: SessionId, epoch: RoomEpoch, reason: str

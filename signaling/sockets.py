@@ -25,10 +25,11 @@ from config.metrics import counter, gauge, histogram
 from config.rates import Rates, TokenBucket
 from signaling.away import AWAY, unavailable
 from signaling.chat import Chat
-from signaling.client_messages import CLIENT_MESSAGES, AcceptMessage, EventsSince, SendChat
+from signaling.client_messages import CLIENT_MESSAGES, AcceptMessage, ChangeKindMessage, EventsSince, SendChat
 from signaling.director import Director
 from signaling.doorkeeper import Doorkeeper
 from signaling.events import Events, tenant_room, user_room
+from signaling.kinds import KindChanges
 from signaling.messages import SendMessage
 from signaling.presence import Presence
 from signaling.quality_probe import Probes
@@ -104,6 +105,7 @@ class Sockets:
         server: Any,
         tokens: Tokens,
         director: Director,
+        kinds: KindChanges,
         chat: Chat,
         presence: Presence,
         events: Events,
@@ -115,6 +117,7 @@ class Sockets:
         self._doorkeeper = doorkeeper
         self._tokens = tokens
         self._director = director
+        self._kinds = kinds
         self._chat = chat
         self._presence = presence
         self._events = events
@@ -129,6 +132,8 @@ class Sockets:
             "session.decline": self._decline,
             "session.cancel": self._cancel,
             "session.end": self._end,
+            "session.change_kind": self._change_kind,
+            "session.keep_kind": self._keep_kind,
             "room.join": self._join,
             "room.mute": self._mute,
             "room.stats": self._stats,
@@ -260,6 +265,12 @@ class Sockets:
 
     async def _end(self, who: Principal, _: str, body: Any) -> Any:
         return session_view(await self._director.end(who, body.session_id))
+
+    async def _change_kind(self, who: Principal, _: str, body: ChangeKindMessage) -> Any:
+        return session_view(await self._kinds.ask(who, body.session_id, body.kind, body.minor_per_minute))
+
+    async def _keep_kind(self, who: Principal, _: str, body: Any) -> Any:
+        return session_view(await self._kinds.keep(who, body.session_id))
 
     async def _join(self, who: Principal, _: str, body: Any) -> Any:
         return await self._director.join(who, body)

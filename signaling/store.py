@@ -65,6 +65,12 @@ class Session:
     ended_at_ms: int | None
     settled_at_ms: int | None
     revision: int
+    asked_kind: SessionKind | None = None
+    """What one side has asked to change to (``kinds``), with who, at what rate, and until when it stands."""
+    asked_by: UserId | None = None
+    asked_minor_per_minute: int | None = None
+    asked_tariff_id: int | None = None
+    asked_until_ms: int | None = None
 
     @property
     def over(self) -> bool:
@@ -129,6 +135,7 @@ _PLAIN: Final = (
     *("provider_consented", "recording", "recording_public_id", "worker_id", "room_epoch", "requested_at_ms"),
     *("deadline_at_ms", "accepted_at_ms", "started_at_ms", "ended_at_ms", "settled_at_ms", "revision"),
     "recording_paused_until_ms",
+    *("asked_kind", "asked_by", "asked_minor_per_minute", "asked_tariff_id", "asked_until_ms"),
 )
 _PERSON: Final = ("public_id", "name", "role", "headline", "avatar_hue")
 _SELECT: Final = (
@@ -145,7 +152,8 @@ STORY_MAX: Final = 20_000
 """Changes, and messages, of one session that go into its recording."""
 _SETTABLE: Final = frozenset(
     {"worker_id", "room_epoch", "recording", "recording_public_id", "provider_consented", "settled_at_ms"}
-    | {"recording_paused_until_ms"}
+    | {"recording_paused_until_ms", "kind", "minor_per_minute", "tariff_id"}
+    | {"asked_kind", "asked_by", "asked_minor_per_minute", "asked_tariff_id", "asked_until_ms"}
 )
 
 
@@ -260,9 +268,19 @@ class SessionStore:
             return Applied(result.verdict, await self._read(sql, tenant, session_id))
 
     async def note(
-        self, tenant: TenantId, session_id: SessionId, what: str, *, now_ms: int, why: str = "", **columns: Any
+        self,
+        tenant: TenantId,
+        session_id: SessionId,
+        what: str,
+        *,
+        now_ms: int,
+        why: str = "",
+        actor: UserId | None = None,
+        during: frozenset[State] | None = None,
+        **columns: Any,
     ) -> Session:
-        """Store ``columns`` in a change that leaves the state as it is. What is so already changes nothing."""
+        """Store ``columns`` in a change that leaves the state as it is. What is so already changes nothing; nor does
+        what comes when the state is none of ``during``."""
         if not columns.keys() <= _SETTABLE:
             raise ValueError(f"not to be noted: {sorted(columns.keys() - _SETTABLE)}")
         async with self._database.transaction(tenant) as sql:
@@ -271,9 +289,9 @@ class SessionStore:
                 f"select {names} from session where tenant_id = $1 and id = $2 for update",
                 *(tenant, session_id),
             )
-            if any(row[column] != value for column, value in columns.items()):
-                state = State(row["state"])
-                await self._write(sql, tenant, session_id, columns, state, state, what, now_ms, None, why)
+            state = State(row["state"])
+            if (during is None or state in during) and any(row[name] != value for name, value in columns.items()):
+                await self._write(sql, tenant, session_id, columns, state, state, what, now_ms, actor, why)
             return await self._read(sql, tenant, session_id)
 
     async def story(self, tenant: TenantId, session_id: SessionId) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from billing.charges import Charge, Reversal
 from relay.messages import MediaEvidence, ParticipantEvidence
 from signaling.messages import (
+    KindAsked,
     MeView,
     RateView,
     ReceiptExtra,
@@ -40,6 +41,17 @@ def rate_view(session: Session) -> RateView:
     return RateView(kind=session.kind, minor_per_minute=session.minor_per_minute, currency=session.currency)
 
 
+def asked_view(session: Session) -> KindAsked | None:
+    """What one side has asked to change to."""
+    if session.asked_kind is None or session.over:
+        return None
+    by = next(person for person in session.people if person.user_id == session.asked_by)
+    rate = RateView(
+        kind=session.asked_kind, minor_per_minute=session.asked_minor_per_minute or 0, currency=session.currency
+    )
+    return KindAsked(kind=session.asked_kind, rate=rate, by=by.public_id, until_ms=session.asked_until_ms or 0)
+
+
 def session_view(session: Session) -> SessionView:
     """A session, as its participants see it."""
     return SessionView.model_validate(
@@ -61,6 +73,7 @@ def session_view(session: Session) -> SessionView:
             "started_at_ms": session.started_at_ms,
             "ended_at_ms": session.ended_at_ms,
             "settled": session.settled_at_ms is not None,
+            "asked": asked_view(session),
             "revision": session.revision,
         }
     )

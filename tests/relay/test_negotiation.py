@@ -101,7 +101,9 @@ def test_audio_room_pays_for_no_video_and_nobody_for_data() -> None:
     data = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:3\r\na=sctp-port:5000\r\n"
     text = CHROMIUM.replace("BUNDLE 0 1 2", "BUNDLE 0 1 2 3") + data
     read = sections(ask(text, dataclasses.replace(VIEW, kind=kind)))
-    assert [section.rejected for section in read] == [False, True, True, True]
+    assert [section.rejected for section in read] == [False, False, False, True]
+    assert [section.direction for section in read[:3]] == ["sendrecv", "inactive", "inactive"]
+    assert not any(section.ssrcs for section in read[1:])
     assert read[3].formats == ("webrtc-datachannel",)
 
 

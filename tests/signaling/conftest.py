@@ -31,6 +31,7 @@ from relay.messages import (
     Done,
     Drain,
     Event,
+    KindSet,
     MediaEvidence,
     MediaStarted,
     Negotiate,
@@ -40,7 +41,9 @@ from relay.messages import (
     ReceivedTrack,
     Refused,
     Reply,
+    SessionKind,
     SetGrant,
+    SetKind,
     StartRecording,
     WorkerStatus,
 )
@@ -66,6 +69,8 @@ class FakeRoom:
     seq: int = 0
     granted_ms: int = 0
     recording: str | None = None
+    kind: SessionKind = "video"
+    terms: int = 0
     muted: dict[int, dict[str, bool]] = field(default_factory=dict)
 
 
@@ -127,7 +132,9 @@ class FakeWorker:
         room = self.rooms.get(command.session_id)
         match command:
             case OpenRoom():
-                self.rooms[command.session_id] = FakeRoom(command, granted_ms=command.granted_live_ms)
+                self.rooms[command.session_id] = FakeRoom(
+                    command, granted_ms=command.granted_live_ms, kind=command.kind
+                )
                 await self.tell_status()
                 return Done()
             case CloseRoom():
@@ -144,6 +151,10 @@ class FakeWorker:
                 other = next(p for p in room.opened.participants if p.user_id != command.user_id)
                 track = ReceivedTrack(mid="0", user_id=other.user_id, participant=other.public_id, source="microphone")
                 return Negotiated(sdp="v=0 answer", tracks=(track,))
+            case SetKind():
+                if command.revision > room.terms:
+                    room.kind, room.terms = command.kind or room.kind, command.revision
+                return KindSet(kind=room.kind, live_ms=room.live_ms)
             case SetGrant():
                 room.granted_ms = max(room.granted_ms, command.granted_live_ms)
             case StartRecording():
