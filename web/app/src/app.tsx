@@ -16,6 +16,11 @@ import { Shell } from "./ui/shell";
 
 const RecordingsPage = lazy(async () => ({ default: (await import("./pages/recordings")).RecordingsPage }));
 const RecordingPage = lazy(async () => ({ default: (await import("./pages/recording")).RecordingPage }));
+const AccessReportPage = lazy(async () => ({
+  default: (await import("./pages/recording-accesses")).AccessReportPage,
+}));
+const DeletionsPage = lazy(async () => ({ default: (await import("./pages/recording-deletions")).DeletionsPage }));
+const PoliciesPage = lazy(async () => ({ default: (await import("./pages/recording-policies")).PoliciesPage }));
 const PastSession = lazy(async () => ({ default: (await import("./pages/past-session")).PastSession }));
 const AdminPage = lazy(async () => ({ default: (await import("./pages/admin")).AdminPage }));
 
@@ -28,6 +33,8 @@ interface Route {
 
 const EVERYBODY: readonly Role[] = ["client", "provider", "compliance", "finance", "admin"];
 
+const ARCHIVISTS: readonly Role[] = ["compliance", "admin"];
+
 /** Which page a path shows, and to whom. */
 const ROUTES: readonly Route[] = [
   { pattern: /^\/providers$/, title: t.nav.providers, page: Providers, roles: ["client"] },
@@ -36,8 +43,11 @@ const ROUTES: readonly Route[] = [
   { pattern: /^\/sessions$/, title: t.nav.sessions, page: PastSessions, roles: EVERYBODY },
   { pattern: /^\/sessions\/([^/]+)$/, title: t.nav.sessions, page: PastSession, roles: EVERYBODY },
   { pattern: /^\/wallet$/, title: t.nav.wallet, page: WalletPage, roles: ["client", "provider"] },
-  { pattern: /^\/recordings$/, title: t.nav.recordings, page: RecordingsPage, roles: ["compliance", "admin"] },
-  { pattern: /^\/recordings\/([^/]+)$/, title: t.nav.recordings, page: RecordingPage, roles: ["compliance", "admin"] },
+  { pattern: /^\/recordings$/, title: t.nav.recordings, page: RecordingsPage, roles: ARCHIVISTS },
+  { pattern: /^\/recordings\/accesses$/, title: t.reports.accessTitle, page: AccessReportPage, roles: ARCHIVISTS },
+  { pattern: /^\/recordings\/deletions$/, title: t.reports.deletedTitle, page: DeletionsPage, roles: ARCHIVISTS },
+  { pattern: /^\/recordings\/policies$/, title: t.policies.title, page: PoliciesPage, roles: ARCHIVISTS },
+  { pattern: /^\/recordings\/([^/]+)$/, title: t.nav.recordings, page: RecordingPage, roles: ARCHIVISTS },
   { pattern: /^\/operations$/, title: t.nav.admin, page: AdminPage, roles: ["admin"] },
 ];
 

@@ -58,3 +58,8 @@ export function bytes(n: number): string {
   }
   return `${value < 10 && unit > 0 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
+
+const date = new Intl.DateTimeFormat(LANGUAGE, { dateStyle: "medium" });
+
+/** The day alone. */
+export const day = (ms: number): string => date.format(new Date(ms));

@@ -5,7 +5,6 @@ import "./styles/controls.css";
 import "./styles/shell.css";
 import "./styles/pages.css";
 import "./styles/call.css";
-import "./styles/player.css";
 import "./styles/quality.css";
 import "./styles/print.css";
 

@@ -10,6 +10,7 @@ export { StatsDigest, type StatsReport, type TrackStats } from "./digest";
 export { CostClock, type CostReading } from "./cost";
 export { listDevices, type DeviceList } from "./devices";
 export { Emitter, type Unsubscribe } from "./emitter";
+export { Finance, type NewPackageOffer, type Refundable } from "./finance";
 export { asTurnpikeError, TurnpikeError } from "./errors";
 export { requestKey } from "./keys";
 export {
@@ -21,7 +22,7 @@ export {
   type NetworkTestResult,
   type NetworkTestStep,
 } from "./network-test";
-export { Recordings, type RecordingSearch } from "./recordings";
+export { Recordings, type RecordingSearch, type ReportSearch } from "./recordings";
 export { Room, type RoomState } from "./room";
 export { EventSequence, type NumberedEvent } from "./sequence";
 export { Session } from "./session";
@@ -29,3 +30,5 @@ export type { RemoteStats, RoomStats } from "./stats";
 export { LocalTrack, RemoteTrack } from "./tracks";
 export { Wallet } from "./wallet";
 export * from "./wire";
+export * from "./wire-billing";
+export * from "./wire-recordings";

@@ -2,6 +2,8 @@ import { errorFromWire, TurnpikeError } from "./errors";
 
 const TIMEOUT_MS = 15_000;
 
+type Query = Record<string, string | number | null | undefined>;
+
 /** The REST side, `/api/v1`. Holds the access token; knows no routes. */
 export class Rest {
   token: string | null = null;
@@ -10,13 +12,8 @@ export class Rest {
 
   constructor(readonly baseUrl: string) {}
 
-  get<T>(path: string, query: Record<string, string | number | null | undefined> = {}): Promise<T> {
-    const search = new URLSearchParams();
-    for (const [key, value] of Object.entries(query)) {
-      if (value !== null && value !== undefined && value !== "") search.set(key, String(value));
-    }
-    const text = search.toString();
-    return this.#send<T>("GET", text === "" ? path : `${path}?${text}`);
+  get<T>(path: string, query: Query = {}): Promise<T> {
+    return this.#send<T>("GET", withQuery(path, query));
   }
 
   post<T>(path: string, body?: unknown): Promise<T> {
@@ -27,14 +24,29 @@ export class Rest {
     return this.#send<T>("PUT", path, body);
   }
 
+  /** What is not JSON, such as a table with commas. */
+  async text(path: string, query: Query = {}): Promise<string> {
+    return (await this.#fetch("GET", `/api/v1${withQuery(path, query)}`, this.token)).text();
+  }
+
+  /** An address that carries its own leave, such as those of a grant. */
+  async granted<T>(address: string): Promise<T> {
+    return (await (await this.#fetch("GET", address, null)).json()) as T;
+  }
+
   async #send<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const response = await this.#fetch(method, `/api/v1${path}`, this.token, body);
+    return (await response.json().catch(() => null)) as T;
+  }
+
+  /** An answer that is no error. */
+  async #fetch(method: string, path: string, token: string | null, body?: unknown): Promise<Response> {
     const headers: Record<string, string> = {};
-    const token = this.token;
     if (token !== null) headers.Authorization = `Bearer ${token}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
     let response: Response;
     try {
-      response = await fetch(`${this.baseUrl}/api/v1${path}`, {
+      response = await fetch(`${this.baseUrl}${path}`, {
         method,
         headers,
         signal: AbortSignal.timeout(TIMEOUT_MS),
@@ -43,9 +55,18 @@ export class Rest {
     } catch {
       throw new TurnpikeError("offline", "Turnpike can't be reached. Check your connection and try again.");
     }
-    const answer: unknown = await response.json().catch(() => null);
-    if (response.ok) return answer as T;
+    if (response.ok) return response;
     if (response.status === 401 && token !== null && token === this.token) this.onUnauthorized?.();
-    throw errorFromWire((answer as { error?: unknown } | null)?.error, response.status);
+    const answer = (await response.json().catch(() => null)) as { error?: unknown } | null;
+    throw errorFromWire(answer?.error, response.status);
   }
+}
+
+function withQuery(path: string, query: Query): string {
+  const search = new URLSearchParams();
+  for (const [key, value] of Object.entries(query)) {
+    if (value !== null && value !== undefined && value !== "") search.set(key, String(value));
+  }
+  const text = search.toString();
+  return text === "" ? path : `${path}?${text}`;
 }

@@ -5,6 +5,7 @@ import { asTurnpikeError, TurnpikeError } from "./errors";
 import type { Link } from "./link";
 import type { Rest } from "./rest";
 import { Room } from "./room";
+import type { ChargedEvent, SessionTerms, Timeline } from "./wire-billing";
 import {
   isLive,
   type ChatMessage,
@@ -12,11 +13,13 @@ import {
   type Consent,
   type CostEvent,
   type IceServer,
+  type KindAsked,
   type MutedEvent,
   type QualityEvent,
   type QualitySide,
   type ReceiptView,
   type RoomAnswer,
+  type SessionKind,
   type SessionQuality,
   type SessionView,
   type UserView,
@@ -35,6 +38,8 @@ const SETTLED_WAIT_MS = 4_000;
 export interface SessionEvents {
   changed: null;
   warning: WarningEvent;
+  /** A gift or a tip was paid; the provider's amount is what they earn of it. */
+  charged: ChargedEvent;
   ended: SessionView;
 }
 
@@ -167,6 +172,51 @@ export class Session extends Emitter<SessionEvents> {
     }
   }
 
+  /** Provider: nothing is recorded for a while (1–900 s), while a card's number is said. Again: it counts from then. */
+  pauseRecording(maxS: number): Promise<SessionView> {
+    return this.#recording("pause", { max_s: maxS });
+  }
+
+  /** Provider: records again before the pause is over. */
+  resumeRecording(): Promise<SessionView> {
+    return this.#recording("resume");
+  }
+
+  /** Takes the consent back: the recording ends, the call goes on. */
+  withdrawConsent(): Promise<SessionView> {
+    return this.#recording("withdraw");
+  }
+
+  /** What is charged, and the kinds that the session could change to. */
+  terms(): Promise<SessionTerms> {
+    return this.host.rest.get<SessionTerms>(`/sessions/${this.id}/terms`);
+  }
+
+  /**
+   * Goes on as another kind, at the rate that was shown (`terms`). What costs no more than the present kind comes at once;
+   * what costs more is asked of the other side first (`view.asked`), who agrees by calling this with the same.
+   */
+  changeKind(kind: SessionKind, minorPerMinute: number): Promise<SessionView> {
+    return this.#change("session.change_kind", { kind, minor_per_minute: minorPerMinute });
+  }
+
+  /** Declines what the other side has asked, or takes back what this side has. */
+  keepKind(): Promise<SessionView> {
+    return this.#change("session.keep_kind");
+  }
+
+  /** What the other side wants, while it stands. */
+  get asked(): (KindAsked & { mine: boolean }) | null {
+    const asked = this.#view.asked ?? null;
+    if (asked === null || !this.live || asked.until_ms <= Date.now()) return null;
+    return { ...asked, mine: asked.by === this.selfId };
+  }
+
+  /** States, evidence and charges on one line of time. */
+  timeline(): Promise<Timeline> {
+    return this.host.rest.get<Timeline>(`/sessions/${this.id}/timeline`);
+  }
+
   /** How good the connections were, second by second. */
   qualitySeries(): Promise<SessionQuality> {
     return this.host.rest.get<SessionQuality>(`/sessions/${this.id}/quality`);
@@ -209,6 +259,11 @@ export class Session extends Emitter<SessionEvents> {
     this.emit("changed", null);
   }
 
+  takeCharged(event: ChargedEvent): void {
+    this.emit("charged", event);
+    this.emit("changed", null);
+  }
+
   takeQuality(event: QualityEvent): void {
     this.#quality = event.sides;
     this.emit("changed", null);
@@ -236,6 +291,10 @@ export class Session extends Emitter<SessionEvents> {
   #follow(before: SessionView | null): void {
     const { state, room_epoch } = this.#view;
     const now = performance.now();
+    if (before !== null && before.kind !== this.#view.kind) {
+      this.#cost.minorPerMinute = this.#view.rate.minor_per_minute;
+      this.room.setKind(this.#view.kind);
+    }
     if (state === "active") {
       if (before !== null && before.state !== "active") this.#cost.start(now);
     } else {
@@ -265,6 +324,12 @@ export class Session extends Emitter<SessionEvents> {
   async #change(message: string, body: object = {}): Promise<SessionView> {
     if (this.role === "observer") throw new TurnpikeError("forbidden", "Only participants can do that.");
     const view = await this.host.link().request<SessionView>(message, { session_id: this.id, ...body });
+    this.host.learned(view);
+    return view;
+  }
+
+  async #recording(what: string, body?: object): Promise<SessionView> {
+    const view = await this.host.rest.post<SessionView>(`/sessions/${this.id}/recording/${what}`, body);
     this.host.learned(view);
     return view;
   }

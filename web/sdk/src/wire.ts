@@ -3,6 +3,8 @@
  * milliseconds, times are Unix milliseconds, ids are opaque. Field names are the wire's own.
  */
 
+import type { ChargedEvent, ReceiptExtra } from "./wire-billing";
+
 export type Role = "client" | "provider" | "compliance" | "finance" | "admin";
 export type Presence = "online" | "busy" | "away" | "offline";
 export type SessionKind = "chat" | "audio" | "video";
@@ -83,6 +85,15 @@ export interface Consent {
   accepted: boolean;
 }
 
+export interface KindAsked {
+  kind: SessionKind;
+  rate: RateView;
+  /** The user who has asked. */
+  by: string;
+  /** After that it counts as declined. */
+  until_ms: number;
+}
+
 export interface SessionView {
   id: string;
   kind: SessionKind;
@@ -93,6 +104,8 @@ export interface SessionView {
   rate: RateView;
   recording: RecordingState;
   recording_id?: string | null;
+  /** While the recording is paused: when it goes on by itself. */
+  recording_paused_until_ms?: number | null;
   room_epoch: number;
   requested_at_ms: number;
   ring_until_ms?: number | null;
@@ -101,6 +114,11 @@ export interface SessionView {
   ended_at_ms?: number | null;
   /** The books of an ended session are closed: its receipt is there. */
   settled?: boolean;
+  /** Another kind that one side wants and that costs more: the other one agrees or not. */
+  asked?: KindAsked | null;
+  /** In lists: billable time, and what it came to; for the provider, what they earned. */
+  billed_ms?: number | null;
+  amount_minor?: number | null;
   revision: number;
 }
 
@@ -126,6 +144,11 @@ export interface ReceiptView {
   provider_minor?: number | null;
   platform_minor?: number | null;
   lines: ReceiptLine[];
+  extras?: ReceiptExtra[];
+  /** Charge and extras together; not for the provider. */
+  total_minor?: number | null;
+  prepaid_ms?: number;
+  promo_minor?: number;
   started_at_ms: number | null;
   ended_at_ms: number | null;
   balance_after_minor?: number | null;
@@ -150,6 +173,7 @@ export interface WalletView {
   balance_minor: number;
   available_minor: number;
   held_minor?: number;
+  promo_minor?: number;
   currency: string;
 }
 
@@ -167,68 +191,6 @@ export interface TransferView {
 export interface TransferPage {
   transfers: TransferView[];
   next_cursor?: string | null;
-}
-
-export type RecordingStage = "recording" | "finishing" | "ready" | "failed";
-
-export interface RecordingParticipant {
-  id: string;
-  name: string;
-  role: Role;
-}
-
-export interface RecordingStreamView {
-  n: number;
-  participant_id: string;
-  kind: string;
-  offset_ms: number;
-  duration_ms: number;
-  width?: number | null;
-  height?: number | null;
-  video_codec?: string | null;
-  bytes: number;
-  sha256?: string | null;
-}
-
-export interface RecordingView {
-  id: string;
-  session_id: string;
-  state: RecordingStage;
-  kind: SessionKind;
-  participants: RecordingParticipant[];
-  started_at_ms: number;
-  duration_ms: number;
-  bytes: number;
-  streams: RecordingStreamView[];
-  gaps?: unknown;
-  hashes_ok?: boolean | null;
-}
-
-export interface RecordingPage {
-  recordings: RecordingView[];
-  next_cursor?: string | null;
-}
-
-export interface AccessStream {
-  n: number;
-  participant_id: string;
-  url: string;
-  content_type: string;
-  offset_ms: number;
-  duration_ms: number;
-}
-
-export interface AccessGrant {
-  expires_at_ms: number;
-  streams: AccessStream[];
-  manifest_url: string;
-}
-
-export interface AccessView {
-  at_ms: number;
-  user: { id: string; name: string };
-  action: string;
-  reason?: string | null;
 }
 
 export interface WorkerView {
@@ -308,8 +270,8 @@ export interface QualitySide {
   bitrate_up_bps: number;
   bitrate_down_bps: number;
   cause?: QualityCause;
-  /** The other's video is not sent to this side, so that the sound gets through. */
-  video_paused?: boolean;
+  /** The other's videos that are not sent to this side for now, so that the sound gets through. */
+  videos_paused?: Source[];
 }
 
 export type QualityCause =
@@ -361,6 +323,8 @@ export interface PresenceEvent {
 export interface WalletEvent {
   balance_minor: number;
   available_minor: number;
+  held_minor?: number;
+  promo_minor?: number;
   currency: string;
 }
 
@@ -376,6 +340,7 @@ export interface ServerEvents {
   "session.updated": SessionView;
   "session.cost": CostEvent;
   "session.warning": WarningEvent;
+  "session.charged": ChargedEvent;
   "room.muted": MutedEvent;
   "room.quality": QualityEvent;
   "room.layers": LayersEvent;

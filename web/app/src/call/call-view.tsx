@@ -13,12 +13,12 @@ import { Controls } from "./controls";
 import { DeviceDialog } from "./device-dialog";
 import { Meter, MoneyBar } from "./meter";
 import { Quality, QualityNotice } from "./quality";
-import { RecordingState } from "./recording-state";
+import { RecordingAnnouncement, RecordingState } from "./recording-state";
 import { useShortcuts } from "./shortcuts";
 import { Stage } from "./stage";
 
 type Side = "none" | "chat";
-type Asking = "none" | "devices" | "hangup";
+type Asking = "none" | "devices" | "hangup" | "recording";
 
 /** The call: the other side large, oneself small, the meter, the controls, and the chat beside it. */
 export function CallView({ session, call }: { session: Session; call: Call }) {
@@ -37,6 +37,7 @@ export function CallView({ session, call }: { session: Session; call: Call }) {
     v: () => void actions.toggleCamera(),
     s: () => void actions.toggleScreen(),
     c: toggleChat,
+    r: () => setAsking("recording"),
     e: () => setAsking("hangup"),
   });
 
@@ -53,9 +54,14 @@ export function CallView({ session, call }: { session: Session; call: Call }) {
             <h1>{session.other.name}</h1>
             <Quality session={session} />
           </div>
-          <RecordingState state={session.view.recording} />
+          <RecordingState
+            session={session}
+            open={asking === "recording"}
+            onOpen={(open) => setAsking(open ? "recording" : "none")}
+          />
           <Meter session={session} />
         </header>
+        <RecordingAnnouncement state={session.view.recording} />
         <Alerts session={session} error={call.error === null ? null : explain(call.error)} />
         <div className="call-foot">
           <QualityNotice session={session} />

@@ -43,7 +43,7 @@ export function Quality({ session }: { session: Session }) {
 /** What to tell about a side's connection; null: nothing. `gone` is the stage's to tell. */
 function notice(side: QualitySide | null, words: (typeof t.quality)["own"]): string | null {
   if (side === null || !side.connected) return null;
-  if (side.video_paused === true) return words.video_paused ?? null;
+  if ((side.videos_paused ?? []).length > 0) return words.video_paused ?? null;
   return side.score > 3 ? null : (words[side.cause ?? "none"] ?? null);
 }
 

@@ -1,19 +1,82 @@
-import type { RecordingState as State } from "@turnpike/sdk";
+import type { RecordingState as State, Session } from "@turnpike/sdk";
+import { useEffect, useRef, useState } from "react";
 
+import "../styles/recording-control.css";
+
+import { clock } from "../format";
 import { t } from "../locale";
+import { useNow } from "../ui/load";
+import { RecordingDialog } from "./recording-dialog";
 
-/** Whether the call is being recorded; always in view during a call. */
-export function RecordingState({ state }: { state: State }) {
+const SAID_MS = 6_000;
+
+/** What is left of a pause; null: there is none, or nobody knows when it ends. */
+export function usePauseLeft(session: Session): number | null {
+  const until = session.view.recording === "paused" ? (session.view.recording_paused_until_ms ?? null) : null;
+  const now = useNow(250, until !== null);
+  return until === null ? null : Math.max(0, until - now);
+}
+
+/** Whether the call is being recorded, always in view during a call; a click tells what that means and what can be done. */
+export function RecordingState({
+  session,
+  open,
+  onOpen,
+}: {
+  session: Session;
+  open: boolean;
+  onOpen: (open: boolean) => void;
+}) {
+  const state = session.view.recording;
+  const left = usePauseLeft(session);
+  const word = state === "paused" && left !== null ? t.inCall.short(clock(left + 999)) : t.recording[state];
   return (
-    <span
-      className={`recording recording-${state}`}
-      data-testid="recording-state"
-      data-state={state}
+    <>
+      <button
+        type="button"
+        className={`recording recording-${state}`}
+        data-testid="recording-state"
+        data-state={state}
+        aria-label={t.inCall.button(t.recording[state])}
+        aria-haspopup="dialog"
+        onClick={() => onOpen(true)}
+      >
+        <span className="recording-dot" aria-hidden="true" />
+        <span className="recording-word">{word}</span>
+      </button>
+      {open ? <RecordingDialog session={session} left={left} onClose={() => onOpen(false)} /> : null}
+    </>
+  );
+}
+
+/** What to say when one state of the recording follows another; null: nothing. */
+export function announcement(before: State | null, now: State): string | null {
+  if (before === now) return null;
+  if (now === "recording" && before === "paused") return t.inCall.said.resumed ?? null;
+  if (before === null && now !== "recording" && now !== "paused") return null; // as it was when the page came
+  return t.inCall.said[now] ?? null;
+}
+
+/** Says in the picture, and to screen readers, that the recording began, paused, goes on or has ended. */
+export function RecordingAnnouncement({ state }: { state: State }) {
+  const before = useRef<State | null>(null);
+  const [said, setSaid] = useState<string | null>(null);
+  useEffect(() => {
+    const text = announcement(before.current, state);
+    before.current = state;
+    if (text === null) return;
+    setSaid(text);
+    const timer = setTimeout(() => setSaid(null), SAID_MS);
+    return () => clearTimeout(timer);
+  }, [state]);
+  return (
+    <p
+      className={said === null ? "visually-hidden" : `recording-said recording-said-${state}`}
       role="status"
-      title={state === "recording" ? t.call.recordedSince : undefined}
+      data-testid="recording-said"
     >
-      <span className="recording-dot" aria-hidden="true" />
-      <span className="recording-word">{t.recording[state]}</span>
-    </span>
+      {said === null ? null : <span className="recording-dot" aria-hidden="true" />}
+      {said}
+    </p>
   );
 }

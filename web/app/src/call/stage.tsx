@@ -17,6 +17,7 @@ export function Stage({ session }: { session: Session }) {
   const onBlocked = useCallback((is: boolean) => setBlocked(is), []);
   const seen = useSeen(session);
   const shared = remote.screen.available;
+  const leftOut = session.quality.own?.videos_paused ?? [];
   const pictured = seen && remote.camera.available && session.view.kind === "video";
 
   return (
@@ -25,6 +26,7 @@ export function Stage({ session }: { session: Session }) {
       {shared ? (
         <Picture stream={remote.screen.stream} className="tile-screen" label={t.call.theyShare(other.name)} />
       ) : null}
+      {shared && leftOut.includes("screen") ? <LeftOut title={t.inCall.pausedScreen} /> : null}
       {session.view.kind === "video" ? (
         <div
           className={shared ? "tile-other tile-beside" : "tile-other"}
@@ -32,6 +34,7 @@ export function Stage({ session }: { session: Session }) {
           hidden={!remote.camera.available}
         >
           <Picture stream={remote.camera.stream} label={other.name} />
+          {leftOut.includes("camera") && remote.camera.available ? <LeftOut title={t.inCall.pausedVideo} /> : null}
         </div>
       ) : null}
       {pictured || shared ? null : <Absent session={session} seen={seen} />}
@@ -54,6 +57,17 @@ export function Stage({ session }: { session: Session }) {
       ) : null}
       {session.view.kind === "video" ? <SelfView track={local.camera} muted={!local.microphone.enabled} /> : null}
     </>
+  );
+}
+
+/** Over a picture that stands still because it is left out, so that the sound gets through. */
+function LeftOut({ title }: { title: string }) {
+  return (
+    <div className="video-paused" data-testid="video-paused">
+      <Icon name="cameraOff" size={24} />
+      <p className="video-paused-title">{title}</p>
+      <p className="stage-hint">{t.inCall.pausedVideoHint}</p>
+    </div>
   );
 }
 

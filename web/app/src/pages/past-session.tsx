@@ -5,6 +5,7 @@ import { duration, exactly } from "../format";
 import { t } from "../locale";
 import { go } from "../router";
 import { QualityPlot } from "../quality/quality-plot";
+import { OwnRecording } from "../recordings/own";
 import { Button } from "../ui/button";
 import { Empty, Failure, Skeleton } from "../ui/feedback";
 import { useLoad } from "../ui/load";
@@ -45,6 +46,7 @@ export function PastSession({ id }: { id: string }) {
         )}
       </header>
       <Times session={session} />
+      {session.role === "observer" || view.recording_id == null ? null : <OwnRecording sessionId={view.id} />}
       <section className="block" aria-labelledby="connections">
         <h2 id="connections">{t.quality.title}</h2>
         {quality.participants.length === 0 ? (

@@ -1,48 +1,71 @@
 import { useTurnpike } from "@turnpike/react";
-import {
-  asTurnpikeError,
-  type AccessGrant,
-  type AccessView,
-  type RecordingView,
-  type TurnpikeError,
-} from "@turnpike/sdk";
-import { useEffect, useState, type FormEvent } from "react";
+import type { AccessGrant, RecordingView } from "@turnpike/sdk";
+import { useCallback, useEffect, useState } from "react";
 
-import { Player } from "../player/player";
-import { bytes, clock, duration, exactly } from "../format";
+import "../styles/recordings.css";
+
+import { bytes, duration, exactly, timeOfDay } from "../format";
 import { t } from "../locale";
+import { Player } from "../player/player";
+import { searchPath } from "../recordings/archive-nav";
+import { Details } from "../recordings/details";
+import { withDuties } from "../recordings/duties";
+import { Files } from "../recordings/files";
+import { Holds } from "../recordings/holds";
+import { useJobs } from "../recordings/jobs";
+import { Keeping } from "../recordings/keeping";
+import { AccessLog } from "../recordings/log";
+import { ReasonDialog } from "../recordings/reason-dialog";
+import { Held, Stage } from "../recordings/stage";
+import { Tags } from "../recordings/tags";
 import { Button, Link } from "../ui/button";
-import { Dialog } from "../ui/dialog";
 import { Empty, Failure, Notice, Skeleton } from "../ui/feedback";
 import { Icon } from "../ui/icons";
 import { useLoad } from "../ui/load";
-import { Stage } from "./recordings";
 
-const REASON_MIN = 10;
-const REASON_MAX = 500;
 const UNFINISHED_POLL_MS = 2_000;
 
+/** One recording: to play it, to take it out, to hold it, and who did so. */
 export function RecordingPage({ id }: { id: string }) {
   const client = useTurnpike();
-  const { data, error, reload } = useLoad(() => client.recordings.get(id), [client, id]);
-  const log = useLoad(() => client.recordings.accesses(id), [client, id]);
+  const { data, error, reload, set } = useLoad(
+    async () => withDuties(await client.recordings.get(id), client.me?.user.role),
+    [client, id],
+  );
   const [grant, setGrant] = useState<AccessGrant | null>(null);
+  const [reason, setReason] = useState("");
   const [asking, setAsking] = useState(false);
+  const [version, setVersion] = useState(0);
   const unfinished = data !== null && (data.state === "recording" || data.state === "finishing");
-  const auditor = client.me?.user.role === "compliance";
   useEffect(() => {
     if (!unfinished) return;
     const timer = setInterval(reload, UNFINISHED_POLL_MS);
     return () => clearInterval(timer);
   }, [unfinished, reload]);
-  const granted = (fresh: AccessGrant) => {
+  /** Something was done that the log tells: all is read again, and the grant with what was finished meanwhile. */
+  const changed = useCallback(() => {
+    reload();
+    setVersion((n) => n + 1);
+  }, [reload]);
+  const jobs = useJobs(id, () => {
+    changed();
+    if (grant === null) return;
+    void client.recordings.refreshed(grant).then(
+      (fresh) => setGrant({ ...fresh, streams: grant.streams }),
+      () => undefined,
+    );
+  });
+  const open = async (why: string) => {
+    const fresh = await client.recordings.access(id, why);
     setGrant(fresh);
+    setReason(why);
     setAsking(false);
-    log.reload();
+    setVersion((n) => n + 1);
   };
+  const makeWaveform = async () => jobs.take(await client.recordings.makePreview(id, reason));
   return (
-    <div className="page page-wide">
-      <Link to="/recordings" className="back">
+    <div className="page page-wide archive">
+      <Link to={searchPath()} className="back">
         <Icon name="back" size={18} />
         {t.recordings.title}
       </Link>
@@ -53,36 +76,65 @@ export function RecordingPage({ id }: { id: string }) {
         ) : null
       ) : (
         <>
-          <Head recording={data} />
+          <Head recording={data} grant={grant} onTags={(view) => (set(() => view), changed())} />
           {grant !== null ? (
-            <Player recording={data} grant={grant} onExpired={() => setAsking(true)} />
-          ) : unfinished ? (
-            <Notice tone="info">{t.recordings.notReady}</Notice>
-          ) : data.state === "failed" ? (
-            <Notice>{t.recordings.failedHint}</Notice>
-          ) : auditor ? (
-            <Locked onOpen={() => setAsking(true)} />
+            <Player
+              key={grant.streams[0]?.url}
+              recording={data}
+              grant={grant}
+              onExpired={() => setAsking(true)}
+              onMakeWaveform={jobs.jobs?.some((j) => j.kind === "preview") ? undefined : () => void makeWaveform()}
+            />
           ) : (
-            <Notice tone="info">{t.recordings.auditorOnly}</Notice>
+            <Closed recording={data} onOpen={() => setAsking(true)} />
           )}
-          <Details recording={data} grant={grant} />
-          <AccessLog entries={log.data} error={log.error} retry={log.reload} />
+          <div className="archive-columns">
+            <div className="archive-main">
+              <AccessLog id={id} version={version} />
+              <Details recording={data} grant={grant} />
+            </div>
+            <div className="archive-side">
+              {data.state === "ready" ? (
+                <Files recording={data} grant={grant} jobs={jobs} reason={reason} onOpen={() => setAsking(true)} />
+              ) : null}
+              <Holds recording={data} onChange={changed} />
+              <Keeping recording={data} onChange={changed} />
+            </div>
+          </div>
         </>
       )}
-      {asking ? <ReasonDialog id={id} onGranted={granted} onClose={() => setAsking(false)} /> : null}
+      {asking ? (
+        <ReasonDialog
+          title={t.recordings.reasonTitle}
+          hint={grant === null ? t.recordings.reasonHint : t.recordings.accessOver}
+          submit={t.recordings.reasonSubmit}
+          before={reason}
+          onSubmit={open}
+          onClose={() => setAsking(false)}
+        />
+      ) : null}
     </div>
   );
 }
 
-function Head({ recording }: { recording: RecordingView }) {
+function Head({
+  recording,
+  grant,
+  onTags,
+}: {
+  recording: RecordingView;
+  grant: AccessGrant | null;
+  onTags: (view: RecordingView) => void;
+}) {
   return (
     <header className="page-head">
       <h1>{recording.participants.map((p) => p.name).join(" · ")}</h1>
       <p className="head-facts">
         <Stage recording={recording} />
+        {recording.held ? <Held /> : null}
         <span>{t.kinds[recording.kind]}</span>
         <span>{exactly(recording.started_at_ms)}</span>
-        <span>{duration(recording.duration_ms)}</span>
+        {recording.duration_ms === null ? null : <span>{duration(recording.duration_ms)}</span>}
         <span>{bytes(recording.bytes)}</span>
         <span>
           {recording.hashes_ok == null
@@ -90,13 +142,37 @@ function Head({ recording }: { recording: RecordingView }) {
             : recording.hashes_ok
               ? t.recordings.intact
               : t.recordings.broken}
+          {" · "}
+          {recording.signed ? t.recordings.signed : t.recordings.unsigned}
         </span>
+        {recording.quality == null ? null : (
+          <span>{`${t.recordings.connection}: ${t.quality.word(recording.quality.median_mos)}, ${t.quality.worst.toLowerCase()} ${t.quality.word(recording.quality.worst_mos)}`}</span>
+        )}
+        {grant === null ? null : <span>{t.recordings.accessEnds(timeOfDay(grant.expires_at_ms))}</span>}
       </p>
+      <Tags recording={recording} onChange={onTags} />
     </header>
   );
 }
 
-function Locked({ onOpen }: { onOpen: () => void }) {
+/** Where the player will be, or why it will not. */
+function Closed({ recording, onOpen }: { recording: RecordingView; onOpen: () => void }) {
+  const { state } = recording;
+  if (state === "recording" || state === "finishing") return <Notice tone="info">{t.recordings.notReady}</Notice>;
+  if (state === "failed") return <Notice>{t.recordings.failedHint}</Notice>;
+  if (state !== "ready") {
+    const proof = (
+      <Link to="/recordings/deletions" className="link">
+        {t.recordings.proof}
+      </Link>
+    );
+    return (
+      <Notice tone="info" action={proof}>
+        {t.recordings.gone[state]}
+      </Notice>
+    );
+  }
+  if (!(recording.may ?? []).includes("viewer")) return <Notice tone="info">{t.recordings.auditorOnly}</Notice>;
   return (
     <div className="locked">
       <Empty
@@ -111,158 +187,5 @@ function Locked({ onOpen }: { onOpen: () => void }) {
         {t.recordings.lockedHint}
       </Empty>
     </div>
-  );
-}
-
-function ReasonDialog({
-  id,
-  onGranted,
-  onClose,
-}: {
-  id: string;
-  onGranted: (grant: AccessGrant) => void;
-  onClose: () => void;
-}) {
-  const client = useTurnpike();
-  const [reason, setReason] = useState("");
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState<TurnpikeError | null>(null);
-  const submit = async (event: FormEvent) => {
-    event.preventDefault();
-    setBusy(true);
-    setError(null);
-    try {
-      onGranted(await client.recordings.access(id, reason.trim()));
-    } catch (thrown) {
-      setError(asTurnpikeError(thrown));
-      setBusy(false);
-    }
-  };
-  return (
-    <Dialog title={t.recordings.reasonTitle} onClose={onClose}>
-      <form className="form" onSubmit={(event) => void submit(event)}>
-        <p className="hint">{t.recordings.reasonHint}</p>
-        <label className="field">
-          <span className="label">{t.recordings.reasonLabel}</span>
-          <textarea
-            rows={3}
-            required
-            minLength={REASON_MIN}
-            maxLength={REASON_MAX}
-            value={reason}
-            placeholder={t.recordings.reasonExample}
-            onChange={(e) => setReason(e.target.value)}
-            data-testid="reason-input"
-            autoFocus
-          />
-        </label>
-        {error === null ? null : <Failure error={error} />}
-        <footer className="dialog-actions">
-          <Button onClick={onClose}>{t.common.cancel}</Button>
-          <Button
-            type="submit"
-            look="primary"
-            icon="lock"
-            busy={busy}
-            disabled={reason.trim().length < REASON_MIN}
-            data-testid="reason-submit"
-          >
-            {t.recordings.reasonSubmit}
-          </Button>
-        </footer>
-      </form>
-    </Dialog>
-  );
-}
-
-function Details({ recording, grant }: { recording: RecordingView; grant: AccessGrant | null }) {
-  const names = new Map(recording.participants.map((p) => [p.id, p.name]));
-  return (
-    <section className="block" aria-labelledby="streams">
-      <h2 id="streams">{t.recordings.streams}</h2>
-      <table className="table">
-        <thead>
-          <tr>
-            <th scope="col">{t.recordings.stream}</th>
-            <th scope="col">{t.recordings.codec}</th>
-            <th scope="col" className="number">
-              {t.recordings.offset}
-            </th>
-            <th scope="col" className="number">
-              {t.recordings.length}
-            </th>
-            <th scope="col" className="number wide-only">
-              {t.recordings.size}
-            </th>
-            <th scope="col" className="wide-only">
-              {t.recordings.hash}
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {recording.streams.map((stream) => (
-            <tr key={stream.n}>
-              <td>{names.get(stream.participant_id) ?? stream.participant_id}</td>
-              <td className="soft">
-                {stream.video_codec ?? t.player.audioOnly}
-                {stream.width == null || stream.width === 0 ? "" : ` ${stream.width}×${stream.height}`}
-              </td>
-              <td className="number soft">{(stream.offset_ms / 1000).toFixed(1)} s</td>
-              <td className="number">{clock(stream.duration_ms)}</td>
-              <td className="number soft wide-only">{bytes(stream.bytes)}</td>
-              <td className="soft wide-only">
-                <code title={stream.sha256 ?? undefined}>{stream.sha256?.slice(0, 16) ?? ""}</code>
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-      <p className="hint">
-        {t.recordings.session}: <code>{recording.session_id}</code>
-        {grant === null ? null : (
-          <>
-            {" · "}
-            <a className="link" href={grant.manifest_url} target="_blank" rel="noreferrer">
-              {t.recordings.manifest}
-            </a>
-          </>
-        )}
-      </p>
-    </section>
-  );
-}
-
-function AccessLog({
-  entries,
-  error,
-  retry,
-}: {
-  entries: AccessView[] | null;
-  error: TurnpikeError | null;
-  retry: () => void;
-}) {
-  return (
-    <section className="block" aria-labelledby="log">
-      <h2 id="log">{t.recordings.log}</h2>
-      {error === null ? null : <Failure error={error} retry={retry} />}
-      {entries === null ? (
-        error === null ? (
-          <Skeleton rows={2} height={40} />
-        ) : null
-      ) : entries.length === 0 ? (
-        <p className="hint">{t.recordings.logEmpty}</p>
-      ) : (
-        <ol className="log" data-testid="access-log">
-          {entries.map((entry, index) => (
-            <li key={index}>
-              <time>{exactly(entry.at_ms)}</time>
-              <strong>{entry.user.name}</strong>
-              <span className="tag">{entry.action.replaceAll("_", " ").replace("recording.", "")}</span>
-              <span className="log-reason">{entry.reason}</span>
-            </li>
-          ))}
-        </ol>
-      )}
-    </section>
   );
 }

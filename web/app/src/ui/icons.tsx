@@ -43,6 +43,15 @@ const paths = {
   soundOff: "M3 8v4h3l4 3.5v-11L6 8ZM13.5 8l4 4M17.5 8l-4 4",
   back: "M16.5 10h-13M8 5.5 3.5 10 8 14.5",
   plus: "M10 4v12M4 10h12",
+  signal: "M3.5 16v-3M8 16V10M12.5 16V7M17 16V3.5",
+  expand: "M3.5 7.5v-4h4M16.5 7.5v-4h-4M3.5 12.5v4h4M16.5 12.5v4h-4",
+  keyboard:
+    "M3 5.5h14a1 1 0 0 1 1 1v7a1 1 0 0 1-1 1H3a1 1 0 0 1-1-1v-7a1 1 0 0 1 1-1ZM5 8.5h.1M8.3 8.5h.1M11.6 8.5h.1M15 8.5h.1M6.5 11.7h7",
+  dot: "M10 8.5a1.5 1.5 0 1 0 0 3 1.5 1.5 0 0 0 0-3Z",
+  download: "M10 3.5v9M6 9l4 4 4-4M4 16.5h12",
+  shield: "M10 2.8 4 5v4.6c0 3.6 2.4 6.3 6 7.6 3.6-1.3 6-4 6-7.6V5ZM7.3 10l2 2 3.5-4",
+  filter: "M3 5h14M5.5 10h9M8 15h4",
+  tag: "M3.5 4.5v5l7.6 7.2a1 1 0 0 0 1.4 0l4.3-4.4a1 1 0 0 0 0-1.4L9.4 3.5h-5a1 1 0 0 0-.9 1ZM6.8 6.9h.1",
 } as const;
 
 export type IconName = keyof typeof paths;
