@@ -68,6 +68,8 @@ class MediaClient:
         self.media = [OfferedMedia(str(index), source) for index, source in enumerate(sources)]
         self.sent: dict[Source, SentTrack] = {}
         self.received: dict[Source, ReceivedTrack] = {}
+        self.off: set[Source] = set()
+        """Sources that the user has switched off; counts from the next offer on."""
         self._resting: dict[Source, SentTrack] = {}
         """What the worker takes no more for now."""
         self.connect_ms = 0.0
@@ -164,7 +166,7 @@ class MediaClient:
             (candidate for candidate in self.answer.candidates if candidate[0] == self._host), self.answer.candidates[0]
         )
         for item, section in zip(self.media, self.answer.description.sections, strict=True):
-            if section.rejected or section.direction == "inactive":
+            if section.rejected or section.direction == "inactive" or item.source in self.off:
                 if item.source in self.sent:
                     self._resting[item.source] = self.sent.pop(item.source)
                 continue

@@ -3,13 +3,14 @@ table of all of billing's routes."""
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
 from pydantic import Field
 
-from billing import charges_api, statements_api, tariffs_api
+from billing import charges_api, finance, finance_api, recovery, statements_api, tariffs_api
 from billing.refusals import refused
 from billing.service import Billing
 from billing.terms import BillingRefusal, Entry, EntryCursor, Wallet
@@ -63,6 +64,28 @@ class Transfers(View):
     next_cursor: str | None = None
 
 
+class EarnedDayView(View):
+    """What a provider earned on one day (UTC), refunds taken off."""
+
+    day: str
+    amount_minor: int
+    sessions: int
+
+
+class EarningsView(View):
+    """GET /api/v1/wallet/earnings: posted earnings; what a call that goes on has earned since its last posting is in
+    ``session.cost``."""
+
+    currency: str
+    balance_minor: int
+    owed_minor: int
+    """To be recovered of refunds that were not covered: the next earnings pay it."""
+    today_minor: int
+    month_minor: int
+    days: list[EarnedDayView]
+    """This month and the one before; days without earnings are left out."""
+
+
 class TopUp(Body):
     """POST /api/v1/wallet/topups"""
 
@@ -70,7 +93,9 @@ class TopUp(Body):
     request_key: Annotated[str, Field(min_length=8, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 
 
-def endpoints(billing: Billing, changed: WalletChanged | None = None) -> list[Endpoint]:
+def endpoints(
+    billing: Billing, changed: WalletChanged | None = None, paid: charges_api.Paid | None = None
+) -> list[Endpoint]:
     """Billing's routes. The test processor's is there in demo installations only."""
 
     async def wallet(call: Call) -> WalletView:
@@ -98,7 +123,29 @@ def endpoints(billing: Billing, changed: WalletChanged | None = None) -> list[En
             await changed(who.tenant_id, who.user_id, answer)
         return _wallet(answer)
 
+    async def earnings(call: Call) -> EarningsView:
+        who = call.principal
+        wallet = await billing.wallet(who.tenant_id, who.user_id, who.role)
+        days = await finance.read_earned(billing.database, who.tenant_id, who.user_id)
+        today = datetime.datetime.now(datetime.UTC).date()
+        return EarningsView(
+            currency=wallet.currency,
+            balance_minor=wallet.balance_minor,
+            owed_minor=await recovery.owed(billing.database, who.tenant_id, who.user_id),
+            today_minor=sum(one.amount_minor for one in days if one.day == today),
+            month_minor=sum(one.amount_minor for one in days if one.day.replace(day=1) == today.replace(day=1)),
+            days=[
+                EarnedDayView(day=one.day.isoformat(), amount_minor=one.amount_minor, sessions=one.sessions)
+                for one in days
+            ],
+        )
+
     routes = [
+        endpoint(
+            *("GET", "/api/v1/wallet/earnings", "What a provider earned by day", earnings),
+            roles=[Role.PROVIDER],
+            result=EarningsView,
+        ),
         endpoint("GET", "/api/v1/wallet", "The caller's wallet", wallet, roles=HOLDERS, result=WalletView),
         endpoint("GET", "/api/v1/wallet/transfers", "Its history", transfers, roles=HOLDERS, result=Transfers),
     ]
@@ -116,9 +163,10 @@ def endpoints(billing: Billing, changed: WalletChanged | None = None) -> list[En
         )
     return [
         *routes,
-        *charges_api.endpoints(billing, changed),
+        *charges_api.endpoints(billing, changed, paid),
         *tariffs_api.endpoints(billing),
-        *statements_api.endpoints(billing),
+        *statements_api.endpoints(billing, changed),
+        *finance_api.endpoints(billing),
     ]
 
 

@@ -171,7 +171,10 @@ async def reverse(
     actor_id: UserId,
     reason: str,
 ) -> Reversal | BillingRefusal:
-    """Give back part or all of a settled session (``ses_…``) or a one-off charge (``chg_…``), once per key."""
+    """Give back part or all of a settled session (``ses_…``) or a one-off charge (``chg_…``), or what is left of a
+    package (``pkg_…``, without an amount), once per key."""
+    if what.startswith("pkg_"):
+        return await _refund_package(database, tenant, what, key, actor_id, reason)
     if not 0 < amount_minor <= 10**12 or not 3 <= len(reason) <= 500:
         return BillingRefusal.BAD_AMOUNT
     is_session, full_key = what.startswith("ses_"), f"reversal:{actor_id}:{key}"
@@ -189,6 +192,43 @@ async def reverse(
             "select * from reversal where tenant_id = $1 and idempotency_key = $2", tenant, full_key
         )
     return _reversal(row)
+
+
+async def _refund_package(
+    database: Database, tenant: TenantId, package: PublicId, key: str, actor_id: UserId, reason: str
+) -> Reversal | BillingRefusal:
+    if not 3 <= len(reason) <= 500:
+        return BillingRefusal.BAD_AMOUNT
+    full_key = f"reversal:{actor_id}:{key}"
+    async with ledger(database, tenant) as connection:
+        status = await connection.fetchval(
+            "select refund_package($1, $2, $3, $4, $5, $6)",
+            *(tenant, new_public_id("rev"), package, full_key, actor_id, reason),
+        )
+        if status == "unknown":
+            return BillingRefusal.NO_SUCH_PACKAGE
+        if status not in ("done", "replayed"):
+            return BillingRefusal(status)
+        row = await connection.fetchrow(
+            "select * from reversal where tenant_id = $1 and idempotency_key = $2", tenant, full_key
+        )
+    return _reversal(row)
+
+
+async def parties(database: Database, tenant: TenantId, what: PublicId) -> list[tuple[UserId, str]]:
+    """Whose wallets a session, a charge or a package is about, with their roles."""
+    async with ledger(database, tenant) as connection:
+        rows = await connection.fetch(
+            "select distinct a.user_id, a.kind from account a join ("
+            " select array[client_account_id, provider_account_id] as ids from session_meter"
+            "  where tenant_id = $1 and session_public_id = $2"
+            " union all select array[payer_account_id, provider_account_id] from charge"
+            "  where tenant_id = $1 and public_id = $2"
+            " union all select array[client_account_id] from client_package where tenant_id = $1 and public_id = $2"
+            ") x on a.id = any (x.ids) where a.tenant_id = $1",
+            *(tenant, what),
+        )
+    return [(row["user_id"], "client" if row["kind"] == CLIENT_WALLET else "provider") for row in rows]
 
 
 def _charge(row: Any) -> Charge:

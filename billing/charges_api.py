@@ -12,6 +12,7 @@ from billing.charges import CHARGE_MAX_MINOR, Charge, ChargeKind, ChargeOrder
 from billing.packages import Package, PackageOffer
 from billing.refusals import refused
 from billing.service import Billing
+from billing.store import find_user
 from billing.terms import BillingRefusal, Wallet
 from config.http import Body, Call, Endpoint, View, endpoint
 from config.identity import Role
@@ -25,6 +26,8 @@ CLIENTS: Final = (Role.CLIENT,)
 
 Charged = Callable[[TenantId, UserId, Wallet], Awaitable[None]]
 """Told after a wallet was charged, so that the user's pages hear of it."""
+Paid = Callable[[TenantId, UserId, UserId, Charge], Awaitable[None]]
+"""Told after somebody (the first) paid a provider (the second) at once, so that both pages say so."""
 
 
 class NewCharge(Body):
@@ -102,7 +105,7 @@ class BuyPackage(Body):
     request_key: RequestKey
 
 
-def endpoints(billing: Billing, charged: Charged | None = None) -> list[Endpoint]:
+def endpoints(billing: Billing, charged: Charged | None = None, paid: Paid | None = None) -> list[Endpoint]:
     """The routes of one-off charges and packages."""
 
     async def told(call: Call) -> int:
@@ -111,6 +114,15 @@ def endpoints(billing: Billing, charged: Charged | None = None) -> list[Endpoint
         if charged is not None:
             await charged(who.tenant_id, who.user_id, wallet)
         return wallet.balance_minor
+
+    async def earned(tenant: TenantId, payer: UserId, public_id: PublicId, made: Charge) -> None:
+        provider = await find_user(billing.database, tenant, public_id)
+        if provider is None:
+            return
+        if charged is not None:
+            await charged(tenant, provider.id, await billing.wallet(tenant, provider.id, provider.role))
+        if paid is not None:
+            await paid(tenant, payer, provider.id, made)
 
     async def charge(call: Call) -> ChargeView:
         who, body = call.principal, call.body
@@ -129,6 +141,8 @@ def endpoints(billing: Billing, charged: Charged | None = None) -> list[Endpoint
         )
         if isinstance(answer, BillingRefusal):
             raise refused(answer)
+        if body.provider_id is not None:
+            await earned(who.tenant_id, who.user_id, PublicId(body.provider_id), answer)
         return charge_view(answer, await told(call))
 
     async def shelf(call: Call) -> Packages:
@@ -136,7 +150,7 @@ def endpoints(billing: Billing, charged: Charged | None = None) -> list[Endpoint
         wallet = await billing.wallet(who.tenant_id, who.user_id, who.role)
         offers = await packages.read_offers(billing.database, who.tenant_id, wallet.currency)
         mine = await packages.read_packages(billing.database, who.tenant_id, who.user_id)
-        return Packages(offers=[offer_view(one) for one in offers], packages=[_package(one) for one in mine])
+        return Packages(offers=[offer_view(one) for one in offers], packages=[package_view(one) for one in mine])
 
     async def buy(call: Call) -> PackageView:
         who, body = call.principal, call.body
@@ -144,7 +158,7 @@ def endpoints(billing: Billing, charged: Charged | None = None) -> list[Endpoint
         if isinstance(answer, BillingRefusal):
             raise refused(answer)
         await told(call)
-        return _package(answer)
+        return package_view(answer)
 
     path = "/api/v1/packages"
     return [
@@ -189,7 +203,8 @@ def offer_view(offer: PackageOffer) -> PackageOfferView:
     )
 
 
-def _package(package: Package) -> PackageView:
+def package_view(package: Package) -> PackageView:
+    """A package that somebody has."""
     return PackageView(
         id=package.public_id,
         name=package.name,

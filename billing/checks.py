@@ -201,11 +201,25 @@ CHECKS: Final = (
         "  from session_package group by 1, 2) s on s.tenant_id = p.tenant_id and s.package_id = p.id"
         " where p.used_ms <> coalesce(s.used, 0) or p.reserved_ms <> coalesce(s.held, 0)"
         "  or coalesce(s.value, 0) <> div(price_minor::numeric * p.used_ms, total_ms)"
+        "  or p.refunded_minor <> coalesce((select sum(r.amount_minor) from reversal r"
+        "   where r.tenant_id = p.tenant_id and r.charge_id = p.charge_id), 0)"
+        "  or coalesce(s.value, 0) + p.refunded_minor > price_minor"
         "  or recognised_minor <> case when closed_at is null then coalesce(s.value, 0) else price_minor end"
         " union all select null, null, null, null, a.posted_minor, coalesce(o.owed, 0) from account a left join ("
         "  select tenant_id, currency, sum(price_minor - recognised_minor) as owed from client_package group by 1, 2) o"
         "  on o.tenant_id = a.tenant_id and o.currency = a.currency"
         " where a.kind = 'package_liability' and a.posted_minor <> coalesce(o.owed, 0)",
+    ),
+    Check(
+        "receivables",
+        "what providers owe is what refunds took beyond what they had, less what they have paid off since",
+        "select count(*) from account where kind = 'receivable'",
+        "select o.id as account_id, o.user_id, o.posted_minor, coalesce(m.moved, 0) as history_minor from account o"
+        " left join (select id, sum(moved) as moved from ("
+        "  select debit_account_id as id, -amount_minor as moved from transfer where kind = 'reversal'"
+        "  union all select credit_account_id, amount_minor from transfer where kind = 'recovery') x group by id) m"
+        " on m.id = o.id where o.kind = 'receivable'"
+        " and (o.posted_minor <> coalesce(m.moved, 0) or o.posted_minor > 0)",
     ),
     Check(
         "one_off",

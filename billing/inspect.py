@@ -17,6 +17,7 @@ from billing.meter_store import SLOT_MS
 from billing.store import ledger
 from config.clock import SystemClock
 from config.database import ALL_TENANTS, Database
+from config.ids import TenantId
 from config.settings import Settings
 
 ROWS_MAX: Final = 200
@@ -148,9 +149,9 @@ def _rows(rows: list[Any]) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
-async def look(database: Database, what: str, key: str) -> Report | None:
-    """One report; None: there is no such thing. Raises ``LedgerUnavailable``."""
-    async with ledger(database, ALL_TENANTS) as connection:
+async def look(database: Database, what: str, key: str, tenant: TenantId | str = ALL_TENANTS) -> Report | None:
+    """One report; None: there is no such thing, or not in that tenant. Raises ``LedgerUnavailable``."""
+    async with ledger(database, tenant) as connection:
         return await LOOKS[what](connection, key)
 
 

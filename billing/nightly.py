@@ -11,7 +11,7 @@ import datetime
 import json
 from typing import Any, Final
 
-from billing import alerts, metrics, reconcile
+from billing import alerts, metrics, reconcile, recovery
 from billing.meter_store import SLOT_MS
 from billing.store import ledger
 from config.clock import Clock
@@ -65,6 +65,7 @@ class Nightly:
         if new_alerts:
             metrics.ALERTS.inc(new_alerts)
             log.warning("conspicuous accounts", alerts=new_alerts)
+        await recovery.of_everybody(self._database)
         slot = self._clock.wall_ms() // SLOT_MS
         async with ledger(self._database, ALL_TENANTS) as connection:
             for ahead in range(2):

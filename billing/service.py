@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TypeVar
 
-from billing import charges, meter_store, metrics, packages, store, tariffs
+from billing import charges, meter_store, metrics, packages, recovery, store, tariffs
 from billing.charges import Charge, ChargeOrder, Reversal
 from billing.meter_store import SLOT_MS
 from billing.money import RATE_MAX, Tariff, affordable_ms
@@ -163,6 +163,10 @@ class Billing:
         made = _noted(await charges.charge(self.database, order))
         if isinstance(made, Charge):
             metrics.CHARGED.labels(made.kind, made.currency).inc(made.amount_minor)
+            if order.provider is not None:
+                earner = await store.find_user(self.database, order.tenant_id, order.provider)
+                if earner is not None:
+                    await recovery.of_provider(self.database, order.tenant_id, earner.id)
         return made
 
     async def buy_package(
@@ -174,12 +178,17 @@ class Billing:
     async def reverse(
         self, tenant: TenantId, what: PublicId, amount_minor: int, key: str, actor_id: UserId, reason: str
     ) -> Reversal | BillingRefusal:
-        """Give back part or all of a settled session or a one-off charge, from whom it went to, in proportion."""
+        """Give back part or all of a settled session or a one-off charge, from whom it went to, in proportion; or what
+        is left of a package."""
         back = _noted(await charges.reverse(self.database, tenant, what, amount_minor, key, actor_id, reason))
         if isinstance(back, Reversal):
             metrics.REVERSED.labels(back.currency).inc(back.amount_minor)
             log.info("charge reversed", what=what, amount_minor=amount_minor, by_user=actor_id, reason=reason)
         return back
+
+    async def parties(self, tenant: TenantId, what: PublicId) -> list[tuple[UserId, str]]:
+        """Whose wallets a session, a charge or a package is about, with their roles."""
+        return await charges.parties(self.database, tenant, what)
 
     async def extras(self, tenant: TenantId, session: PublicId) -> tuple[list[Charge], list[Reversal]]:
         """The one-off charges of a session, and what was given back of it and of them."""
@@ -240,6 +249,7 @@ class Billing:
                 charged_minor=receipt.charged_minor,
                 currency=receipt.currency,
             )
+            await recovery.after_session(self.database, tenant, session_id)
         return receipt
 
     async def carry_over(self, tenant: TenantId, session_id: SessionId, epoch: int, live_ms: int) -> int | None:

@@ -130,6 +130,7 @@ select day, currency, source, sum(gross)::bigint as gross_minor, sum(platform)::
     join account p on p.tenant_id = t.tenant_id and p.id = t.credit_account_id
   where t.tenant_id = $1 and t.created_at >= $2 and t.created_at < $3
     and t.kind in ('charge', 'reversal', 'package_use', 'package_expiry') and p.kind <> 'package_liability'
+    and not (t.kind = 'reversal' and d.kind = 'package_liability')  -- of time that had not been earned yet
   group by 1, 2, 3
 ) x group by 1, 2, 3 order by 1, 2, 3
 """

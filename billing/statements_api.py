@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final, Literal
 
 from aiohttp import web
@@ -15,12 +16,14 @@ from billing.refusals import refused
 from billing.service import Billing
 from billing.statements import Period, Statement, TooLong
 from billing.store import WALLET_KINDS, find_user
-from billing.terms import BillingRefusal
+from billing.terms import BillingRefusal, Wallet
 from config.http import ApiError, Body, Call, Endpoint, View, endpoint, not_found
 from config.identity import Role
-from config.ids import PublicId, UserId
+from config.ids import PublicId, TenantId, UserId
 from relay.messages import SessionKind
 
+WalletChanged = Callable[[TenantId, UserId, Wallet], Awaitable[None]]
+"""Told after money came into a wallet."""
 HOLDERS: Final = (Role.CLIENT, Role.PROVIDER)
 FINANCE: Final = (Role.FINANCE, Role.ADMIN)
 DEFAULT_DAYS: Final = 30
@@ -65,11 +68,14 @@ class RevenueView(View):
 
 
 class NewReversal(Body):
-    """POST /api/v1/finance/reversals: give back part or all of a settled session, or of a one-off charge."""
+    """POST /api/v1/finance/reversals: give back part or all of a settled session or of a one-off charge, or what is
+    left of a package."""
 
     session_id: PublicIdText | None = None
     charge_id: PublicIdText | None = None
-    amount_minor: Annotated[int, Field(ge=1, le=10**12)]
+    package_id: PublicIdText | None = None
+    amount_minor: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    """Of a package there is no choice: the price of the time that was not used."""
     reason: Annotated[str, Field(min_length=3, max_length=500)]
     request_key: RequestKey
 
@@ -182,7 +188,7 @@ def _csv(text: str, name: str, period: Period) -> web.Response:
     return web.Response(text=text, content_type="text/csv", headers={"Content-Disposition": disposition})
 
 
-def endpoints(billing: Billing) -> list[Endpoint]:
+def endpoints(billing: Billing, changed: WalletChanged | None = None) -> list[Endpoint]:
     """The routes of statements, and of finance."""
 
     async def answer_statement(call: Call, user_id: UserId, role: str) -> StatementView | web.Response:
@@ -233,23 +239,25 @@ def endpoints(billing: Billing) -> list[Endpoint]:
         endpoint("GET", "/api/v1/wallet/statement", "A statement", mine, roles=HOLDERS, result=statement_result),
         endpoint("GET", f"{path}/users/{{id}}/statement", "Anybody's", of_user, roles=FINANCE, result=statement_result),
         endpoint("GET", f"{path}/revenue", "Revenue by day", revenue, roles=FINANCE, result=RevenueView),
-        *_writes(billing, path),
+        *_writes(billing, path, changed),
         *_shelf(billing, path),
         *_watch(billing, path),
     ]
 
 
-def _writes(billing: Billing, path: str) -> list[Endpoint]:
+def _writes(billing: Billing, path: str, changed: WalletChanged | None) -> list[Endpoint]:
     async def reverse(call: Call) -> ReversalView:
         who, body = call.principal, call.body
-        what = body.session_id or body.charge_id
-        if what is None or (body.session_id is None) == (body.charge_id is None):
-            raise ApiError(400, "bad_request", "Name either a session or a charge.")
+        named = [one for one in (body.session_id, body.charge_id, body.package_id) if one is not None]
+        if len(named) != 1 or (body.package_id is None) == (body.amount_minor is None):
+            raise ApiError(400, "bad_request", "Name a session or a charge with an amount, or a package without one.")
         answer = await billing.reverse(
-            who.tenant_id, PublicId(what), body.amount_minor, body.request_key, who.user_id, body.reason
+            who.tenant_id, PublicId(named[0]), body.amount_minor or 0, body.request_key, who.user_id, body.reason
         )
         if isinstance(answer, BillingRefusal):
             raise refused(answer)
+        for user_id, role in await billing.parties(who.tenant_id, PublicId(named[0])) if changed is not None else ():
+            await changed(who.tenant_id, user_id, await billing.wallet(who.tenant_id, user_id, role))
         return ReversalView(
             id=answer.public_id,
             amount_minor=answer.amount_minor,

@@ -16,6 +16,8 @@ from relay.messages import SessionKind
 
 STANDARD: Final = "standard"
 """The code of the tariff that applies where none is asked for."""
+HISTORY_MAX: Final = 500
+"""Rows of a provider's history that are shown, the newest."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,6 +103,16 @@ async def read_offers(
     for row in rows:
         found[row["provider_id"]].append(_offer(row))
     return found
+
+
+async def read_history(database: Database, tenant: TenantId, provider_id: UserId) -> list[Offer]:
+    """All tariffs that a provider ever had, and those announced, newest first."""
+    async with ledger(database, tenant) as connection:
+        rows = await connection.fetch(
+            "select * from tariff where tenant_id = $1 and provider_id = $2 order by id desc limit $3",
+            *(tenant, provider_id, HISTORY_MAX),
+        )
+    return [_offer(row) for row in rows]
 
 
 async def read_bps(database: Database, tenant: TenantId, tariff_id: int | None) -> int | None:

@@ -77,7 +77,7 @@ def endpoints(billing: Billing) -> list[Endpoint]:
 
     async def show(tenant: TenantId, provider_id: UserId) -> Tariffs:
         offers = (await billing.offers(tenant, [provider_id]))[provider_id]
-        return Tariffs(tariffs=[_view(offer) for offer in offers])
+        return Tariffs(tariffs=[tariff_view(offer) for offer in offers])
 
     async def read(call: Call) -> Tariffs:
         tenant = call.principal.tenant_id
@@ -131,7 +131,8 @@ def _at(ms: int | None) -> datetime.datetime | None:
     return None if ms is None else datetime.datetime.fromtimestamp(ms / 1000, datetime.UTC)
 
 
-def _view(offer: Offer) -> TariffView:
+def tariff_view(offer: Offer) -> TariffView:
+    """A tariff as everybody sees it."""
     tariff = offer.tariff
     return TariffView(
         kind=offer.kind,

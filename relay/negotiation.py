@@ -46,9 +46,12 @@ SIMULCAST_SOURCES: Final = frozenset({"camera"})
 FORWARDED_EXTENSIONS: Final = (AUDIO_LEVEL, VIDEO_ORIENTATION)
 """Those that travel from publisher to subscriber; the others are made anew or end at the worker."""
 FEEDBACK: Final[dict[str, tuple[str, ...]]] = {
-    "audio": ("transport-cc",),
+    "audio": ("transport-cc", "nack"),
     "video": ("transport-cc", "ccm fir", "nack", "nack pli"),
 }
+"""RTCP feedback that we take, per kind, where it is offered."""
+UNASKED: Final[dict[str, tuple[str, ...]]] = {"audio": ("nack",), "video": ()}
+"""Answered whether it is offered or not: browsers offer none for audio, yet ask for it, and answer, when told so."""
 KIND_OF: Final[dict[Source, str]] = {"microphone": "audio", "camera": "video", "screen": "video"}
 ALLOWED_KINDS: Final[dict[SessionKind, frozenset[str]]] = {
     "chat": frozenset(),
@@ -115,16 +118,19 @@ class MediaAgreement:
     send_rtx_ssrc: int
     rids: tuple[str, ...] = ()
     """Encodings that the page sends at once, the smallest first; empty: one, without a rid."""
+    paid: bool = True
+    """Whether the room's kind pays for it. Where it did before and does not any more the m-line stays as it was, since
+    a page that is told otherwise forgets its encodings; but nothing flows."""
 
     @property
     def receives(self) -> bool:
-        """Whether the page may send on this m-line."""
-        return self.direction in ("sendrecv", "recvonly")
+        """Whether what the page sends on this m-line is taken."""
+        return self.paid and self.direction in ("sendrecv", "recvonly")
 
     @property
     def sends(self) -> bool:
         """Whether the other side's track goes down on this m-line."""
-        return self.direction in ("sendrecv", "sendonly")
+        return self.paid and self.direction in ("sendrecv", "sendonly")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +176,8 @@ def answer(
     """Answer ``offer``. Raises ``BadSdp`` where nothing sensible can be answered.
 
     m-lines that are outside the bundle, of kinds we do not carry, or without a codec in common, are rejected one by one
-    (port 0), and the rest goes on. Those that the room's kind does not pay for are answered as inactive: another kind
-    then takes a new offer on the same transport, and no more.
+    (port 0), and the rest goes on. Those that the room's kind does not pay for, and never has, are answered as
+    inactive: another kind then takes a new offer on the same transport, and no more.
     """
     ufrag, fingerprints = remote_ice(offer)
     kept = {media.mid: media for media in previous.media} if previous else {}
@@ -235,13 +241,14 @@ def _agree(
     codecs = tuple(codec for name in names if (codec := _pick(section, name)) is not None)
     if not codecs:
         return None
-    rids = _simulcast(section, source) if paid else ()
+    stays = paid or (kept is not None and kept.direction != "inactive")
+    rids = _simulcast(section, source) if stays else ()
     wanted = EXTENSIONS[section.kind] + (SIMULCAST_EXTENSIONS if rids else ())
     return MediaAgreement(
         mid=section.mid,
         kind=section.kind,
         source=source,
-        direction=_ANSWER_DIRECTION[section.direction] if paid else "inactive",
+        direction=_ANSWER_DIRECTION[section.direction] if stays else "inactive",
         codecs=codecs,
         rtx=_rtx(section, codecs),
         extensions={uri: section.extensions[uri] for uri in wanted if uri in section.extensions},
@@ -250,6 +257,7 @@ def _agree(
         send_ssrc=kept.send_ssrc if kept and kept.sends else _new_ssrc(),
         send_rtx_ssrc=kept.send_rtx_ssrc if kept and kept.sends else _new_ssrc(),
         rids=rids,
+        paid=paid,
     )
 
 
@@ -370,7 +378,7 @@ def _write_media(view: RoomView, media: MediaAgreement, section: MediaSection, l
     lines += [f"a=extmap:{number} {uri}" for uri, number in media.extensions.items()]
     for codec in media.codecs:
         lines += _write_codec(media, codec)
-    if media.sends:
+    if media.direction in ("sendrecv", "sendonly"):
         lines += _write_sender(view, media)
     if media.rids:
         # What the page has paused stays paused: an answer that does not say so would set it going again.
@@ -386,7 +394,7 @@ def _write_codec(media: MediaAgreement, codec: Codec) -> list[str]:
     lines = [f"a=rtpmap:{number} {codec.name}/{codec.clock_rate}{channels}"]
     if codec.fmtp:
         lines.append(f"a=fmtp:{number} {_opus_fmtp(codec) if media.kind == 'audio' else codec.fmtp}")
-    wanted = [what for what in FEEDBACK[media.kind] if what in codec.feedback]
+    wanted = [what for what in FEEDBACK[media.kind] if what in codec.feedback or what in UNASKED[media.kind]]
     if TRANSPORT_CC not in media.extensions:
         wanted = [what for what in wanted if what != "transport-cc"]
     lines += [f"a=rtcp-fb:{number} {what}" for what in wanted]

@@ -9,6 +9,7 @@ the encodings of a track a route follows the best that is being sent, up to the 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -82,6 +83,12 @@ class Wiring:
     def restrict(self, kinds: frozenset[str], now_ns: int) -> None:
         """End every stream and route that is of none of these kinds (audio, video); a later offer may bring it back."""
         for participant in self._participants.values():
+            if participant.agreement is not None:
+                media = tuple(
+                    one if one.kind in kinds else dataclasses.replace(one, paid=False)
+                    for one in participant.agreement.media
+                )
+                participant.agreement = dataclasses.replace(participant.agreement, media=media)
             for source in [s for s, track in participant.published.items() if track.media.kind not in kinds]:
                 self._close_stream(participant.published.pop(source), now_ns)
             for source in [s for s, subscribed in participant.subscribed.items() if subscribed.media.kind not in kinds]:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec
 
+from billing.charges import Charge
 from billing.service import Billing
 from billing.terms import MeterOutcome, Receipt, Wallet
 from config.clock import Clock
@@ -18,6 +19,7 @@ from signaling.events import Events
 from signaling.lifecycle import State
 from signaling.presence import Presence
 from signaling.server_events import (
+    ChargedEvent,
     CostEvent,
     LayersEvent,
     MutedEvent,
@@ -108,9 +110,30 @@ class Announcer:
     async def wallet(self, tenant: TenantId, user_id: UserId, wallet: Wallet) -> None:
         """One user's wallet is now this."""
         event = WalletEvent(
-            balance_minor=wallet.balance_minor, available_minor=wallet.available_minor, currency=wallet.currency
+            balance_minor=wallet.balance_minor,
+            available_minor=wallet.available_minor,
+            held_minor=wallet.held_minor,
+            promo_minor=wallet.promo_minor,
+            currency=wallet.currency,
         )
         await self._events.tell(tenant, user_id, "wallet.changed", event)
+
+    @_told_or_not
+    async def charged(self, tenant: TenantId, payer: UserId, provider: UserId, charge: Charge) -> None:
+        """A gift, a tip or the like was paid; of those in a session both pages tell."""
+        if charge.session is None:
+            return
+        for user_id, amount_minor in ((payer, charge.amount_minor), (provider, charge.provider_minor)):
+            event = ChargedEvent(
+                session_id=charge.session,
+                id=charge.public_id,
+                kind=charge.kind,
+                amount_minor=amount_minor,
+                currency=charge.currency,
+                memo=charge.memo,
+                at_ms=charge.at_ms,
+            )
+            await self._events.tell(tenant, user_id, "session.charged", event)
 
     @_told_or_not
     async def wallets(self, session: Session) -> None:

@@ -44,7 +44,7 @@ from signaling.people import People, User
 from signaling.presence import Presence
 from signaling.rooms import Rooms
 from signaling.store import Session, SessionStore
-from signaling.views import extra_views, me_view, person_view, rate_view, session_view
+from signaling.views import billed_view, extra_views, me_view, person_view, rate_view, session_view
 
 V1: Final = "/api/v1"
 
@@ -195,7 +195,9 @@ class Api:
         mine = None if who.role in STAFF else who.user_id
         found = await self.sessions.of_user(who.tenant_id, mine, call.query_text("cursor", 64), limit + 1)
         cursor = found[limit - 1].public_id if len(found) > limit else None
-        return Sessions(sessions=[session_view(session) for session in found[:limit]], next_cursor=cursor)
+        billed = await self.billing.billed(who.tenant_id, [session.id for session in found[:limit]])
+        rows = [billed_view(session, billed.get(session.id), who) for session in found[:limit]]
+        return Sessions(sessions=rows, next_cursor=cursor)
 
     async def messages(self, call: Call) -> ChatMessages:
         session = await self.director.find(call.principal, call.id("id"))  # what people say is not for all staff

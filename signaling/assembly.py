@@ -161,7 +161,7 @@ def assemble(
             *QualityApi(director, kept).endpoints(),
             *KindApi(kinds, director, billing).endpoints(),
             *TimelineApi(director, notes, connections, billing, clock).endpoints(),
-            *billing_api.endpoints(billing, announcer.wallet),
+            *billing_api.endpoints(billing, announcer.wallet, announcer.charged),
             *Recorded(director, sessions, rooms, recordings, announcer, clock).endpoints(),
             *recorder_endpoints,
         ],

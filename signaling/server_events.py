@@ -96,7 +96,21 @@ class WalletEvent(View):
 
     balance_minor: int
     available_minor: int
+    held_minor: int = 0
+    promo_minor: int = 0
     currency: str
+
+
+class ChargedEvent(View):
+    """``session.charged``: a gift, a tip or the like was paid in a session; for the provider, the amount is theirs."""
+
+    session_id: str
+    id: str
+    kind: str
+    amount_minor: int
+    currency: str
+    memo: str
+    at_ms: int
 
 
 SERVER_EVENTS: dict[str, type[View]] = {
@@ -104,6 +118,7 @@ SERVER_EVENTS: dict[str, type[View]] = {
     "session.updated": SessionView,
     "session.cost": CostEvent,
     "session.warning": WarningEvent,
+    "session.charged": ChargedEvent,
     "room.muted": MutedEvent,
     "room.quality": QualityEvent,
     "room.layers": LayersEvent,

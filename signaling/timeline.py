@@ -166,7 +166,8 @@ def timeline(
     moves = [] if money is None else [_money(move, seat) for move in money.movements if _visible(move, seat)]
     marks = [_mark(change) for change in changes if change.from_state == change.to_state]
     marks += [Mark(at_ms=note.at_ms, what=note.what, by=note.by, figure=note.figure) for note in notes]
-    times = [row.at_ms for row in (*changes, *notes, *evidence, *connections)] + [move.at_ms for move in moves]
+    times = [one.at_ms for one in changes] + [one.at_ms for one in evidence] + [one.at_ms for one in connections]
+    times += [one.at_ms for one in marks] + [one.at_ms for one in moves]
     return TimelineView(
         session_id=session.public_id,
         from_ms=session.requested_at_ms,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from billing.charges import Charge, Reversal
+from billing.terms import Billed
+from config.identity import Principal
 from relay.messages import MediaEvidence, ParticipantEvidence
 from signaling.messages import (
     KindAsked,
@@ -77,6 +79,16 @@ def session_view(session: Session) -> SessionView:
             "revision": session.revision,
         }
     )
+
+
+def billed_view(session: Session, billed: Billed | None, who: Principal) -> SessionView:
+    """A session as one line of a list, with what it came to so far."""
+    view = session_view(session)
+    if billed is None:
+        return view
+    earns = who.user_id == session.provider.user_id
+    amount_minor = billed.provider_minor if earns else billed.charged_minor
+    return view.model_copy(update={"billed_ms": billed.billed_ms, "amount_minor": amount_minor})
 
 
 def extra_views(charges: list[Charge], reversals: list[Reversal], for_provider: bool) -> list[ReceiptExtra]:

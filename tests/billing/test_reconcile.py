@@ -28,6 +28,8 @@ DAMAGE = {
     "packages": "insert into client_package (tenant_id, public_id, client_account_id, charge_id, offer_id, total_ms,"
     " price_minor, currency, provider_bps, then_money, expires_at) values (1, 'x', 1, 1, 1, 60000, 100, 'USD',"
     " 7000, true, now())",
+    "receivables": "insert into account (tenant_id, kind, user_id, currency, overdraft, posted_minor)"
+    " values (1, 'receivable', 1, 'USD', true, -5)",
     "one_off": "insert into charge (tenant_id, public_id, kind, payer_account_id, house_account_id, currency,"
     " amount_minor, provider_bps, provider_minor, promo_minor, idempotency_key, content, memo)"
     " values (1, 'x', 'gift', 1, 2, 'USD', 5, 0, 0, 0, 'k', '', '')",
