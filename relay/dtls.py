@@ -5,7 +5,9 @@ retransmission. One deviation from sans-IO cannot be helped: OpenSSL reads its o
 
 OpenSSL ignores a ClientHello that comes again while it waits for the next flight, until its own one-second timer
 fires. A browser whose first answer was lost would lose that second, so the last flight is kept and sent again at once
-when a handshake datagram is repeated.
+when a handshake datagram is repeated. Browsers wait for two round trips before they repeat one, so a server does not
+wait for that either: it sends a flight again by itself until the peer goes on, and the very last one, which is small,
+twice.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ EARLY_MAX: Final = 8
 """Datagrams kept from before ``start``; later ones are dropped, the peer sends them again."""
 RESENDS_MAX: Final = 16
 """How often one handshake answers repeated datagrams with its last flight."""
+RESEND_AFTER_NS: Final = (100_000_000, 200_000_000, 400_000_000)
+"""A server's flight that nothing has followed is sent again after so long, each time; then OpenSSL's timer is left."""
 _RECORD_HEADER: Final = 13
 _HANDSHAKE: Final = 22
 _REPEATS_REMEMBERED: Final = 8
@@ -119,6 +123,9 @@ class DtlsAssociation:
         self._flight: list[bytes] = []
         self._recent: deque[bytes] = deque(maxlen=_REPEATS_REMEMBERED)
         self._deadline_ns = 0
+        self._unanswered = 0
+        """How often the last flight was sent again unasked; ``len(RESEND_AFTER_NS)``: no more of that."""
+        self._resend_ns: int | None = None
         self._connection = SSL.Connection(certificate.context)
         self._connection.set_ciphertext_mtu(DATAGRAM_MAX_BYTES)
 
@@ -156,10 +163,15 @@ class DtlsAssociation:
         """When ``handle_timer`` wants to be called; None: never, as things stand."""
         if self.state is not DtlsState.HANDSHAKE:
             return None
+        due = [self._deadline_ns]
         timeout_s = self._connection.DTLSv1_get_timeout()
-        if timeout_s is None:
-            return self._deadline_ns
-        return min(self._deadline_ns, now_ns + int(timeout_s * 1e9) + 1_000_000)
+        if timeout_s is not None:
+            due.append(now_ns + int(timeout_s * 1e9) + 1_000_000)
+        if self._role == "server" and self._flight and self._unanswered < len(RESEND_AFTER_NS):
+            if self._resend_ns is None:  # it has just been sent
+                self._resend_ns = now_ns + RESEND_AFTER_NS[self._unanswered]
+            due.append(self._resend_ns)
+        return min(due)
 
     def handle_timer(self, now_ns: int) -> None:
         """Retransmit or give up, when due; calling early does nothing."""
@@ -168,6 +180,10 @@ class DtlsAssociation:
         if now_ns >= self._deadline_ns:
             self._fail("no handshake in time")
             return
+        if self._resend_ns is not None and now_ns >= self._resend_ns:
+            self._out.extend(self._flight)
+            self._unanswered += 1
+            self._resend_ns = None
         try:
             self._connection.DTLSv1_handle_timeout()
         except SSL.Error as error:
@@ -201,6 +217,8 @@ class DtlsAssociation:
         body = data[_RECORD_HEADER:]  # a repeat carries a new record number before the same message
         if body not in self._recent:
             self._recent.append(body)
+            self._unanswered = len(RESEND_AFTER_NS)  # the peer goes on
+            self._resend_ns = None
             return False
         if not self._flight:
             return False
@@ -244,6 +262,8 @@ class DtlsAssociation:
         receive, send = (client, server) if self._role == "server" else (server, client)
         self.keys = SrtpKeys(profile, receive, send)
         self.state = DtlsState.CONNECTED
+        if self._role == "server":
+            self._out.extend(self._flight)  # nothing but the peer's repeating its own would bring it again
 
     def _is_expected(self, certificate: crypto.X509) -> bool:
         """Only its bytes count. What they say is never parsed: OpenSSL lets pass what cryptography refuses to read."""
@@ -294,3 +314,5 @@ class DtlsAssociation:
         if flight:
             self._out.extend(flight)
             self._flight = flight
+            self._unanswered = 0
+            self._resend_ns = None

@@ -18,6 +18,7 @@ from relay.dtls import (
     DATAGRAM_MAX_BYTES,
     EARLY_MAX,
     HANDSHAKE_MAX_NS,
+    RESEND_AFTER_NS,
     DtlsAssociation,
     DtlsCertificate,
     DtlsState,
@@ -81,6 +82,48 @@ def test_repeated_client_hello_brings_the_last_flight_again_at_once() -> None:
     again = server.poll()
     assert again == lost
     assert server.resends == 1
+
+
+def test_lost_answer_comes_again_by_itself_until_the_peer_goes_on() -> None:
+    server, client = pair()
+    start(server, client)
+    (hello,) = client.poll()
+    server.receive(hello)
+    lost, now_ns, resent = server.poll(), 5_000, []
+    for after_ns in RESEND_AFTER_NS:
+        assert server.next_timer_ns(now_ns) == now_ns + after_ns
+        server.handle_timer(now_ns + after_ns - 1)
+        assert server.poll() == []
+        now_ns += after_ns
+        server.handle_timer(now_ns)
+        resent += server.poll()
+    assert resent == lost * len(RESEND_AFTER_NS)
+    due = server.next_timer_ns(now_ns)
+    assert due is not None
+    assert due > now_ns + RESEND_AFTER_NS[-1]  # the rest is OpenSSL's affair
+    for datagram in lost:
+        client.receive(datagram)
+    exchange(server, client)
+    assert server.state is client.state is DtlsState.CONNECTED
+
+
+def test_lost_last_flight_does_no_harm() -> None:
+    server, client = pair()
+    start(server, client)
+    for datagram in client.poll():
+        server.receive(datagram)
+    for datagram in server.poll():
+        client.receive(datagram)
+    for datagram in client.poll():
+        server.receive(datagram)
+    assert server.state is DtlsState.CONNECTED
+    last = server.poll()
+    assert len(last) > 1
+    client.receive(last[-1])  # only the second copy arrives
+    assert client.state is DtlsState.CONNECTED
+    for datagram in last:  # and then the first one after all
+        client.receive(datagram)
+    assert client.state is DtlsState.CONNECTED
 
 
 def of_version_5() -> tuple[DtlsCertificate, bytes]:
