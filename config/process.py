@@ -77,8 +77,9 @@ async def _guard(role: str, settings: Settings, main: RoleMain, stop_max_s: int)
     except asyncio.CancelledError:
         if stopped_by:
             return 0
-        raise
-    except Exception:  # noqa: BLE001 - the outermost boundary: logged once, then the supervisor starts a new process
+        log.fault("role cancelled, though nobody told it to stop", role=role)
+        return EXIT_FAULT
+    except (Exception, BaseExceptionGroup):  # noqa: BLE001 - the outermost boundary: logged once, then a new one starts
         log.fault("role failed", role=role)
         return EXIT_FAULT
     finally:

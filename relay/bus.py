@@ -161,6 +161,9 @@ class ControlBus:
             except (RedisError, OSError) as error:
                 log.warning("bus unreachable, trying again", why=str(error))
                 await asyncio.sleep(_RETRY_S)
+            except Exception:  # noqa: BLE001 - without this loop no command is ever answered: logged, and it goes on
+                log.fault("reading replies failed, goes on")
+                await asyncio.sleep(_RETRY_S)
 
     def _settle(self, fields: dict[bytes, bytes]) -> None:
         future = self._waiting.get(fields.get(b"id", b""))
@@ -333,6 +336,9 @@ class WorkerBus:
                     await self._redis.xdel(key, *(entry_id for entry_id, _ in entries))
             except (RedisError, OSError) as error:
                 log.warning("bus unreachable, trying again", why=str(error))
+                await asyncio.sleep(_RETRY_S)
+            except Exception:  # noqa: BLE001 - without this loop the worker is deaf: logged, and it goes on
+                log.fault("reading commands failed, goes on")
                 await asyncio.sleep(_RETRY_S)
 
     def _finished(self, task: asyncio.Task[None]) -> None:

@@ -14,6 +14,7 @@ import secrets
 import socket
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Final, Literal
 
@@ -44,6 +45,8 @@ STATUS_INTERVAL_S: Final = 0.5
 JOURNAL_INTERVAL_S: Final = 1.0
 SHIP_INTERVAL_S: Final = 2.0
 RETRY_S: Final = 0.25
+LOOP_AGAIN_S: Final = 1.0
+"""The pause before a loop that failed begins again."""
 DRAIN_MAX_S: Final = 20.0
 """How long a stopping worker waits for control to move its rooms; then it closes them."""
 FAREWELL_MAX_S: Final = 4.0
@@ -134,10 +137,27 @@ class Worker:
             stack.push_async_callback(self._say_farewell, bus)
             log.info("worker up", worker_id=self.worker_id, addresses=self.port.candidates, plane=self.plane.name)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._tell_events(bus), name="tell events")
-                tasks.create_task(self._tell_status(bus), name="tell status")
-                tasks.create_task(self._keep_journal(), name="journal")
-                tasks.create_task(self._ship_journals(), name="ship journals")
+                loops = self._loops(bus) | {"ship journals": self._ship_journals}
+                for name, loop in loops.items():
+                    tasks.create_task(self._again(name, loop), name=name)
+
+    def _loops(self, bus: WorkerBus) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What goes on up to the farewell's end, by name."""
+        return {
+            "tell events": lambda: self._tell_events(bus),
+            "tell status": lambda: self._tell_status(bus),
+            "journal": self._keep_journal,
+        }
+
+    async def _again(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        """A loop for as long as the worker lives: what nobody expected in it is logged, and costs no call."""
+        while True:
+            check_cancelled()
+            try:
+                await loop()
+            except Exception:  # noqa: BLE001 - a loop's boundary: logged, and begun again
+                log.fault("loop failed, begins again", loop=name)
+            await asyncio.sleep(LOOP_AGAIN_S)
 
     # RoomListener
 
@@ -204,6 +224,7 @@ class Worker:
     # bus
 
     async def _tell_events(self, bus: WorkerBus) -> None:
+        self._outbox_filled.set()
         while True:
             check_cancelled()
             await self._outbox_filled.wait()
@@ -228,9 +249,7 @@ class Worker:
         self.rooms.draining = True
         async with asyncio.TaskGroup() as tasks:
             still_told = [
-                tasks.create_task(self._tell_events(bus), name="tell events"),
-                tasks.create_task(self._tell_status(bus), name="tell status"),
-                tasks.create_task(self._keep_journal(), name="journal"),
+                tasks.create_task(self._again(name, loop), name=name) for name, loop in self._loops(bus).items()
             ]
             try:
                 await self._until_moved(bus)

@@ -74,8 +74,10 @@ async def serving(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Contr
         stack.push_async_callback(_finish, control)
         loops = [control.rooms.watch(), control.shards.run(), _presence(control), _count(control)]
         loops.append(control.quality.run())
-        tasks = [asyncio.create_task(loop) for loop in loops]
-        stack.push_async_callback(_stop, tasks)
+        # A loop that ends takes the process with it, which is then started anew: one without it would look well.
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        tasks = [group.create_task(loop, name=loop.__qualname__) for loop in loops]
+        stack.callback(_stop, tasks)
         yield control, port
 
 
@@ -97,10 +99,9 @@ async def _listen(stack: contextlib.AsyncExitStack, settings: Settings, app: web
     return int(runner.addresses[0][1])
 
 
-async def _stop(tasks: list[asyncio.Task[Any]]) -> None:
+def _stop(tasks: list[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _finish(control: Control) -> None:

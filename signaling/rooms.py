@@ -116,6 +116,9 @@ class Rooms:
             except BUS_ERRORS as error:
                 self._read_at_ns = None
                 log.warning("worker registry unreachable", why=str(error))
+            except Exception:  # noqa: BLE001 - a loop's boundary: without it rooms of dead workers stay where they are
+                self._read_at_ns = None
+                log.fault("worker registry not read")
             await asyncio.sleep(REGISTRY_EVERY_S)
 
     async def refresh(self) -> None:

@@ -65,6 +65,21 @@ def test_fault_is_logged_once_and_ends_with_status_1() -> None:
     assert err.count("LookupError: gone") == 1
 
 
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("asyncio.current_task().cancel(); await asyncio.sleep(1)", "though nobody told it to stop"),
+        ("raise BaseExceptionGroup('several', [asyncio.CancelledError('lost')])", "CancelledError: lost"),
+    ],
+)
+def test_an_end_that_nobody_asked_for_is_logged_with_its_reason(body: str, why: str) -> None:
+    process = _start(body)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert err.count(why) == 1
+    assert "fault" in err.lower() or "error" in err.lower()
+
+
 def test_unhandled_task_exception_is_logged_and_the_role_lives_on() -> None:
     body = "asyncio.get_running_loop().call_soon(lambda: 1 / 0); await asyncio.sleep(0.1)"
     process = _start(body)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from config.ids import WorkerId
@@ -57,3 +59,31 @@ async def test_log_that_nobody_reads_stays_within_its_bound(redis: Redis) -> Non
     memory = await redis.memory_usage("tp:media:1")
     assert memory is not None
     assert memory * 64 < 256 * 1024 * 1024
+
+
+async def test_readers_survive_what_nobody_expected(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    class Odd:
+        """A connection that does, once in a while, what redis-py never says it does."""
+
+        def __init__(self) -> None:
+            self.odd = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(redis, name)
+
+        async def xread(self, *args: Any, **kwargs: Any) -> Any:
+            self.odd += 1
+            if self.odd % 2:
+                raise RuntimeError("the handler is closed")
+            return await redis.xread(*args, **kwargs)
+
+    asks, hears = Odd(), Odd()
+    async with ControlBus(asks) as control, WorkerBus(hears, WorkerId("w"), done):  # type: ignore[arg-type]
+        command = CloseRoom(tenant_id=1, session_id=1, epoch=1, reason="test")
+        for _ in range(3):
+            assert await control.call(WorkerId("w"), command) == Done()
+    assert min(asks.odd, hears.odd) > 1
+    assert {record.message for record in caplog.records if record.exc_info} == {
+        "reading replies failed, goes on",
+        "reading commands failed, goes on",
+    }

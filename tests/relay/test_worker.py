@@ -40,6 +40,7 @@ from relay.messages import (
     StartRecording,
     StopRecording,
     TrackStarted,
+    WorkerStatus,
 )
 from relay.port import PortDrop
 from relay.rooms import PROBES_MAX
@@ -54,6 +55,26 @@ HANG_NS = 3_000_000_000
 async def call(redis: Redis, redis_url: str, tmp_path: Path) -> AsyncIterator[Call]:
     async with running_worker(redis, redis_url, tmp_path) as worker, ControlBus(redis) as bus:
         yield Call(worker, bus, redis)
+
+
+async def test_a_loop_that_fails_costs_no_call(
+    call: Call, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of the connection to Redis has ended a whole worker before."""
+    monkeypatch.setattr("relay.worker.LOOP_AGAIN_S", 0.01)
+    told, failures = call.worker.status, iter([RuntimeError("the handler is closed")] * 3)
+
+    def status() -> WorkerStatus:
+        for failure in failures:
+            raise failure
+        return told()
+
+    monkeypatch.setattr(call.worker, "status", status)
+    await call.open()
+    async with two_pages(call):
+        await call.wait_for(MediaStarted)
+        await until(lambda: len([1 for record in caplog.records if record.exc_info]) == 3)
+        await call.wait_for(MediaEvidence, lambda evidence: evidence.live_ms > 0)
 
 
 async def test_media_flows_both_ways_and_is_counted(call: Call) -> None:
