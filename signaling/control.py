@@ -76,7 +76,7 @@ async def serving(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Contr
         loops.append(control.quality.run())
         # A loop that ends takes the process with it, which is then started anew: one without it would look well.
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        tasks = [group.create_task(loop, name=loop.__qualname__) for loop in loops]
+        tasks = [group.create_task(loop) for loop in loops]
         stack.callback(_stop, tasks)
         yield control, port
 
