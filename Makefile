@@ -6,7 +6,10 @@ STAMPS := .make
 DURATION ?= 20
 SCENARIOS ?=
 RUNS ?= 3
+CALLS ?= 200
 SECONDS ?= 20
+STEPS ?= 100000
+MINUTES ?= 60
 ARGS ?=
 JOBS ?= 2
 NOTHING_SELECTED := 5
@@ -20,7 +23,7 @@ WEB := $(if $(WEB_SOURCES),$(STAMPS)/web)
 NPM := $(STAMPS)/npm
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check call bench-network format lock clean setup programs
+.PHONY: help run test check call bench-relay bench-network bench-billing chaos-billing soak bench-connect fuzz format lock clean setup programs
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -42,8 +45,24 @@ check: setup ## Format, lint, types, layers
 call: setup programs ## One paid, recorded call between two real browsers; prints what it measured (DURATION=20)
 	@$(PY) -m bench.call --duration $(DURATION)
 
+bench-relay: setup ## CPU per forwarded packet: both planes, the kernel's floor, aiortc, and Janus where it can be installed
+	@command -v janus >/dev/null || $(AS_ROOT) apt-get install -y -qq --no-install-recommends janus >/dev/null 2>&1 || true
+	@$(PY) -m bench.relay $(ARGS)
+
 bench-network: setup programs ## Calls through bad networks, and directly as a control (SCENARIOS="clean loss5" RUNS=3 SECONDS=20)
 	@$(PY) -m bench.network $(SCENARIOS) --runs $(RUNS) --seconds $(SECONDS) $(ARGS)
+
+bench-billing: setup ## What the ledger bears: 10,000 live sessions, all posting at once, top-ups meanwhile (ARGS="--sessions 1000")
+	@$(PY) -m bench.billing $(ARGS)
+
+chaos-billing: setup ## 200 calls while processes are killed -9 for 3 minutes; then every bill is checked (ARGS="--sessions 20 --duration 40")
+	@$(PY) -m bench.chaos_billing $(ARGS)
+
+soak: setup ## Random lives of wallets and sessions against an auditor, crashes included (STEPS=100000, for MINUTES=60 at most)
+	@SOAK_STEPS=$(STEPS) SOAK_MINUTES=$(MINUTES) $(PY) -m pytest -s tests/billing/soak.py $(ARGS)
+
+bench-connect: setup programs ## How many of CALLS calls come about through bad networks, and how soon (CALLS=200, of each kind)
+	@$(PY) -m bench.connect --calls $(CALLS) $(ARGS)
 
 format: setup ## Format the code and mend what lint can mend
 	@$(VENV)/bin/ruff check --quiet --fix . || true
@@ -51,7 +70,7 @@ format: setup ## Format the code and mend what lint can mend
 
 lock: $(STAMPS)/venv ## Pin anew all that pyproject.toml asks for, in requirements.lock
 	@rm -rf $(STAMPS)/fresh && $(PY) -m venv $(STAMPS)/fresh
-	@$(STAMPS)/fresh/bin/pip install -qq --upgrade pip "setuptools>=75"
+	@$(STAMPS)/fresh/bin/pip install -qq --upgrade pip "setuptools>=75" "cython==3.3.*"
 	@$(STAMPS)/fresh/bin/pip install -qq ".[test]"
 	@{ echo "# Everything that runs and tests Turnpike, pinned. Made by: make lock"; \
 		$(STAMPS)/fresh/bin/pip freeze --all --exclude pip --exclude turnpike; } > requirements.lock
@@ -89,10 +108,11 @@ $(STAMPS)/venv:
 	} || { cat $(STAMPS)/venv.log; echo "Python cannot make virtual environments here (see above)." >&2; exit 1; }
 	@touch $@
 
-$(STAMPS)/python: $(STAMPS)/venv requirements.lock pyproject.toml
+$(STAMPS)/python: $(STAMPS)/venv requirements.lock pyproject.toml setup.py $(wildcard relay/plane_native/*.p[yx]*)
 	@echo "Installing pinned dependencies into $(VENV)"
 	@$(PY) -m pip install -qq -r requirements.lock
 	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
+	@$(PY) -m relay.plane_native
 	@touch $@
 
 # Vite needs Node 20.19; where there is none, it comes from PyPI into the virtual environment.
