@@ -7,8 +7,8 @@ lost, repeated or reordered; the stored row is the authority on money, and on ti
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
-from typing import Final
+from collections.abc import Collection, Generator, Iterable
+from typing import Final, TypeVar
 
 from billing.money import affordable_ms, cost, split
 from billing.terms import Mark, MeterOutcome, MeterRow, MeterState, TickInput, TickResult
@@ -30,6 +30,21 @@ SESSIONS_MAX: Final = 50_000
 """Sessions tracked. More are left alone: their media runs on what is held for them, and no further."""
 _SPREAD: Final = 2_654_435_761
 """Spreads neighbouring session ids evenly (Knuth's multiplicative hash)."""
+STEP: Final = 250
+"""Sessions looked at in one go: some milliseconds, in which the process does nothing else."""
+
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+"""Work in steps: pauses where it yields, and returns what came of it."""
+
+
+def _at_once(steps: Steps[T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            made: T = done.value
+            return made
 
 
 @dataclasses.dataclass(slots=True)
@@ -206,17 +221,27 @@ class Accrual:
         self, leases: dict[int, int], now_ns: int, only: Collection[SessionId] | None = None
     ) -> dict[int, list[TickInput]]:
         """What to post now, by client account: all sessions of a wallet at once, so that they share it fairly."""
+        return _at_once(self.due_steps(leases, now_ns, only))
+
+    def due_steps(
+        self, leases: dict[int, int], now_ns: int, only: Collection[SessionId] | None = None
+    ) -> Steps[dict[int, list[TickInput]]]:
+        """``due``, with a pause after every ``STEP`` sessions in which events may be taken in."""
         wallets: dict[int, list[TickInput]] = {}
-        for session_id in self.metered(only):
-            one = self._sessions[session_id]
-            if one.row is not None and self._is_due(one, one.row, now_ns):
+        for number, session_id in enumerate(self.metered(only), 1):
+            one = self._sessions.get(session_id)
+            if one is not None and one.row is not None and self._is_due(one, one.row, now_ns):
                 wallets[one.row.client_account_id] = []
-        for session_id, one in self._sessions.items() if wallets else ():
+            if number % STEP == 0:
+                yield
+        for number, (session_id, one) in enumerate(list(self._sessions.items()) if wallets else (), 1):
             lease_epoch = leases.get(shard_of(session_id))
             if one.row is not None and one.row.client_account_id in wallets and lease_epoch is not None:
                 wallets[one.row.client_account_id].append(
                     TickInput(session_id, one.epoch, one.base_ms, one.epoch_live_ms, lease_epoch)
                 )
+            if number % STEP == 0:
+                yield
         return wallets
 
     def _is_due(self, one: _Tracked, row: MeterRow, now_ns: int) -> bool:
@@ -250,24 +275,19 @@ class Accrual:
                 self.forget(result.session_id)
                 continue
             one.adopt(result.epoch, result.base_ms, result.live_ms)
-            one.row = dataclasses.replace(
-                one.row,
-                epoch=result.epoch,
-                base_ms=result.base_ms,
-                live_ms=result.live_ms,
-                granted_ms=result.granted_ms,
-                posted_minor=result.posted_minor,
-                held_minor=result.held_minor,
-                final_unit=result.final_unit,
-            )
+            row = one.row
+            row.epoch, row.base_ms, row.live_ms = result.epoch, result.base_ms, result.live_ms
+            row.granted_ms, row.final_unit = result.granted_ms, result.final_unit
+            row.posted_minor, row.held_minor = result.posted_minor, result.held_minor
             one.next_post_ms = result.live_ms + self._period_ms(result.session_id)
             one.posted_ns, one.post_now, one.asked = now_ns, False, True
             over_ms += max(0, result.over_ms - one.over_ms)
             one.over_ms = max(one.over_ms, result.over_ms)
-            self._accounts[one.row.client_account_id] = (result.balance_minor, result.available_minor)
+            self._accounts[row.client_account_id] = (result.balance_minor, result.available_minor)
             if not result.final_unit:
                 one.warned.clear()
-            one.warned = {s for s in one.warned if s * 1000 >= result.granted_ms - one.live_ms}
+            elif one.warned:
+                one.warned = {s for s in one.warned if s * 1000 >= result.granted_ms - one.live_ms}
         return over_ms
 
     # --- outcomes
@@ -284,33 +304,53 @@ class Accrual:
 
     def outcomes(self, only: Collection[SessionId] | None = None) -> list[MeterOutcome]:
         """What to tell of each session that runs or has changed since it was told of."""
+        return _at_once(self.outcome_steps(only))
+
+    def outcome_steps(self, only: Collection[SessionId] | None = None) -> Steps[list[MeterOutcome]]:
+        """``outcomes``, with a pause after every ``STEP`` sessions in which events may be taken in. What each has cost
+        is taken from one look, so that costs and balances told fit together."""
+        costs: dict[SessionId, int] = {}
         unposted: dict[int, int] = {}
-        for one in self._sessions.values():
+        for number, (session_id, one) in enumerate(list(self._sessions.items()), 1):
             if one.row is not None:
-                account = one.row.client_account_id
-                unposted[account] = unposted.get(account, 0) + _cost_so_far(one, one.row) - one.row.posted_minor
+                account, cost_minor = one.row.client_account_id, _cost_so_far(one, one.row)
+                costs[session_id] = cost_minor
+                unposted[account] = unposted.get(account, 0) + cost_minor - one.row.posted_minor
+            if number % STEP == 0:
+                yield
         outcomes = []
-        for session_id in self.metered(only):
-            one = self._sessions[session_id]
-            self._urgent.discard(session_id)
-            if one.row is None or one.epoch == 0:
-                continue
-            outcome = self._outcome(one, one.row, unposted[one.row.client_account_id])
-            told = (outcome.live_ms, outcome.granted_live_ms, outcome.running, outcome.balance_minor)
-            if one.running or outcome.grant_changed or outcome.exhausted or told != one.told:
-                outcomes.append(outcome)
-            one.told = told
-            one.asked = False
+        for number, session_id in enumerate(self.metered(only), 1):
+            told = self._outcome_of(session_id, costs, unposted)
+            if told is not None:
+                outcomes.append(told)
+            if number % STEP == 0:
+                yield
         # Accounts of sessions that are gone are forgotten with them.
         self._accounts = {account: read for account, read in self._accounts.items() if account in unposted}
         return outcomes
 
-    def _outcome(self, one: _Tracked, row: MeterRow, unposted_minor: int) -> MeterOutcome:
-        cost_minor = _cost_so_far(one, row)
+    def _outcome_of(
+        self, session_id: SessionId, costs: dict[SessionId, int], unposted: dict[int, int]
+    ) -> MeterOutcome | None:
+        """What to tell of one session; None: it is as it was told before, or nothing is known yet."""
+        one = self._sessions.get(session_id)
+        cost_minor = costs.get(session_id)
+        if one is None or one.row is None or cost_minor is None:
+            return None
+        self._urgent.discard(session_id)
+        if one.epoch == 0:
+            return None
+        outcome = self._outcome(one, one.row, cost_minor, unposted[one.row.client_account_id])
+        told = (outcome.live_ms, outcome.granted_live_ms, outcome.running, outcome.balance_minor)
+        news = one.running or outcome.grant_changed or outcome.exhausted or told != one.told
+        one.told, one.asked = told, False
+        return outcome if news else None
+
+    def _outcome(self, one: _Tracked, row: MeterRow, cost_minor: int, unposted_minor: int) -> MeterOutcome:
         balance_minor = self._accounts.get(row.client_account_id, (0, 0))[0]
         granted_ms = max(0, row.granted_ms - one.base_ms)
-        warnings = tuple(_crossing(one, row)[-1:])
-        one.warned.update(_crossing(one, row))
+        crossing = _crossing(one, row)
+        one.warned.update(crossing)
         return MeterOutcome(
             tenant_id=row.tenant_id,
             session_id=row.session_id,
@@ -325,7 +365,7 @@ class Accrual:
             grant_changed=granted_ms > one.worker_grant_ms,
             final_unit=row.final_unit,
             remaining_ms=self._remaining_ms(one, row),
-            warnings=warnings,
+            warnings=tuple(crossing[-1:]),
             exhausted=one.asked and row.final_unit and _used_up(one, row),
             kind=row.kind,
             revision=row.revision,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import Final
+from typing import Final, TypeVar
 
 from billing import meter_store, metrics
-from billing.accrual import Accrual
+from billing.accrual import Accrual, Steps
 from billing.meter_store import CHUNK_MAX, SLOT_MS, lane_of
 from billing.store import LANES
 from billing.terms import LedgerUnavailable, Mark, MeterOutcome, TickInput, TickResult
@@ -21,6 +21,8 @@ from relay.messages import Event
 log = get_log("billing.meter")
 
 _COMPLAIN_EVERY_NS: Final = 30_000_000_000
+
+T = TypeVar("T")
 
 
 class Meter:
@@ -76,16 +78,23 @@ class Meter:
                     await self._load(leases, now_ns)
                     ids = self._core.metered(only)
                     if ids:
-                        changed = self._core.states(await meter_store.read_states(self._database, ids))
-                        if changed:
-                            rows = await meter_store.load_meters(self._database, leases, changed, len(changed))
-                            self._core.loaded(rows, now_ns)
-                        await self._post(self._core.due(leases, now_ns, only), now_ns)
+                        await self._refresh(leases, ids, now_ns)
+                        await self._post(await _gently(self._core.due_steps(leases, now_ns, only)), now_ns)
                 except LedgerUnavailable as error:
                     metrics.UNAVAILABLE.inc()
                     self._complain(now_ns, error)
             metrics.SESSIONS.set(len(self._core))
-            return self._core.outcomes(only)
+            return await _gently(self._core.outcome_steps(only))
+
+    async def _refresh(self, leases: dict[int, int], ids: list[SessionId], now_ns: int) -> None:
+        """Look up which meters are open, what their wallets have, and whose terms have changed."""
+        changed: list[SessionId] = []
+        for start in range(0, len(ids), CHUNK_MAX):
+            chunk = ids[start : start + CHUNK_MAX]
+            changed += self._core.states(await meter_store.read_states(self._database, chunk))
+        if changed:
+            rows = await meter_store.load_meters(self._database, leases, changed, len(changed))
+            self._core.loaded(rows, now_ns)
 
     async def _load(self, leases: dict[int, int], now_ns: int) -> None:
         unloaded = self._core.unloaded(leases)
@@ -132,9 +141,24 @@ class Meter:
             log.error("ledger unavailable, media runs on what is held", why=str(error), sessions=len(self._core))
 
 
+async def _gently(steps: Steps[T]) -> T:
+    """Do work to its end, and let others have their turn in its pauses."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            made: T = done.value
+            return made
+        await asyncio.sleep(0)
+
+
 def _count(results: list[TickResult], core: Accrual) -> None:
+    charged: dict[str, int] = {}
     for result in results:
         if result.charged_minor:
-            metrics.POSTED.labels(core.currency(result.session_id)).inc(result.charged_minor)
+            currency = core.currency(result.session_id)
+            charged[currency] = charged.get(currency, 0) + result.charged_minor
         if result.status == "fenced":
             metrics.FENCED.inc()
+    for currency, amount_minor in charged.items():
+        metrics.POSTED.labels(currency).inc(amount_minor)

@@ -245,8 +245,7 @@ def _minutes(ms: int) -> str:
     return f"{minutes}:{rest_ms // 1000:02d} min"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class MeterOutcome:
+class MeterOutcome(NamedTuple):
     """What one tick has to tell about one session."""
 
     tenant_id: TenantId
@@ -280,8 +279,7 @@ class MeterOutcome:
     """Of its terms."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class TickInput:
+class TickInput(NamedTuple):
     """What the tick is told of one session."""
 
     session_id: SessionId
@@ -294,9 +292,9 @@ class TickInput:
     """None: opening or settling, which needs no lease."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class MeterRow:
-    """A session's meter as stored."""
+    """A session's meter as stored, and as the ticks since then have left it."""
 
     tenant_id: TenantId
     session_id: SessionId
@@ -324,8 +322,7 @@ class MeterState(NamedTuple):
     revision: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class TickResult:
+class TickResult(NamedTuple):
     """What the tick made of one session; the same after a retry."""
 
     session_id: SessionId
