@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from typing import Final, TypeVar
 
 from billing import meter_store, metrics
@@ -89,9 +89,13 @@ class Meter:
     async def _refresh(self, leases: dict[int, int], ids: list[SessionId], now_ns: int) -> None:
         """Look up which meters are open, what their wallets have, and whose terms have changed."""
         changed: list[SessionId] = []
-        for start in range(0, len(ids), CHUNK_MAX):
-            chunk = ids[start : start + CHUNK_MAX]
-            changed += self._core.states(await meter_store.read_states(self._database, chunk))
+        chunks = [ids[start : start + CHUNK_MAX] for start in range(0, len(ids), CHUNK_MAX)]
+
+        async def read(mine: list[list[SessionId]]) -> None:
+            for chunk in mine:
+                changed.extend(self._core.states(await meter_store.read_states(self._database, chunk)))
+
+        await _side_by_side([read(chunks[lane::LANES]) for lane in range(LANES)])
         if changed:
             rows = await meter_store.load_meters(self._database, leases, changed, len(changed))
             self._core.loaded(rows, now_ns)
@@ -114,15 +118,7 @@ class Meter:
         lanes: list[list[TickInput]] = [[] for _ in range(LANES)]
         for wallet, sessions in due.items():
             lanes[lane_of(wallet)] += sessions
-        failures = [
-            failure
-            for failure in await asyncio.gather(
-                *(self._post_lane(lane, slot, now_ns) for lane in lanes if lane), return_exceptions=True
-            )
-            if failure is not None
-        ]
-        if failures:
-            raise failures[0]
+        await _side_by_side([self._post_lane(lane, slot, now_ns) for lane in lanes if lane])
 
     async def _post_lane(self, lane: list[TickInput], slot: int, now_ns: int) -> None:
         for start in range(0, len(lane), CHUNK_MAX):
@@ -139,6 +135,13 @@ class Meter:
         if self._complained_ns is None or now_ns - self._complained_ns >= _COMPLAIN_EVERY_NS:
             self._complained_ns = now_ns
             log.error("ledger unavailable, media runs on what is held", why=str(error), sessions=len(self._core))
+
+
+async def _side_by_side(work: list[Coroutine[None, None, None]]) -> None:
+    """Do all of it, whatever becomes of one; then raise what failed first."""
+    for failure in await asyncio.gather(*work, return_exceptions=True):
+        if failure is not None:
+            raise failure
 
 
 async def _gently(steps: Steps[T]) -> T:
