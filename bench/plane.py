@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from relay.plane import Plane, RouteSpec, SrtpProfile, StreamSpec
-from relay.plane_python import PythonPlane
+from relay.plane_choice import PLANES, make_plane
 from relay.rtp import make_packet
 from relay.srtp import SrtpContext
 
-PLANES = {"python": PythonPlane}
 CASES = (("1_to_1_16_flows", 16, 1, False), ("1_to_20", 1, 20, False), ("1_to_20_layered", 1, 20, True))
 """(name, publishers, subscribers of each, whether half of them get fewer temporal layers)"""
 BURST = 64
@@ -111,7 +110,7 @@ def measure(
     name: str, flows: int, fan: int, packets: int, payload_bytes: int, profile: SrtpProfile, *, layered: bool = False
 ) -> dict[str, float]:
     """CPU microseconds per forwarded packet."""
-    plane: Plane = PLANES[name]()
+    plane = make_plane(name)
     senders = build(plane, flows, fan, profile, layered=layered)
     payload = b"\x00" + bytes(payload_bytes - 1)
     each = max(1, BURST // flows)

@@ -33,8 +33,8 @@ class PacketPath(SendingPath):
         super().__init__(sockets)
         self._upcalls: list[Upcall] = []
         self._announced: dict[int, Transport] = {}  # transports with held packets whose stream may be known now
-        self._nacking: set[Stream] = set()
-        self._telling: set[Transport] = set()
+        self._nacking: dict[Stream, None] = {}  # in order, so that the same input makes the same output
+        self._telling: dict[Transport, None] = {}
         self._ssrc = random.getrandbits(31) | 1  # names us in the feedback that the plane itself sends
 
     # --- in
@@ -161,7 +161,7 @@ class PacketPath(SendingPath):
             stream.holes_given_up = False
             self.want_key_frame(stream)
         if stream.missing:
-            self._nacking.add(stream)
+            self._nacking[stream] = None
         if isinstance(accepted, DropReason):
             self.drops[accepted] += 1
             return
@@ -175,7 +175,7 @@ class PacketPath(SendingPath):
         for key, at, size in elements:
             if key == wanted and size >= 2:
                 transport.arrivals.note(packet[at] << 8 | packet[at + 1], arrival_ns)
-                self._telling.add(transport)
+                self._telling[transport] = None
                 return
 
     # --- out
@@ -236,7 +236,7 @@ class PacketPath(SendingPath):
         """Let the rendered packet wait in the pacer; False: too much waits, and all of the route's is dropped."""
         transport = route.transport
         if transport.pacer.push(Paced(route, bytes(self._out.view[:length]), output)):
-            self._pacing.add(transport)
+            self._pacing[transport] = None
             return True
         self.drops[DropReason.PACER_FULL] += transport.pacer.drop(route) + 1
         route.rewind()
@@ -262,7 +262,7 @@ class PacketPath(SendingPath):
                 self._send_out(route.transport, length)
             else:
                 route.transport.pacer.push_again(Paced(route, bytes(self._out.view[:length]), 0))
-                self._pacing.add(route.transport)
+                self._pacing[route.transport] = None
         return True
 
     # --- what Python is told
@@ -312,9 +312,9 @@ class PacketPath(SendingPath):
         for transport in list(self._telling):
             due_ns = transport.arrivals.due_ns
             if due_ns is None:
-                self._telling.discard(transport)
+                self._telling.pop(transport, None)
             elif due_ns <= now_ns:
-                self._telling.discard(transport)
+                self._telling.pop(transport, None)
                 for packet in transport.arrivals.take(self._ssrc, next(iter(transport.streams), 0)):
                     self.send_rtcp(transport, packet)
         while self._timed and self._timed[0][0] <= now_ns:
@@ -325,7 +325,7 @@ class PacketPath(SendingPath):
     def _send_nacks(self, stream: Stream, now_ns: int) -> None:
         due_ns = stream.missing.due_ns
         if due_ns is None:
-            self._nacking.discard(stream)
+            self._nacking.pop(stream, None)
         elif due_ns <= now_ns:
             asked, given_up = stream.missing.due(now_ns, stream.transport.round_trip_ns)
             if asked:
@@ -337,12 +337,12 @@ class PacketPath(SendingPath):
 
     def forget_stream(self, stream: Stream) -> None:
         """The stream is gone."""
-        self._nacking.discard(stream)
+        self._nacking.pop(stream, None)
 
     def forget_transport(self, transport: Transport) -> None:
         """The transport is gone."""
-        self._telling.discard(transport)
-        self._pacing.discard(transport)
+        self._telling.pop(transport, None)
+        self._pacing.pop(transport, None)
         self._announced.pop(transport.handle, None)
 
 

@@ -192,6 +192,7 @@ class PythonPlane:
                 route.next_stream = None
         gone.routes.clear()
         gone.cache.clear()
+        gone.missing.clear()
         gone.spool = None
         self._path.forget_stream(gone)
 

@@ -348,7 +348,7 @@ class Route:
 
     def number_of(self, output: int) -> int | None:
         """What was noted of an output number; None: nothing, or too long ago."""
-        noted = self._numbers[output & NUMBERS - 1]
+        noted = self._numbers[output & NUMBERS - 1] if self._numbers else -1
         return noted & 0xFFFF if noted >> 16 == output else None
 
     def render_probe(self, output: int, buffer: PacketBuffer, now_ns: int) -> int:

@@ -31,7 +31,7 @@ class SendingPath:
         self._timed: list[tuple[int, int, Route, bytes]] = []  # (at_ns, order, route, packet), a heap
         self._timed_order = 0
         self._number = 0  # the transport-wide one of the packet sent last
-        self._pacing: set[Transport] = set()  # with packets or a probe waiting
+        self._pacing: dict[Transport, None] = {}  # with packets or a probe waiting
 
     def _send_out(self, transport: Transport, length: int, number: int | None = None) -> bool:
         """Encrypt and send what is in ``_out``, if the transport is ready; whether it went. ``number``: the
@@ -74,7 +74,7 @@ class SendingPath:
         """Begin a probe over a route that has RTX; one that is under way is forgotten."""
         pacer = route.transport.pacer
         pacer.probe = Probe(route, rate_bps, size_bytes, cluster, self.now_ns)
-        self._pacing.add(route.transport)
+        self._pacing[route.transport] = None
 
     def _send_paced(self, transport: Transport, now_ns: int) -> None:
         """Let leave what may: what waits, then the probe's share."""
@@ -98,7 +98,7 @@ class SendingPath:
             if probe.done or length <= 0 or not self._send_out(transport, length):
                 pacer.probe = None
         if pacer.due_ns is None:
-            self._pacing.discard(transport)
+            self._pacing.pop(transport, None)
 
     def send_rtcp(self, transport: Transport, compound: bytes) -> None:
         """Protect and send one RTCP packet."""

@@ -35,6 +35,12 @@ _protect_rtcp: Final[Any] = lib.srtp_protect_rtcp
 _unprotect_rtcp: Final[Any] = lib.srtp_unprotect_rtcp
 
 
+def native_functions() -> dict[str, int]:
+    """Addresses of libsrtp's own functions, for code that calls them without Python."""
+    names = ("srtp_protect", "srtp_unprotect", "srtp_protect_rtcp", "srtp_unprotect_rtcp")
+    return {name: int(ffi.cast("uintptr_t", ffi.addressof(lib, name))) for name in names}
+
+
 class SrtpStatus(enum.IntEnum):
     """What became of a packet, where it is not a length."""
 
@@ -78,6 +84,11 @@ class SrtpContext:
         self._session = Session(self._policy)
         self._raw = self._session._srtp[0]
         self._length = ffi.new("int *")
+
+    @property
+    def native_session(self) -> int:
+        """Address of the ``srtp_t``, for ``native_functions``; valid as long as this object."""
+        return int(ffi.cast("uintptr_t", self._raw))
 
     def protect(self, buffer: PacketBuffer, length: int) -> int:
         """Encrypt RTP in place; the new length, or a negative ``SrtpStatus``. ``length`` ≤ ``PACKET_BYTES_MAX``."""

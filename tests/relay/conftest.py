@@ -7,16 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from relay.plane import Plane
-from relay.plane_python import PythonPlane
+from relay.plane_choice import PLANES, make_plane
 from tests.relay.plane_peer import World
-
-PLANES = {"python": PythonPlane}
 
 
 @pytest.fixture(params=sorted(PLANES))
 def plane(request: pytest.FixtureRequest) -> Iterator[Plane]:
     """A fresh plane."""
-    made = PLANES[request.param]()
+    made = make_plane(request.param)
     yield made
     made.close()
 

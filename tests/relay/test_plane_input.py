@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay.plane import DropReason, Plane, UpcallKind
-from relay.plane_python import PythonPlane
+from relay.plane_choice import PLANES, make_plane
 from relay.plane_streams import ADDRESSES_MAX, HELD_MAX, SSRCS_MAX, STREAMS_MAX
 from relay.rtcp import pack_picture_loss, pack_receiver_report
 from relay.rtp import make_packet
@@ -250,10 +250,11 @@ hostile = st.one_of(
 )
 
 
+@pytest.mark.parametrize("name", sorted(PLANES))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(hostile, max_size=40))
-def test_no_bytes_of_a_peer_raise_or_stop_the_others(datagrams: list[tuple[str, bytes]]) -> None:
-    world = World(PythonPlane())
+def test_no_bytes_of_a_peer_raise_or_stop_the_others(name: str, datagrams: list[tuple[str, bytes]]) -> None:
+    world = World(make_plane(name))
     try:
         call = video_call(world)
         hostile_peer = world.peer()

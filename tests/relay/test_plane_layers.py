@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.plane import DropReason, Plane, StreamHandle
-from relay.plane_python import PythonPlane
+from relay.plane import DropReason, StreamHandle
+from relay.plane_choice import PLANES, make_plane
 from relay.rtp import make_packet, read_header
 from relay.vp8_rewrite import read_vp8
 from tests.relay.plane_peer import Peer, Rtp, World, video_route, video_spec
@@ -298,11 +298,12 @@ def test_a_tap_gets_one_stream_whatever_layers_it_is_made_of(world: World) -> No
     assert len(taken) == 10
 
 
+@pytest.mark.parametrize("name", sorted(PLANES))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.sampled_from(STARTS), seed=st.integers(0, 2**32))
-def test_random_switching_loss_and_reordering_never_break_the_stream(start: int, seed: int) -> None:
+def test_random_switching_loss_and_reordering_never_break_the_stream(name: str, start: int, seed: int) -> None:
     chance = random.Random(seed)
-    plane: Plane = PythonPlane()
+    plane = make_plane(name)
     world = World(plane)
     try:
         show = Show(world, start)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.plane import DropReason, Plane, UpcallKind
-from relay.plane_python import PythonPlane
+from relay.plane import DropReason, UpcallKind
+from relay.plane_choice import PLANES, make_plane
 from tests.relay.plane_peer import VP8_KEY, Call, Rtp, World, audio_call, video_call
 
 STARTS = [0, 1, 32_767, 32_768, 65_534, 65_535]
@@ -114,6 +114,7 @@ def test_packets_from_before_a_restart_do_not_come_again_as_others(world: World)
     assert [p.payload for p in packets] == [b"a", b"b"]
 
 
+@pytest.mark.parametrize("name", sorted(PLANES))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(STARTS),
@@ -122,8 +123,8 @@ def test_packets_from_before_a_restart_do_not_come_again_as_others(world: World)
         max_size=60,
     ),
 )
-def test_no_number_ever_carries_two_packets(start: int, steps: list[tuple[int, str]]) -> None:
-    plane: Plane = PythonPlane()
+def test_no_number_ever_carries_two_packets(name: str, start: int, steps: list[tuple[int, str]]) -> None:
+    plane = make_plane(name)
     world = World(plane)
     try:
         call = begun(world, start)

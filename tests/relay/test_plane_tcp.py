@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.plane import SocketHandle, Upcall, UpcallKind
-from relay.plane_python import PythonPlane
+from relay.plane import SocketHandle, SrtpProfile, Upcall, UpcallKind
+from relay.plane_choice import PLANES, make_plane
 from relay.plane_tcp import (
     FRAME_BYTES_MAX,
     PROVE_MAX_NS,
@@ -21,6 +21,9 @@ from relay.plane_tcp import (
     Deframer,
     TcpSocket,
 )
+from relay.rtp import make_packet
+from relay.srtp import SrtpContext
+from tests.relay.plane_peer import audio_route, audio_spec
 
 STUN = bytes((0, 1)) + b"anything"
 
@@ -58,8 +61,8 @@ def test_a_length_beyond_every_datagram_ends_it() -> None:
 class Server:
     """A plane that listens for ICE-TCP, on a clock of its own."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
-        self.plane = PythonPlane()
+    def __init__(self, plane: str, host: str = "127.0.0.1") -> None:
+        self.plane = make_plane(plane)
         self.handle, self.address = self.plane.bind_tcp((host, 0))
         self.now_ns = 1_000_000_000_000
         self.clients: list[socket.socket] = []
@@ -83,14 +86,14 @@ class Server:
 
     @property
     def socket(self) -> TcpSocket:
-        found = self.plane._sockets[self.handle]
+        found = self.plane._sockets[self.handle]  # type: ignore[attr-defined]
         assert isinstance(found, TcpSocket)
         return found
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
+@pytest.fixture(params=sorted(PLANES))
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    made = Server(request.param)
     yield made
     for client in made.clients:
         client.close()
@@ -120,9 +123,10 @@ def test_a_frame_comes_up_as_a_datagram_and_answers_go_back_framed(server: Serve
     assert [receive(client), receive(client)] == [b"answer", b"another"]
 
 
-def test_ipv6_addresses_are_plain() -> None:
+@pytest.mark.parametrize("plane", sorted(PLANES))
+def test_ipv6_addresses_are_plain(plane: str) -> None:
     try:
-        server = Server("::1")
+        server = Server(plane, "::1")
     except OSError:
         pytest.skip("no IPv6 here")
     client = server.connect()
@@ -200,3 +204,24 @@ def test_an_address_used_again_is_a_stranger_again(server: Server) -> None:
     (second,) = server.upcalls(1)
     assert (second.address, second.transport) == (upcall.address, 0)
     server.plane.remove_transport(transport)
+
+
+def test_media_takes_a_connection_both_ways(server: Server) -> None:
+    client = server.connect()
+    client.sendall(framed(STUN))
+    (upcall,) = server.upcalls(1)
+    transport, key = server.plane.add_transport(), bytes(28)
+    server.plane.map_address(transport, server.handle, upcall.address)
+    server.plane.set_remote(transport, server.handle, upcall.address)
+    server.plane.set_keys(transport, SrtpProfile.AEAD_AES_128_GCM, key, key)
+    stream = server.plane.add_stream(transport, audio_spec())
+    server.plane.add_route(stream, transport, server.plane.add_gate(open=True), audio_route())
+    packet = make_packet(payload_type=111, sequence=1, timestamp=1, ssrc=0x3333, payload=b"voice")
+    protected = SrtpContext(SrtpProfile.AEAD_AES_128_GCM, key, inbound=False).protect_bytes(packet)
+    assert protected is not None
+    client.sendall(framed(protected))
+    server.wait()
+    server.plane.drain(server.now_ns)
+    back = SrtpContext(SrtpProfile.AEAD_AES_128_GCM, key, inbound=True).unprotect_bytes(receive(client))
+    assert back is not None
+    assert back.endswith(b"voice")

@@ -1,0 +1,91 @@
+# What a whole plane holds, and what is on its way through it.
+
+cdef struct Timed:
+    int64_t at_ns
+    int64_t order
+    Route *route  # NULL: removed meanwhile
+    uint8_t *data
+    int length
+
+cdef struct Out:
+    Transport *transport
+    int length
+    int next
+
+cdef struct Upcalled:
+    int kind
+    int64_t transport
+    int64_t stream
+    int64_t arrival_ns
+    Socket *socket
+    Key address
+    uint8_t *data
+    int length
+
+cdef struct Bytes:  # records one after another
+    uint8_t *data
+    size_t length
+    size_t capacity
+
+cdef struct Record:  # of what Python gets in batches; its bytes follow
+    int64_t owner
+    int64_t stream
+    int64_t at_ns
+    int64_t length
+
+cdef struct Plane:
+    int64_t now_ns
+    int64_t age_max_ns
+    int64_t drops[DROP_REASONS]
+    srtp_function protect
+    srtp_function unprotect
+    srtp_function protect_rtcp
+    srtp_function unprotect_rtcp
+    uint32_t ssrc  # names us in the feedback that the plane itself sends
+    int number  # the transport-wide one of the packet sent last
+    Transport tapped  # what taps have for a transport
+    Gate ungated
+    # addresses: open addressing, NULL is free
+    Key *keys
+    Transport **owners
+    int owners_capacity
+    int owners_count
+    # who has something due
+    List nacking
+    List telling
+    List pacing
+    List announced
+    List transports  # all that there are, to free them
+    List routes
+    List gates
+    List spare_streams  # structures of streams that are gone, for those to come
+    Timed *timed  # a heap
+    int timed_count
+    int64_t timed_order
+    # on its way to Python
+    Upcalled *upcalls
+    int upcalls_count
+    int upcalls_capacity
+    Bytes taps
+    Bytes frames
+    # on its way in
+    uint8_t *received
+    mmsghdr in_messages[CHUNK]
+    iovec in_vectors[CHUNK]
+    sockaddr_storage in_addresses[CHUNK]
+    uint8_t in_control[CHUNK][CONTROL_BYTES]
+    # on its way out
+    bint segments  # the kernel cuts a batch of datagrams itself (UDP_SEGMENT)
+    bint discard  # nothing is sent: for fuzzing
+    uint8_t *out
+    Out outs[OUT_MAX]
+    int outs_count
+    Transport *touched[OUT_MAX]
+    int touched_count
+    mmsghdr out_messages[OUT_MAX]
+    iovec out_vectors[OUT_MAX]
+    uint8_t out_control[OUT_MAX][32]
+    int64_t sent_datagrams
+    int64_t sent_messages
+    int64_t received_datagrams
+    int64_t received_messages

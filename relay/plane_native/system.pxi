@@ -1,0 +1,79 @@
+# What the kernel and the C library give us. Linux only: elsewhere the extension is not built, and the Python plane runs.
+
+from libc.errno cimport EAGAIN, EINVAL, EIO, ENOBUFS, errno
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+cdef extern from "<netinet/in.h>" nogil:
+    int AF_INET
+    int AF_INET6
+    ctypedef uint32_t socklen_t
+    cdef struct in_addr:
+        uint32_t s_addr
+    cdef struct in6_addr:
+        uint8_t s6_addr[16]
+    cdef struct sockaddr_in:
+        uint16_t sin_family
+        uint16_t sin_port
+        in_addr sin_addr
+    cdef struct sockaddr_in6:
+        uint16_t sin6_family
+        uint16_t sin6_port
+        in6_addr sin6_addr
+    cdef struct sockaddr_storage:
+        uint16_t ss_family
+    uint16_t htons(uint16_t)
+    uint16_t ntohs(uint16_t)
+
+cdef extern from "<arpa/inet.h>" nogil:
+    int inet_pton(int family, const char *text, void *address)
+    const char *inet_ntop(int family, const void *address, char *text, socklen_t size)
+
+cdef extern from "<sys/uio.h>" nogil:
+    cdef struct iovec:
+        void *iov_base
+        size_t iov_len
+
+cdef extern from "<sys/socket.h>" nogil:
+    cdef struct msghdr:
+        void *msg_name
+        socklen_t msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+        void *msg_control
+        size_t msg_controllen
+        int msg_flags
+    cdef struct mmsghdr:
+        msghdr msg_hdr
+        unsigned int msg_len
+    cdef struct cmsghdr:
+        size_t cmsg_len
+        int cmsg_level
+        int cmsg_type
+    int MSG_DONTWAIT
+    int MSG_TRUNC
+    int SOL_SOCKET
+    cmsghdr *CMSG_FIRSTHDR(msghdr *)
+    cmsghdr *CMSG_NXTHDR(msghdr *, cmsghdr *)
+    uint8_t *CMSG_DATA(cmsghdr *)
+    size_t CMSG_LEN(size_t)
+    size_t CMSG_SPACE(size_t)
+    int recvmmsg(int descriptor, mmsghdr *messages, unsigned int count, int flags, void *timeout)
+    int sendmmsg(int descriptor, mmsghdr *messages, unsigned int count, int flags)
+    ssize_t sendmsg(int descriptor, const msghdr *message, int flags)
+    ssize_t sendto(int descriptor, const void *data, size_t length, int flags, const void *address, socklen_t size)
+    int setsockopt(int descriptor, int level, int option, const void *value, socklen_t size)
+
+cdef extern from "<time.h>" nogil:
+    cdef struct timespec:
+        int64_t tv_sec
+        int64_t tv_nsec
+
+cdef enum:
+    SOL_UDP = 17
+    UDP_SEGMENT = 103
+    UDP_GRO = 104
+    SCM_TIMESTAMPNS = 35  # as SO_TIMESTAMPNS of relay.plane_sockets
+
+ctypedef int (*srtp_function)(void *session, void *packet, int *length) noexcept nogil
