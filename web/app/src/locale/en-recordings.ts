@@ -69,7 +69,7 @@ export const inCall = {
   pauseFor: "Pause for",
   minutes: (n: number) => `${n} min`,
   pause: "Pause recording",
-  again: "Count from now again",
+  again: "Start the pause anew",
   resume: "Record again now",
   onlyProvider: (name: string) => `${name} can pause the recording while a card number is said. Just ask.`,
   withdraw: "Take my consent back",
