@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     """What coturn knows as ``static-auth-secret``; needed with TURN servers."""
     turn_ttl_s: int = Field(default=12 * 3600, ge=300)
     """How long the TURN credentials of a page are good for: as long as the longest call."""
+    plane: Literal["auto", "python", "native"] = "auto"
+    """Which media plane a worker runs on; ``auto``: the native one where it was built."""
     workers: int = Field(default=1, ge=1, le=64)
     """How many worker processes the supervisor runs."""
 
@@ -84,6 +86,8 @@ class Settings(BaseSettings):
     """What becomes of a call that both agreed to have recorded, when it cannot be: it is refused, or takes place."""
     segment_ms: int = Field(default=4_000, ge=1_000)
     """Aimed length of one recorded segment object."""
+    jobs: int = Field(default=1, ge=0, le=64)
+    """How many exports, compositions and previews a recorder makes at once, each in a process of lowest priority."""
     body_max_bytes: int = Field(default=256 * 1024, ge=1024)
     """Largest HTTP body and Socket.IO message taken from a client."""
 

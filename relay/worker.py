@@ -33,8 +33,7 @@ from relay.journal import Journal, JournalEntry, closed_files, read_file
 from relay.messages import Event, WorkerStatus
 from relay.metrics import CONNECT_SECONDS, FORWARD_SAMPLED, FORWARD_SECONDS, LATE_SECONDS, RelayCollector
 from relay.outbox import Outbox
-from relay.plane import Plane
-from relay.plane_python import PythonPlane
+from relay.plane_choice import choose_plane
 from relay.port import MediaPort, media_addresses
 from relay.room import Room
 from relay.rooms import Rooms
@@ -63,17 +62,12 @@ def new_worker_id() -> WorkerId:
     return WorkerId(f"{host}-{os.getpid()}-{secrets.token_hex(3)}")
 
 
-def choose_plane() -> tuple[Plane, str]:
-    """The plane to run on, and why it is this one."""
-    return PythonPlane(), "no native plane is built"
-
-
 class Worker:
     """See the module's docstring. ``async with Worker(…) as worker: await worker.run()``."""
 
     def __init__(self, settings: Settings, redis: Redis, store: EvidenceStore | None, clock: Clock) -> None:
         self.worker_id = new_worker_id()
-        self.plane, self.plane_reason = choose_plane()
+        self.plane, self.plane_reason = choose_plane(settings.plane)
         self.port = MediaPort(self.plane, DtlsCertificate())
         self.outbox = Outbox()
         self.ops_url = ""
