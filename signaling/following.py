@@ -243,7 +243,7 @@ class Follower:
                 self._mover.soon(row.tenant_id, row.id, lost=True)
             elif row.state in IN_CALL and self._rooms.is_draining(row.worker_id) and self._rooms.any_free():
                 self._mover.soon(row.tenant_id, row.id, lost=False)
-        due = [row for row in rows if _is_due(row, now)]
+        due = [row for row in rows if _is_due(row, now) or self._store.capped(row.state, row.deadline_at_ms, now)]
         results = await asyncio.gather(*(one(row) for row in due), return_exceptions=True)
         await self._close_strays(shards, {row.id: row for row in rows})
         failures = [result for result in results if result is not None]
@@ -264,8 +264,18 @@ class Follower:
                 answers = self._rooms.tells_of(session.worker_id, session.id, session.room_epoch)
                 patient = answers and now < session.ended_at_ms + WORKER_PATIENCE_MS
                 await self._closer.wind_up(session, seen, without_worker=not patient)
-        else:
+            return
+        capped = self._store.capped(session.state, session.deadline_at_ms, now)
+        if capped is None:
             await self._apply(session, Trigger.DEADLINE)
+            return
+        log.warning("the clock was set back, a deadline is drawn in", session_id=session.public_id)
+        why = "the clock was set back"
+        self._remember(
+            await self._store.note(
+                *(session.tenant_id, session.id, "deadline_capped"), now_ms=now, why=why, deadline_at_ms=capped
+            )
+        )
 
     async def heal_meters(self, shards: set[int]) -> None:
         """Settle meters that are open though their session is over and settled: opened by a process that then died."""

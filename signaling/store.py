@@ -148,10 +148,13 @@ _SELECT: Final = (
 )
 _LIVE: Final = "state in (" + ", ".join(f"'{state}'" for state in State if state in LIVE) + ")"
 """Spelled out, not a parameter, so that the planner may use the partial indexes."""
+CLOCKS_APART_MS: Final = 5_000
+"""What the clocks of two machines may differ by before it is made good."""
 STORY_MAX: Final = 20_000
 """Changes, and messages, of one session that go into its recording."""
 _SETTABLE: Final = frozenset(
     {"worker_id", "room_epoch", "recording", "recording_public_id", "provider_consented", "settled_at_ms"}
+    | {"deadline_at_ms"}
     | {"recording_paused_until_ms", "kind", "minor_per_minute", "tariff_id"}
     | {"asked_kind", "asked_by", "asked_minor_per_minute", "asked_tariff_id", "asked_until_ms"}
 )
@@ -293,6 +296,14 @@ class SessionStore:
             if (during is None or state in during) and any(row[name] != value for name, value in columns.items()):
                 await self._write(sql, tenant, session_id, columns, state, state, what, now_ms, actor, why)
             return await self._read(sql, tenant, session_id)
+
+    def capped(self, state: State, deadline_at_ms: int | None, now_ms: int) -> int | None:
+        """The deadline to store instead of one that is further away than its state may last: the clock was set back
+        since. None: it is as it should be."""
+        lasts_ms = self._limits.of(state)
+        if deadline_at_ms is None or lasts_ms is None or deadline_at_ms - now_ms <= lasts_ms + CLOCKS_APART_MS:
+            return None
+        return now_ms + lasts_ms
 
     async def story(self, tenant: TenantId, session_id: SessionId) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """What happened to a session, and what was written in it, oldest first: as they go into its recording."""

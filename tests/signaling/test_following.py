@@ -70,6 +70,20 @@ async def test_nobody_back_in_time_ends_the_call_as_dropped(world: World) -> Non
     assert await held(world) == (5000 - 199 // 2, 0)
 
 
+async def test_a_clock_that_is_set_back_lengthens_no_wait_for_long(world: World) -> None:
+    session = await world.call()
+    await interrupt(world, session)
+    world.clock.step_wall_ms(-3_600_000)
+    await world.sweep()
+    waiting = await world.get(session)
+    assert waiting.state is State.INTERRUPTED
+    assert waiting.deadline_at_ms == world.clock.wall_ms() + 60_000
+    await world.sweep(after_ms=59_999)
+    assert (await world.get(session)).state is State.INTERRUPTED
+    await world.sweep(after_ms=1)
+    assert (await world.over(session)).end_reason == "dropped"
+
+
 async def test_a_call_that_never_connects_fails_and_costs_nothing(world: World) -> None:
     session = await world.connect()
     assert (await held(world))[1] > 0
