@@ -64,6 +64,10 @@ soak: setup ## Random lives of wallets and sessions against an auditor, crashes 
 bench-connect: setup programs ## How many of CALLS calls come about through bad networks, and how soon (CALLS=200, of each kind)
 	@$(PY) -m bench.connect --calls $(CALLS) $(ARGS)
 
+fuzz: setup ## Feed mutated bytes to every parser of strangers' bytes (MINUTES=5); guided by coverage where atheris installs
+	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install -qq "atheris==3.0.0" >/dev/null 2>&1 || true
+	@$(PY) -m tests.fuzz --minutes $(MINUTES) $(ARGS)
+
 format: setup ## Format the code and mend what lint can mend
 	@$(VENV)/bin/ruff check --quiet --fix . || true
 	@$(VENV)/bin/ruff format --quiet .
@@ -146,6 +150,7 @@ programs:
 	@missing=""; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v promtool >/dev/null || missing="$$missing prometheus"; \
+	command -v turnserver >/dev/null || missing="$$missing coturn"; \
 	if [ -n "$$missing" ] && command -v apt-get >/dev/null && $(AS_ROOT) true 2>/dev/null; then \
 		echo "Installing$$missing"; \
 		$(AS_ROOT) apt-get update -qq >/dev/null 2>&1; \
