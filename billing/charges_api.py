@@ -89,6 +89,10 @@ class PackageView(View):
     """None: with any provider."""
     then_money: bool
     expires_at_ms: int
+    price_minor: int
+    unearned_minor: int
+    """What would be given back of it at most: the price of the time that was not used."""
+    currency: str
 
 
 class Packages(View):
@@ -216,4 +220,7 @@ def package_view(package: Package) -> PackageView:
         provider_id=package.provider,
         then_money=package.then_money,
         expires_at_ms=package.expires_at_ms,
+        price_minor=package.price_minor,
+        unearned_minor=package.unearned_minor,
+        currency=package.currency,
     )

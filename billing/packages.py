@@ -54,6 +54,10 @@ class Package:
     provider: PublicId | None
     then_money: bool
     expires_at_ms: int
+    price_minor: int
+    unearned_minor: int
+    """The part of the price that nobody has earned yet: what is given back of it, at most."""
+    currency: str
 
     @property
     def left_ms(self) -> int:
@@ -161,4 +165,7 @@ def _package(row: Any) -> Package:
         provider=row["provider"],
         then_money=row["then_money"],
         expires_at_ms=int(row["expires_at"].timestamp() * 1000),
+        price_minor=row["price_minor"],
+        unearned_minor=row["price_minor"] - row["recognised_minor"],
+        currency=row["currency"],
     )

@@ -54,6 +54,8 @@ class MoneyStory:
     held_minor: int
     charged_minor: int
     provider_minor: int
+    returned_minor: int
+    """What was given back of the session itself."""
     terms: tuple[TermsFrom, ...]
     movements: tuple[Movement, ...]
 
@@ -62,9 +64,11 @@ async def read(database: Database, tenant: TenantId, session: PublicId) -> Money
     """The money of a session; None: none was ever held for it."""
     async with ledger(database, tenant) as connection:
         meter = await connection.fetchrow(
-            "select *, (extract(epoch from opened_at) * 1000)::bigint as opened_at_ms,"
-            " (extract(epoch from settled_at) * 1000)::bigint as settled_at_ms from session_meter"
-            " where tenant_id = $1 and session_public_id = $2",
+            "select m.*, coalesce((select sum(r.amount_minor) from reversal r where r.tenant_id = m.tenant_id"
+            "  and r.session_id = m.session_id), 0)::bigint as returned_minor,"
+            " (extract(epoch from opened_at) * 1000)::bigint as opened_at_ms,"
+            " (extract(epoch from settled_at) * 1000)::bigint as settled_at_ms from session_meter m"
+            " where m.tenant_id = $1 and session_public_id = $2",
             *(tenant, session),
         )
         if meter is None:
@@ -83,6 +87,7 @@ async def read(database: Database, tenant: TenantId, session: PublicId) -> Money
         held_minor=meter["held_minor"],
         charged_minor=meter["posted_minor"],
         provider_minor=meter["posted_provider_minor"],
+        returned_minor=meter["returned_minor"],
         terms=tuple(_terms(row) for row in terms),
         movements=tuple(Movement(*row.values()) for row in moves),
     )

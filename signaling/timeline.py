@@ -108,6 +108,8 @@ class MoneyNow(View):
     """What the session came to; for a provider, what they earned."""
     provider_minor: int | None = None
     """Staff only."""
+    refundable_minor: int | None = None
+    """What can still be given back of the session itself; staff only."""
 
 
 class TimelineView(View):
@@ -263,4 +265,7 @@ def _meter(money: MoneyStory, seat: Seat) -> MoneyNow:
         held_minor=None if seat == "provider" else money.held_minor,
         amount_minor=money.provider_minor if seat == "provider" else money.charged_minor,
         provider_minor=money.provider_minor if seat == "staff" else None,
+        refundable_minor=money.charged_minor - money.returned_minor
+        if seat == "staff" and money.settled_at_ms
+        else None,
     )

@@ -47,7 +47,7 @@ def as_(client_of_world: Http, world: World) -> Any:
 
 async def test_signing_in_gives_a_token_that_works(client_of_world: Http, as_: Any) -> None:
     shown = (await as_(None)("GET", "/demo/accounts"))["accounts"]
-    assert [account["role"] for account in shown] == ["client", "provider", "provider", "compliance", "admin"]
+    assert [account["role"] for account in shown] == ["client", "provider", "provider", "compliance", "finance", "admin"]
     for account in shown:
         signed_in = await as_(None)("POST", "/auth/login", {k: account[k] for k in ("email", "password")})
         headers = {"Authorization": f"Bearer {signed_in['access_token']}"}
@@ -72,7 +72,7 @@ async def test_guessing_passwords_is_slowed_down(as_: Any) -> None:
 async def test_providers_show_presence_and_rates(as_: Any, world: World) -> None:
     listed = (await as_("client")("GET", "/providers"))["providers"]
     assert [(p["user"]["name"], p["presence"]) for p in listed] == [("Ada Fox", "online"), ("Ben Okafor", "online")]
-    assert {(r["kind"], r["minor_per_minute"]) for r in listed[0]["rates"]} == {("video", 199), ("audio", 149)}
+    assert {(r["kind"], r["minor_per_minute"]) for r in listed[0]["rates"]} == {("video", 199), ("audio", 149), ("chat", 99)}
     me = await as_("ada")("PUT", "/me/availability", {"available": False})
     assert me["available"] is False
     await world.ring(world.ben)

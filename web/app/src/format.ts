@@ -46,6 +46,9 @@ export function when(ms: number): string {
 }
 
 export const timeOfDay = (ms: number): string => time.format(new Date(ms));
+const clockTime = new Intl.DateTimeFormat(LANGUAGE, { timeStyle: "medium" });
+/** The time of day to the second. */
+export const exactTime = (ms: number): string => clockTime.format(new Date(ms));
 export const exactly = (ms: number): string => exact.format(new Date(ms));
 
 export function bytes(n: number): string {

@@ -6,6 +6,7 @@ import "./styles/shell.css";
 import "./styles/pages.css";
 import "./styles/call.css";
 import "./styles/quality.css";
+import "./styles/billing.css";
 import "./styles/print.css";
 
 import { TurnpikeProvider } from "@turnpike/react";

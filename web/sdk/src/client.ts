@@ -1,5 +1,6 @@
 import { Emitter } from "./emitter";
 import { asTurnpikeError, TurnpikeError } from "./errors";
+import { Finance } from "./finance";
 import { requestKey } from "./keys";
 import { Link } from "./link";
 import { watchNetwork } from "./network";
@@ -18,6 +19,7 @@ import {
   type PresenceEvent,
   type ProviderView,
   type ServerEvents,
+  type SessionKind,
   type SessionPage,
   type SessionView,
   type SignedIn,
@@ -54,6 +56,7 @@ export class TurnpikeClient extends Emitter<ClientEvents> implements SessionHost
   readonly rest: Rest;
   readonly wallet: Wallet;
   readonly recordings: Recordings;
+  readonly finance: Finance;
   readonly #storage: Storage | null;
   readonly #sessions = new Map<string, Session>();
   #me: MeView | null = null;
@@ -68,6 +71,7 @@ export class TurnpikeClient extends Emitter<ClientEvents> implements SessionHost
     this.rest.onUnauthorized = () => this.signOut();
     this.wallet = new Wallet(this.rest);
     this.recordings = new Recordings(this.rest);
+    this.finance = new Finance(this.rest);
     this.#storage = options.storage === undefined ? globalThis.sessionStorage : options.storage;
     this.wallet.on("changed", () => this.emit("changed", null));
   }
@@ -154,7 +158,7 @@ export class TurnpikeClient extends Emitter<ClientEvents> implements SessionHost
   }
 
   /** Client: asks a provider for a session; it rings until they answer, or half a minute has passed. */
-  async request(providerId: string, kind: "audio" | "video", consent: Consent): Promise<Session> {
+  async request(providerId: string, kind: SessionKind, consent: Consent): Promise<Session> {
     const body = { provider_id: providerId, kind, consent, request_key: requestKey() };
     const view = this.online
       ? await this.link().request<SessionView>("session.request", body)
@@ -216,6 +220,7 @@ export class TurnpikeClient extends Emitter<ClientEvents> implements SessionHost
     "session.updated": (view) => void this.#learn(view),
     "session.cost": (event) => this.#sessions.get(event.session_id)?.takeCost(event),
     "session.warning": (event) => this.#sessions.get(event.session_id)?.takeWarning(event),
+    "session.charged": (event) => this.#sessions.get(event.session_id)?.takeCharged(event),
     "room.muted": (event) => this.#sessions.get(event.session_id)?.takeMuted(event),
     "room.quality": (event) => this.#sessions.get(event.session_id)?.takeQuality(event),
     "room.layers": (event) => this.#sessions.get(event.session_id)?.room.sendLayers(event.source, event.rids),

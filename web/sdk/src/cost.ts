@@ -33,8 +33,8 @@ export class CostClock {
   #shownMs = 0;
   #shownCost = 0;
 
-  /** @param minorPerMinute the session's rate, for the cost between two events */
-  constructor(readonly minorPerMinute: number) {}
+  /** @param minorPerMinute the session's rate, for the cost between two events; it changes with the session's kind */
+  constructor(public minorPerMinute: number) {}
 
   get event(): CostEvent | null {
     return this.#event;

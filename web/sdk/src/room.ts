@@ -31,6 +31,9 @@ const SOURCES: Record<SessionKind, readonly Source[]> = {
   video: ["microphone", "camera", "screen"],
 };
 
+/** The m-lines that a connection begins with: a chat's is there so that both are known to be. */
+const LINES: Record<SessionKind, readonly Source[]> = { ...SOURCES, chat: ["microphone"] };
+
 /** A connection that reports `disconnected` often comes back by itself within this long. */
 const DISCONNECTED_MS = 2_000;
 /** An ICE restart or a new connection gets this long to become connected. */
@@ -48,7 +51,9 @@ const FINAL_CODES: ReadonlySet<string> = new Set(["not_found", "forbidden", "ses
  * and RemoteTrack objects when the network changes or the room moves. Pages look at `state` only.
  */
 export class Room extends Emitter<{ changed: null; state: RoomState }> {
-  readonly sources: readonly Source[];
+  #kind: SessionKind;
+  /** What the connection's m-lines carry, in their order: they stay when the kind pays for less. */
+  #lines: Source[] = [];
   readonly local: Readonly<Record<Source, LocalTrack>>;
   readonly remote: Readonly<Record<Source, RemoteTrack>>;
   #state: RoomState = "idle";
@@ -77,7 +82,7 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
     readonly signal: RoomSignal,
   ) {
     super();
-    this.sources = SOURCES[kind];
+    this.#kind = kind;
     this.local = {
       microphone: new LocalTrack("microphone"),
       camera: new LocalTrack("camera"),
@@ -99,6 +104,36 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
 
   get state(): RoomState {
     return this.#state;
+  }
+
+  /** What the session's kind pays for. */
+  get sources(): readonly Source[] {
+    return SOURCES[this.#kind];
+  }
+
+  /**
+   * The session goes on as another kind: what it does not pay for any more is switched off, what it pays for now is
+   * opened, and offered on the same connection.
+   */
+  setKind(kind: SessionKind): void {
+    const before = this.sources;
+    this.#kind = kind;
+    if (this.#state === "closed" || this.#epoch === 0) return;
+    for (const source of before) {
+      if (this.sources.includes(source)) continue;
+      void this.local[source].setEnabled(false).catch(() => undefined);
+      this.remote[source].declare(true);
+    }
+    for (const source of this.sources) {
+      if (before.includes(source) || source === "screen") continue;
+      void this.local[source].setEnabled(true).catch(() => undefined); // told by track.error
+    }
+    const pc = this.#pc;
+    if (pc !== null && this.#addLines(pc)) this.#ask("renegotiate");
+    else if (this.sources.some((source) => !before.includes(source))) this.#ask("renegotiate");
+    this.#declared = "";
+    void this.#declare();
+    this.emit("changed", null);
   }
 
   /** The connection of the moment, for diagnosis. */
@@ -203,11 +238,8 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
     const old = this.#pc;
     const iceServers = this.#iceServers.length > 0 ? this.#iceServers : this.signal.iceServers;
     const pc = new RTCPeerConnection({ bundlePolicy: "max-bundle", iceServers: [...iceServers] });
-    const person = new MediaStream();
-    const screen = new MediaStream();
-    for (const source of this.sources) {
-      this.local[source].attach(addSource(pc, source, source === "screen" ? screen : person));
-    }
+    this.#lines = [];
+    this.#addLines(pc);
     pc.onconnectionstatechange = () => this.#connectionChanged(pc);
     this.#pc = pc;
     this.#offered = false;
@@ -217,6 +249,17 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
       old.onconnectionstatechange = null;
       old.close();
     }
+  }
+
+  /** An m-line for each source of the kind that has none yet; a chat has one that carries nothing. */
+  #addLines(pc: RTCPeerConnection): boolean {
+    const person = new MediaStream();
+    const missing = LINES[this.#kind].filter((source) => !this.#lines.includes(source));
+    for (const source of missing) {
+      this.local[source].attach(addSource(pc, source, source === "screen" ? new MediaStream() : person));
+    }
+    this.#lines.push(...missing);
+    return missing.length > 0;
   }
 
   #ask(need: Need): void {
@@ -294,7 +337,7 @@ export class Room extends Emitter<{ changed: null; state: RoomState }> {
   #sourcesByMid(pc: RTCPeerConnection): Record<string, Source> {
     const byMid: Record<string, Source> = {};
     pc.getTransceivers().forEach((transceiver, index) => {
-      const source = this.sources[index];
+      const source = this.#lines[index];
       if (transceiver.mid !== null && source !== undefined) byMid[transceiver.mid] = source;
     });
     return byMid;

@@ -2,6 +2,8 @@ import type { Call } from "@turnpike/react";
 import type { Session } from "@turnpike/sdk";
 import { useCallback, useEffect, useState } from "react";
 
+import { KindAsked, KindDialog } from "../billing/kind-control";
+import { Charged, TipDialog } from "../billing/tip";
 import { t } from "../locale";
 import { messageSound } from "../ring";
 import { Button } from "../ui/button";
@@ -18,12 +20,12 @@ import { useShortcuts } from "./shortcuts";
 import { Stage } from "./stage";
 
 type Side = "none" | "chat";
-type Asking = "none" | "devices" | "hangup" | "recording";
+type Asking = "none" | "devices" | "hangup" | "recording" | "kind" | "tip";
 
 /** The call: the other side large, oneself small, the meter, the controls, and the chat beside it. */
 export function CallView({ session, call }: { session: Session; call: Call }) {
   const { actions, messages, unread } = call;
-  const [side, setSide] = useState<Side>("none");
+  const [side, setSide] = useState<Side>(session.view.kind === "chat" ? "chat" : "none");
   const [asking, setAsking] = useState<Asking>("none");
   const { chat } = session;
   const toggleChat = useCallback(() => setSide((s) => (s === "chat" ? "none" : "chat")), []);
@@ -65,6 +67,8 @@ export function CallView({ session, call }: { session: Session; call: Call }) {
         <Alerts session={session} error={call.error === null ? null : explain(call.error)} />
         <div className="call-foot">
           <QualityNotice session={session} />
+          <Charged session={session} />
+          <KindAsked session={session} />
           <MoneyBar session={session} />
           <Controls
             session={session}
@@ -73,6 +77,8 @@ export function CallView({ session, call }: { session: Session; call: Call }) {
             chatOpen={side === "chat"}
             onChat={toggleChat}
             onDevices={() => setAsking("devices")}
+            onKind={() => setAsking("kind")}
+            onTip={() => setAsking("tip")}
             onHangUp={() => void actions.hangUp()}
           />
         </div>
@@ -81,6 +87,8 @@ export function CallView({ session, call }: { session: Session; call: Call }) {
         <ChatPanel session={session} messages={messages} onSend={actions.send} onClose={toggleChat} />
       ) : null}
       {asking === "devices" ? <DeviceDialog session={session} onClose={() => setAsking("none")} /> : null}
+      {asking === "kind" ? <KindDialog session={session} onClose={() => setAsking("none")} /> : null}
+      {asking === "tip" ? <TipDialog session={session} onClose={() => setAsking("none")} /> : null}
       {asking === "hangup" ? (
         <HangUpDialog onStay={() => setAsking("none")} onHangUp={() => void actions.hangUp()} />
       ) : null}

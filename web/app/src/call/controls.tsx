@@ -11,24 +11,28 @@ interface Props {
   chatOpen: boolean;
   onChat: () => void;
   onDevices: () => void;
+  onKind: () => void;
+  onTip: () => void;
   onHangUp: () => void;
 }
 
-export function Controls({ session, actions, unread, chatOpen, onChat, onDevices, onHangUp }: Props) {
+export function Controls({ session, actions, unread, chatOpen, onChat, onDevices, onKind, onTip, onHangUp }: Props) {
   const { microphone, camera, screen } = session.room.local;
   const video = session.view.kind === "video";
   const canShare = video && navigator.mediaDevices?.getDisplayMedia !== undefined;
   return (
     <div className="controls" role="toolbar" aria-label={t.call.shortcuts}>
-      <Control
-        icon={microphone.enabled ? "microphone" : "microphoneOff"}
-        label={microphone.enabled ? t.call.mute : t.call.unmute}
-        short={microphone.enabled ? t.call.short.mute : t.call.short.unmute}
-        shortcut="M"
-        off={!microphone.enabled}
-        onClick={() => void actions.toggleMicrophone()}
-        testId="mute"
-      />
+      {session.view.kind === "chat" ? null : (
+        <Control
+          icon={microphone.enabled ? "microphone" : "microphoneOff"}
+          label={microphone.enabled ? t.call.mute : t.call.unmute}
+          short={microphone.enabled ? t.call.short.mute : t.call.short.unmute}
+          shortcut="M"
+          off={!microphone.enabled}
+          onClick={() => void actions.toggleMicrophone()}
+          testId="mute"
+        />
+      )}
       {video ? (
         <Control
           icon={camera.enabled ? "camera" : "cameraOff"}
@@ -62,6 +66,24 @@ export function Controls({ session, actions, unread, chatOpen, onChat, onDevices
         badge={unread}
       />
       <Control
+        icon={video ? "camera" : session.view.kind === "audio" ? "phone" : "chat"}
+        label={t.kindChange.control}
+        short={t.kindChange.control}
+        title={t.kindChange.open}
+        onClick={onKind}
+        testId="kind"
+      />
+      {session.role === "client" ? (
+        <Control
+          icon="gift"
+          label={t.tip.control}
+          short={t.tip.control}
+          title={t.tip.open}
+          onClick={onTip}
+          testId="tip"
+        />
+      ) : null}
+      <Control
         icon="settings"
         label={t.call.devices}
         short={t.call.short.devices}
@@ -88,6 +110,8 @@ interface ControlProps {
   testId: string;
   onClick: () => void;
   shortcut?: string;
+  /** What it does, where the label is only its name. */
+  title?: string;
   off?: boolean;
   lit?: boolean;
   danger?: boolean;
@@ -101,6 +125,7 @@ function Control({
   testId,
   onClick,
   shortcut,
+  title,
   off = false,
   lit = false,
   danger = false,
@@ -113,9 +138,9 @@ function Control({
       className={`control ${look}`}
       onClick={onClick}
       data-testid={testId}
-      aria-label={badge > 0 ? `${label}, ${t.chat.unread(badge)}` : label}
+      aria-label={badge > 0 ? `${label}, ${t.chat.unread(badge)}` : (title ?? label)}
       aria-keyshortcuts={shortcut}
-      title={shortcut === undefined ? label : `${label} (${shortcut})`}
+      title={shortcut === undefined ? (title ?? label) : `${label} (${shortcut})`}
     >
       <span className="control-icon">
         <Icon name={icon} size={22} />

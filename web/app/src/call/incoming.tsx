@@ -20,6 +20,7 @@ export function Incoming({ session }: { session: Session }) {
   useChanges(session);
   const { view } = session;
   const consent = useLoad(() => client.consent(), [client]);
+  const terms = useLoad(() => session.terms(), [session]);
   const { seconds, share } = useCountdown(view.ring_until_ms, RING_MS);
   const [busy, setBusy] = useState<"accept" | "decline" | null>(null);
   const [error, setError] = useState<TurnpikeError | null>(null);
@@ -79,7 +80,9 @@ export function Incoming({ session }: { session: Session }) {
       </CountdownRing>
       <h2 id="incoming-title">{view.client.name}</h2>
       <p id="incoming-rate" className="incoming-rate">
-        {t.incoming.rate(money(view.rate.minor_per_minute, view.rate.currency))}
+        {terms.data?.now.earns_minor_per_minute == null
+          ? "\u00a0"
+          : t.incoming.rate(money(terms.data.now.earns_minor_per_minute, view.rate.currency))}
       </p>
       <p className="hint" aria-live="off">
         {t.incoming.seconds(seconds)}
@@ -98,7 +101,7 @@ export function Incoming({ session }: { session: Session }) {
         </Button>
         <Button
           look="primary"
-          icon={view.kind === "audio" ? "phone" : "camera"}
+          icon={view.kind === "chat" ? "chat" : view.kind === "audio" ? "phone" : "camera"}
           busy={busy === "accept"}
           disabled={busy !== null || consent.data === null}
           onClick={() => void accept()}

@@ -27,13 +27,14 @@ export function RequestDialog({
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<TurnpikeError | null>(null);
   const available = client.wallet.view?.available_minor ?? 0;
+  const chat = rate.kind === "chat";
 
   const call = async () => {
     if (consent.data === null) return;
     setBusy(true);
     setError(null);
     try {
-      const session = await client.request(provider.user.id, rate.kind === "audio" ? "audio" : "video", {
+      const session = await client.request(provider.user.id, rate.kind, {
         version: consent.data.version,
         accepted: true,
       });
@@ -48,7 +49,7 @@ export function RequestDialog({
   };
 
   return (
-    <Dialog title={t.request.title(provider.user.name)} onClose={onClose}>
+    <Dialog title={(chat ? t.request.chatTitle : t.request.title)(provider.user.name)} onClose={onClose}>
       <dl className="facts facts-row">
         <Fact label={t.request.rate}>
           {money(rate.minor_per_minute, rate.currency)}
@@ -63,7 +64,7 @@ export function RequestDialog({
       <section className="consent">
         <h3>
           <Icon name="lock" size={18} />
-          {t.request.consentTitle}
+          {chat ? t.request.chatConsent : t.request.consentTitle}
         </h3>
         <p>{consent.data?.text ?? "…"}</p>
       </section>
@@ -71,14 +72,14 @@ export function RequestDialog({
         <Button onClick={onClose}>{t.common.cancel}</Button>
         <Button
           look="primary"
-          icon={rate.kind === "audio" ? "phone" : "camera"}
+          icon={chat ? "chat" : rate.kind === "audio" ? "phone" : "camera"}
           disabled={consent.data === null}
           busy={busy}
           onClick={() => void call()}
           data-testid="call-start"
           autoFocus
         >
-          {t.request.agree}
+          {chat ? t.request.chatAgree : t.request.agree}
         </Button>
       </footer>
     </Dialog>

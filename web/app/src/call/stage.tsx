@@ -100,13 +100,18 @@ function Absent({ session, seen }: { session: Session; seen: boolean }) {
         <Avatar user={other} size={136} />
       </span>
       {quiet ? (
-        <p className="absent-name">{other.name}</p>
+        <div>
+          <p className="absent-name">{other.name}</p>
+          {view.kind === "chat" ? <p className="stage-hint">{t.call.chatting}</p> : null}
+        </div>
       ) : (
         <div role="status">
           <p className="absent-name">
             {session.room.state === "connected" ? t.call.waiting(other.name) : t.call.connecting}
           </p>
-          <p className="stage-hint">{view.kind === "audio" ? t.call.freeAudio : t.call.free}</p>
+          <p className="stage-hint">
+            {view.kind === "chat" ? t.call.freeChat : view.kind === "audio" ? t.call.freeAudio : t.call.free}
+          </p>
         </div>
       )}
     </div>

@@ -1,6 +1,7 @@
 /** Every word of the app. A page takes its texts from here alone; another language is another file of this shape. */
 import type { EndReason, Presence, RecordingState, Role, SessionKind, SessionState } from "@turnpike/sdk";
 
+import { finance, kindChange, purse, refund, timeline, tip } from "./en-billing";
 import { inCall, own, player, policies, recordings, reports } from "./en-recordings";
 
 const roles: Record<Role, string> = {
@@ -63,6 +64,12 @@ export const en = {
   endReasons,
   recording,
   inCall,
+  kindChange,
+  tip,
+  purse,
+  timeline,
+  refund,
+  finance,
   common: {
     loading: "Loading",
     retry: "Try again",
@@ -110,6 +117,7 @@ export const en = {
     hint: "The rate is per minute, counted by the second. The clock runs only while you are both connected.",
     video: "Video",
     audio: "Audio",
+    chat: "Chat",
     empty: "No providers yet",
     emptyHint: "As soon as somebody offers calls here, they appear in this list.",
     busy: "Is in another call",
@@ -120,6 +128,9 @@ export const en = {
   },
   request: {
     title: (name: string) => `Call ${name}`,
+    chatTitle: (name: string) => `Chat with ${name}`,
+    chatConsent: "If you go on with sound or video, it is recorded",
+    chatAgree: "Agree and start",
     rate: "Rate",
     balance: "Available",
     lasts: "Lasts about",
@@ -148,8 +159,9 @@ export const en = {
     noneHint: "Your calls and what you earned with each will be listed here.",
   },
   incoming: {
-    title: (kind: SessionKind) => (kind === "audio" ? "Incoming audio call" : "Incoming video call"),
-    rate: (rate: string) => `The client pays ${rate} per minute`,
+    title: (kind: SessionKind) =>
+      kind === "chat" ? "Incoming chat" : kind === "audio" ? "Incoming audio call" : "Incoming video call",
+    rate: (rate: string) => `You earn ${rate} per minute`,
     accept: "Agree and accept",
     decline: "Decline",
     seconds: (s: number) => `${s} seconds left to answer`,
@@ -189,6 +201,8 @@ export const en = {
     connecting: "Connecting you",
     free: "The clock starts when you can both see and hear each other.",
     freeAudio: "The clock starts when you can both hear each other.",
+    freeChat: "The clock starts when you are both here.",
+    chatting: "You are chatting. Nothing is seen or heard.",
     interrupted: (name: string) => `Connection to ${name} lost`,
     interruptedHint: "The clock is stopped. The room stays open for a minute.",
     reconnecting: "Your connection is lost",
@@ -327,6 +341,11 @@ export const en = {
     earned: "You earned",
     platform: "Platform share",
     balance: "Balance afterwards",
+    extras: "Also in this call",
+    charged: "Call",
+    prepaid: "Of it on a package",
+    promo: "Paid with credit as a gift",
+    timeline: "Time line",
     started: "Started",
     ended: "Ended",
     number: "Call number",
@@ -342,6 +361,7 @@ export const en = {
     emptyClient: "When you have had a call, its receipt is here.",
     emptyProvider: "When you have taken a call, what you earned is here.",
     recorded: "Recorded",
+    billed: (time: string) => `${time} billed`,
     notConnected: "Never connected",
   },
   wallet: {
@@ -363,13 +383,17 @@ export const en = {
     kinds: {
       top_up: "Money added",
       topup: "Money added",
-      charge: "Call",
+      charge: "Gift or tip",
       session: "Call",
       session_charge: "Call",
       earning: "Call",
       earnings: "Call",
       session_share: "Call",
       refund: "Refund",
+      reversal: "Refund",
+      promo: "Credit as a gift",
+      package_use: "Package time used",
+      recovery: "Owed after a refund",
       payout: "Payout",
     } as Record<string, string>,
   },

@@ -1,7 +1,9 @@
 import { useTurnpike } from "@turnpike/react";
-import { isLive, type ParticipantQuality, type Session, type SessionQuality } from "@turnpike/sdk";
+import { isLive, type ParticipantQuality, type SessionQuality } from "@turnpike/sdk";
 
-import { duration, exactly } from "../format";
+import { Refund } from "../billing/refund";
+import { TimelineView } from "../billing/timeline-view";
+import { duration } from "../format";
 import { t } from "../locale";
 import { go } from "../router";
 import { QualityPlot } from "../quality/quality-plot";
@@ -15,7 +17,8 @@ export function PastSession({ id }: { id: string }) {
   const client = useTurnpike();
   const { data, error, reload } = useLoad(async () => {
     const session = await client.session(id);
-    return { session, quality: await session.qualitySeries() };
+    const [quality, line] = await Promise.all([session.qualitySeries(), session.timeline()]);
+    return { session, quality, line };
   }, [client, id]);
   if (data === null) {
     return (
@@ -24,7 +27,7 @@ export function PastSession({ id }: { id: string }) {
       </div>
     );
   }
-  const { session, quality } = data;
+  const { session, quality, line } = data;
   const { view } = session;
   return (
     <div className="page" data-testid="past-session">
@@ -39,13 +42,19 @@ export function PastSession({ id }: { id: string }) {
             {t.kinds[view.kind]} · {view.end_reason == null ? t.states[view.state] : t.endReasons[view.end_reason]}
           </p>
         </div>
-        {view.started_at_ms == null || isLive(view.state) ? null : (
-          <Button icon="list" onClick={() => go(`/session/${view.id}`)} data-testid="open-receipt">
-            {t.quality.receipt}
-          </Button>
-        )}
+        <div className="head-actions">
+          <Refund session={session} line={line} onDone={reload} />
+          {view.started_at_ms == null || isLive(view.state) ? null : (
+            <Button icon="list" onClick={() => go(`/session/${view.id}`)} data-testid="open-receipt">
+              {t.quality.receipt}
+            </Button>
+          )}
+        </div>
       </header>
-      <Times session={session} />
+      <section className="block" aria-labelledby="happened">
+        <h2 id="happened">{t.timeline.title}</h2>
+        <TimelineView session={session} line={line} />
+      </section>
       {session.role === "observer" || view.recording_id == null ? null : <OwnRecording sessionId={view.id} />}
       <section className="block" aria-labelledby="connections">
         <h2 id="connections">{t.quality.title}</h2>
@@ -61,27 +70,6 @@ export function PastSession({ id }: { id: string }) {
         )}
       </section>
     </div>
-  );
-}
-
-function Times({ session: { view } }: { session: Session }) {
-  const steps: [string, number | null | undefined][] = [
-    [t.quality.requested, view.requested_at_ms],
-    [t.quality.accepted, view.accepted_at_ms],
-    [t.quality.started, view.started_at_ms],
-    [t.quality.ended, view.ended_at_ms],
-  ];
-  return (
-    <ol className="times" aria-label={t.quality.times}>
-      {steps.map(([label, at]) =>
-        at == null ? null : (
-          <li key={label}>
-            <span className="label">{label}</span>
-            <time dateTime={new Date(at).toISOString()}>{exactly(at)}</time>
-          </li>
-        ),
-      )}
-    </ol>
   );
 }
 

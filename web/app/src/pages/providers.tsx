@@ -12,7 +12,7 @@ import { useLoad } from "../ui/load";
 import { RequestDialog } from "../call/request";
 
 const ORDER = { online: 0, busy: 1, away: 2, offline: 3 } as const;
-type Kind = "video" | "audio";
+type Kind = "video" | "audio" | "chat";
 
 export function Providers() {
   const client = useTurnpike();
@@ -73,7 +73,7 @@ function ProviderRow({ provider, onCall }: { provider: ProviderView; onCall: (ra
         <span className={`presence presence-word-${presence}`}>{t.presence[presence]}</span>
       </div>
       <div className="person-calls">
-        {(["video", "audio"] as const).map((kind) => (
+        {(["video", "audio", "chat"] as const).map((kind) => (
           <CallButton key={kind} kind={kind} provider={provider} onCall={onCall} />
         ))}
       </div>
@@ -102,7 +102,7 @@ function CallButton({
         <span className="unit">{t.common.perMinute}</span>
       </span>
       <Button
-        icon={kind === "video" ? "camera" : "phone"}
+        icon={kind === "video" ? "camera" : kind === "audio" ? "phone" : "chat"}
         look={kind === "video" ? "primary" : "secondary"}
         disabled={reason !== null}
         title={reason ?? undefined}

@@ -53,7 +53,9 @@ export function Receipt({ session }: { session: Session }) {
 function Ticket({ session, receipt }: { session: Session; receipt: ReceiptView }) {
   const { currency } = receipt;
   const provider = session.role === "provider";
-  const total = provider && receipt.provider_minor != null ? receipt.provider_minor : receipt.charged_minor;
+  const extras = receipt.extras ?? [];
+  const own = provider && receipt.provider_minor != null ? receipt.provider_minor : receipt.charged_minor;
+  const total = own + extras.reduce((sum, extra) => sum + extra.amount_minor, 0);
   const amount = (minor: number) => money(minor, currency);
   return (
     <article className="ticket" data-testid="receipt">
@@ -88,18 +90,28 @@ function Ticket({ session, receipt }: { session: Session; receipt: ReceiptView }
               {duration(receipt.billed_ms)}
             </span>
           </Line>
-          <Line label={t.receipt.rate}>
-            {amount(receipt.rate.minor_per_minute)}
-            {t.common.perMinute}
-          </Line>
+          {receipt.lines.length > 1 ? null : (
+            <Line label={t.receipt.rate}>
+              {amount(receipt.rate.minor_per_minute)}
+              {t.common.perMinute}
+            </Line>
+          )}
           {receipt.lines.map((line, index) => (
             <Line key={index} label={line.label}>
               {amount(line.amount_minor)}
             </Line>
           ))}
+          {(receipt.promo_minor ?? 0) === 0 ? null : (
+            <Line label={t.receipt.promo}>{amount(receipt.promo_minor ?? 0)}</Line>
+          )}
+          {extras.map((extra) => (
+            <Line key={extra.id} label={extra.label}>
+              <span data-testid="receipt-extra">{amount(extra.amount_minor)}</span>
+            </Line>
+          ))}
           {session.role === "client" ? null : (
             <>
-              <Line label={t.receipt.total}>{amount(receipt.charged_minor)}</Line>
+              <Line label={t.receipt.charged}>{amount(receipt.charged_minor)}</Line>
               {receipt.platform_minor == null ? null : (
                 <Line label={t.receipt.platform}>{amount(receipt.platform_minor)}</Line>
               )}

@@ -1,7 +1,7 @@
 import { useTurnpike } from "@turnpike/react";
 import { isLive, type SessionView } from "@turnpike/sdk";
 
-import { duration, when } from "../format";
+import { duration, money, when } from "../format";
 import { t } from "../locale";
 import { Avatar } from "../ui/avatar";
 import { Button, Link } from "../ui/button";
@@ -63,7 +63,14 @@ export function SessionRows({ sessions, selfId }: { sessions: readonly SessionVi
               </span>
             </span>
             <span className="row-end">
-              <span className={`outcome outcome-${outcome(session)}`}>{outcomeWord(session)}</span>
+              <span className={`outcome outcome-${outcome(session)}`} data-testid="session-outcome">
+                {outcomeWord(session)}
+              </span>
+              {session.amount_minor == null || session.started_at_ms == null ? null : (
+                <span className="row-sub row-amount" data-testid="session-amount">
+                  {money(session.amount_minor, session.rate.currency)}
+                </span>
+              )}
               {session.recording_id == null ? null : (
                 <span className="row-sub row-icon">
                   <Icon name="film" size={16} />
@@ -88,7 +95,8 @@ function outcome({ state, started_at_ms }: SessionView): "live" | "good" | "none
   return started_at_ms == null ? "none" : "good";
 }
 
-function outcomeWord({ state, started_at_ms, ended_at_ms }: SessionView): string {
-  if (started_at_ms != null && ended_at_ms != null) return duration(ended_at_ms - started_at_ms);
+/** How long was billed; from views without that, the word for where it stands. */
+function outcomeWord({ state, started_at_ms, ended_at_ms, billed_ms }: SessionView): string {
+  if (started_at_ms != null && ended_at_ms != null && billed_ms != null) return t.sessions.billed(duration(billed_ms));
   return state === "ended" ? t.sessions.notConnected : t.states[state];
 }

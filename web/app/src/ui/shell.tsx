@@ -19,6 +19,7 @@ interface Place {
 
 const SESSIONS: Place = { to: "/sessions", icon: "list", label: t.nav.sessions };
 const ALL_SESSIONS: Place = { to: "/sessions", icon: "list", label: t.nav.allSessions };
+const FINANCE: Place = { to: "/finance", icon: "wallet", label: t.finance.nav };
 const RECORDINGS: Place = { to: "/recordings", icon: "film", label: t.nav.recordings };
 
 const PLACES: Record<Role, readonly Place[]> = {
@@ -33,8 +34,8 @@ const PLACES: Record<Role, readonly Place[]> = {
     { to: "/wallet", icon: "wallet", label: t.nav.earnings },
   ],
   compliance: [RECORDINGS, ALL_SESSIONS],
-  finance: [ALL_SESSIONS],
-  admin: [{ to: "/operations", icon: "server", label: t.nav.admin }, ALL_SESSIONS, RECORDINGS],
+  finance: [FINANCE, ALL_SESSIONS],
+  admin: [{ to: "/operations", icon: "server", label: t.nav.admin }, ALL_SESSIONS, RECORDINGS, FINANCE],
 };
 
 /** The frame around every page: navigation, balance, who is signed in, and what concerns all pages. */
