@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 import { announcement } from "../src/call/recording-state";
 import { t } from "../src/locale";
 import { isOpen, shown } from "../src/recordings/jobs";
+import { runs } from "../src/recordings/log";
 import { changeOf } from "../src/recordings/policy-dialog";
 import { daysOf } from "../src/recordings/report-form";
 import { readTags } from "../src/recordings/tags";
@@ -76,4 +77,11 @@ test("years are called years where they are", () => {
     "400 days",
     "1 day",
   ]);
+});
+
+test("what somebody does several times on end is one entry of the log", () => {
+  const entry = (at_ms: number, action: string, id = "me") => ({ at_ms, action, user: { id, name: id }, reason: null });
+  const log = [entry(9_000, "opened"), entry(8_000, "opened"), entry(7_000, "opened", "you"), entry(6_000, "granted")];
+  expect(runs(log).map(({ times }) => times)).toEqual([2, 1, 1]);
+  expect(runs([entry(200_000, "opened"), entry(0, "opened")])).toHaveLength(2);
 });

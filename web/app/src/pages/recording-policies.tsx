@@ -10,7 +10,7 @@ import { ArchiveNav } from "../recordings/archive-nav";
 import { PolicyDialog } from "../recordings/policy-dialog";
 import { ReasonDialog } from "../recordings/reason-dialog";
 import { Button } from "../ui/button";
-import { Failure, Notice, Skeleton } from "../ui/feedback";
+import { Failure, Skeleton } from "../ui/feedback";
 import { useLoad } from "../ui/load";
 
 type Asking = { what: "change" | "reset"; policy: RecordingPolicy };
@@ -46,7 +46,7 @@ export function PoliciesPage() {
           ))}
         </div>
       )}
-      {admin ? null : <Notice tone="info">{words.readOnly}</Notice>}
+      {admin ? null : <p className="hint">{words.readOnly}</p>}
       <section className="block" aria-labelledby="texts">
         <h2 id="texts">{words.texts}</h2>
         <p className="hint">{words.textsHint}</p>

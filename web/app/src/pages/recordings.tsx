@@ -70,7 +70,7 @@ export function RecordingsPage() {
 
 function RecordingTable({ recordings }: { recordings: readonly RecordingView[] }) {
   return (
-    <table className="table table-links">
+    <table className="table table-links search-table">
       <thead>
         <tr>
           <th scope="col">{t.recordings.who}</th>
@@ -110,8 +110,10 @@ function RecordingTable({ recordings }: { recordings: readonly RecordingView[] }
             </td>
             <td className="number soft wide-only">{bytes(recording.bytes)}</td>
             <td>
-              <Stage recording={recording} />
-              {recording.held ? <Held /> : null}
+              <span className="cell-state">
+                <Stage recording={recording} />
+                {recording.held ? <Held /> : null}
+              </span>
             </td>
           </tr>
         ))}

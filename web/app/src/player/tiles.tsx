@@ -84,12 +84,13 @@ export function TileView({ tile, facts, at, attach, muted, onSound, onError, spe
       {seen ? null : (
         <div className="placard">
           <Avatar user={{ name: person.name, avatar_hue: hueOf(person.id) }} size={featured ? 96 : 72} />
-          <span>{placard(now.length > 0, streams, at)}</span>
+          <span className="placard-words">{placard(now.length > 0, streams, at)}</span>
         </div>
       )}
       {mos === undefined ? null : (
         <span className="tile-quality" data-testid="tile-quality">
-          {mos === null ? "–" : `${mos.toFixed(1)} ${t.quality.word(mos)}`}
+          {mos === null ? "–" : mos.toFixed(1)}
+          {mos === null ? null : <span className="tile-quality-word"> {t.quality.word(mos)}</span>}
         </span>
       )}
       <span className="player-name">

@@ -77,9 +77,9 @@ const Drawing = memo(function Drawing({ data }: { data: TrackData }) {
       people.map(({ id }) => {
         const own = waveform?.participants.find((p) => p.participant_id === id);
         if (waveform === null || own === undefined) return null;
-        // The waveform may be a little shorter or longer than the longest stream: it is laid out by its own time.
-        const count = Math.max(1, Math.round((BARS * own.peaks.length * waveform.step_ms) / Math.max(1, total_ms)));
-        return barPath(bars(own.peaks, Math.min(2 * BARS, count)), ROW);
+        const values = bars(own.peaks, Math.min(BARS, own.peaks.length));
+        const share = (own.peaks.length * waveform.step_ms) / Math.max(1, total_ms);
+        return { d: barPath(values, ROW), width: Math.max(1, values.length / Math.max(0.01, share)) };
       }),
     [people, waveform, total_ms],
   );
@@ -98,19 +98,7 @@ const Drawing = memo(function Drawing({ data }: { data: TrackData }) {
                 />
               ))
           ) : (
-            <>
-              <svg className="wave" viewBox={`0 0 ${BARS} ${ROW}`} preserveAspectRatio="none" aria-hidden="true">
-                <path d={paths[n]} />
-              </svg>
-              <svg
-                className="wave wave-done"
-                viewBox={`0 0 ${BARS} ${ROW}`}
-                preserveAspectRatio="none"
-                aria-hidden="true"
-              >
-                <path d={paths[n]} />
-              </svg>
-            </>
+            <Wave path={paths[n]} />
           )}
           {data.gaps
             .filter((gap) => gap.participant_id === person.id)
@@ -147,6 +135,15 @@ const Drawing = memo(function Drawing({ data }: { data: TrackData }) {
     </div>
   );
 });
+
+/** The waveform twice: what has been played is bright. */
+function Wave({ path }: { path: { d: string; width: number } }) {
+  return ["wave", "wave wave-done"].map((look) => (
+    <svg key={look} className={look} viewBox={`0 0 ${path.width} ${ROW}`} preserveAspectRatio="none" aria-hidden="true">
+      <path d={path.d} />
+    </svg>
+  ));
+}
 
 /** The row of the waveform's `n`th participant. */
 export function rowOf(waveform: Waveform | null, people: readonly RecordingParticipant[], n: number): number {

@@ -47,7 +47,7 @@ export function Files({ recording, grant, jobs, reason, onOpen }: Props) {
     jobs.take(asked);
     setWish(null);
   };
-  const files = grant?.compositions ?? recording.compositions ?? [];
+  const files = recording.compositions ?? [];
   const exporting = job("export", null);
   return (
     <section className="card" aria-labelledby="files">

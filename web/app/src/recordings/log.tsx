@@ -1,4 +1,5 @@
 import { useTurnpike } from "@turnpike/react";
+import type { AccessView } from "@turnpike/sdk";
 import { useEffect } from "react";
 
 import { exactly } from "../format";
@@ -7,9 +8,28 @@ import { Button } from "../ui/button";
 import { Failure, Skeleton } from "../ui/feedback";
 import { usePages } from "../ui/pages";
 
+const RUN_MS = 60_000;
+
 /** An entry of the audit log in a word. */
 export function actionWord(action: string): string {
   return t.recordings.actions[action] ?? action.replace("recording.", "").replaceAll("_", " ");
+}
+
+/** What one person did several times on end, such as opening all streams, as one entry with its number. */
+export function runs(entries: readonly AccessView[]): { entry: AccessView; times: number }[] {
+  const found: { entry: AccessView; times: number }[] = [];
+  for (const entry of entries) {
+    const last = found.at(-1);
+    const same =
+      last !== undefined &&
+      last.entry.user.id === entry.user.id &&
+      last.entry.action === entry.action &&
+      (last.entry.reason ?? "") === (entry.reason ?? "") &&
+      last.entry.at_ms - entry.at_ms < RUN_MS;
+    if (same) last.times += 1;
+    else found.push({ entry, times: 1 });
+  }
+  return found;
 }
 
 /** Who did what with one recording, and why. `version` rises when there is more to read. */
@@ -38,11 +58,12 @@ export function AccessLog({ id, version }: { id: string; version: number }) {
       ) : (
         <>
           <ol className="log" data-testid="access-log">
-            {items.map((entry, index) => (
+            {runs(items).map(({ entry, times }, index) => (
               <li key={entry.n ?? index}>
                 <time>{exactly(entry.at_ms)}</time>
                 <strong>{entry.user.name}</strong>
                 <span className="tag">{actionWord(entry.action)}</span>
+                {times > 1 ? <span className="hint">{t.recordings.times(times)}</span> : null}
                 <span className="log-reason">{entry.reason}</span>
               </li>
             ))}
