@@ -56,6 +56,8 @@ def hints(call: Call, lines: Mapping[str, Line], punctuality: Punctuality) -> di
             "jitter_buffer_ms": per(got("jitterBufferDelay") * 1000, got("jitterBufferEmittedCount")),
             "audio_packets": got("packetsReceived", "audio"),
             "audio_lost": got("packetsLost", "audio"),
+            "audio_nacks": got("nackCount", "audio"),
+            "audio_buffer_ms": per(got("jitterBufferDelay", "audio") * 1000, got("jitterBufferEmittedCount", "audio")),
             "audio_concealed": got("concealedSamples", "audio"),
             "audio_silent_concealed": got("silentConcealedSamples", "audio"),
             "connections": len({pc["pc"] for sample in call.subscriber for pc in sample["pcs"]}),
@@ -115,10 +117,12 @@ def layers(samples: Sequence[Sample], start: float, end: float) -> list[str]:
 
 
 def series(call: Call) -> dict[str, Any]:
-    """Frames per second, kb/s and picture height at the subscriber, every ``SERIES_MS``, and the publisher's frames."""
+    """Frames per second, kb/s, picture height and made-up sound at the subscriber, every ``SERIES_MS``, and the
+    publisher's frames."""
     start, end, begin = call.window.start, call.window.end, call.window.impaired_from
     decoded, received = call.decoded(), counter(call.subscriber, "in", "video", "bytesReceived")
     made = counter(call.publisher, "out", "video", "framesEncoded")
+    concealed = counter(call.subscriber, "in", "audio", "concealedSamples")
     path = sizes(call.subscriber)
     points = []
     t = start
@@ -132,6 +136,7 @@ def series(call: Call) -> dict[str, Any]:
                 "encoded_fps": round(made.between(t, until) * 1000 / SERIES_MS, 1),
                 "kbps": round(received.between(t, until) * 8 / SERIES_MS),
                 "height": height,
+                "concealed_ms": round(concealed.between(t, until) / 48),
                 "rtt_ms": round(call.round_trip_ms(until)),
             }
         )

@@ -2,7 +2,8 @@
 
 A pure function of what the path takes and what there is to send, and of what was chosen before: down at once, up only
 when there is room to spare, and not again soon after a fall. A video that even at its lowest does not fit is paused
-before audio would suffer. A video of one layer cannot be chosen smaller: its publisher is asked to send less.
+before audio would suffer. A video of one layer cannot be chosen smaller: its publisher is asked to send less, and so is
+that of several layers for the lowest, where nobody else would suffer for it.
 """
 
 from __future__ import annotations
@@ -48,6 +49,13 @@ class VideoDemand:
     source: Source
     layers: tuple[LayerOption, ...]
     """What its publisher sends at this moment, in ascending order of bitrate; one: it adapts as a whole."""
+    adapts: bool = False
+    """Whether the publisher can be asked to send the lowest of several layers with less than it takes now."""
+
+    @property
+    def least_bps(self) -> int:
+        """What it takes at least."""
+        return VIDEO_MIN_BPS if len(self.layers) == 1 or self.adapts else self.layers[0].bitrate_bps
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +118,14 @@ class Allocator:
         choices = {}
         for index, demand in enumerate(demands):
             later = demands[index + 1 :]
-            reserved = sum(_least(other) for other in later)
-            share = max(_least(demand), budget - reserved) if budget >= _least(demand) else budget
+            reserved = sum(other.least_bps for other in later)
+            share = max(demand.least_bps, budget - reserved) if budget >= demand.least_bps else budget
             choice = (
-                self._single(demand, share, now_ns) if len(demand.layers) == 1 else self._best(demand, share, now_ns)
+                self._adapting(demand, share, now_ns) if len(demand.layers) == 1 else self._best(demand, share, now_ns)
             )
             choices[demand.source] = choice
             if choice.layer is not None:
-                budget -= min(budget, choice.layer.bitrate_bps if choice.bound_bps is None else _least(demand))
+                budget -= min(budget, choice.layer.bitrate_bps if choice.bound_bps is None else demand.least_bps)
         return Allocation(choices, wanted)
 
     def _remembered(self, demand: VideoDemand) -> _Memory:
@@ -130,8 +138,8 @@ class Allocator:
         memory.layer = layer
         return Choice(layer, bound)
 
-    def _single(self, demand: VideoDemand, budget_bps: int, now_ns: int) -> Choice:
-        """Of one layer: the publisher adapts, or the video is paused."""
+    def _adapting(self, demand: VideoDemand, budget_bps: int, now_ns: int) -> Choice:
+        """The only layer, or the lowest: the publisher adapts, or the video is paused."""
         memory = self._memory[demand.source]
         layer = demand.layers[0]
         bound = max(budget_bps, VIDEO_MIN_BPS)
@@ -156,6 +164,8 @@ class Allocator:
             if layer.bitrate_bps * (UP_SPARE if better else DOWN_SPARE) <= budget_bps:
                 best = layer if best is None or _rank(layer) > _rank(best) else best
         least = demand.layers[0]
+        if demand.adapts and (best is None or best.spatial == least.spatial):
+            return self._adapting(demand, budget_bps, now_ns)
         if best is None and memory.layer is not None:
             best = least if least.bitrate_bps * DOWN_SPARE <= budget_bps + self._draining_bps else None
         return self._take(demand, best, now_ns)
@@ -163,10 +173,6 @@ class Allocator:
 
 def _rank(layer: LayerOption | None) -> tuple[int, int]:
     return (-1, -1) if layer is None else (layer.spatial, layer.temporal)
-
-
-def _least(demand: VideoDemand) -> int:
-    return VIDEO_MIN_BPS if len(demand.layers) == 1 else demand.layers[0].bitrate_bps
 
 
 def _wanted(demand: VideoDemand) -> int:

@@ -1,7 +1,8 @@
 """How much one subscriber's path takes: the send-side estimate, from transport-cc feedback.
 
 ``FeedbackReader`` joins a page's feedback with what was sent; ``BandwidthEstimator`` turns it into one number: a
-delay-based estimate (``bandwidth_delay``; falls to 0.85 of what arrives, rises by 8 % a second while it is used, after
+delay-based estimate (``bandwidth_delay``, ``bandwidth_collapse``; falls to 0.85 of what arrives, rises by 8 % a second
+while it is used, after
 draft-ietf-rmcat-gcc-02 §5.5), a loss-based bound (``bandwidth_loss``) and probes (``bandwidth_probe``) that lift both.
 Without transport-cc, a REMB is taken for the estimate.
 
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from relay.bandwidth_collapse import CollapseDetector
 from relay.bandwidth_delay import LONG_STANDING_MS, DelayDetector, Usage
 from relay.bandwidth_loss import LossBound
 from relay.bandwidth_probe import ProbePlan, Prober
@@ -38,8 +40,12 @@ BURST_LOSS: Final = 0.4
 """Of one feedback's packets; with a queue above ``BURST_QUEUE_MS`` it has overflowed, and nobody need wait and see."""
 BURST_PACKETS_MIN: Final = 10
 BURST_QUEUE_MS: Final = 40.0
+COLLAPSED: Final = 0.5
+"""What packets that come one by one say of the path is believed at once when it is less than this of the estimate."""
 OUTAGE_NS: Final = 300_000_000
 """Packets lost in a row over more than this time met an outage, not a queue."""
+DRAINS_MS: Final = 30.0
+"""Where less stands, the queue is empty now and then: it is not what loses packets."""
 DRAIN_S: Final = 1.0
 """A standing queue is to be gone within this time."""
 DRAIN_SHARE_MIN: Final = 0.4
@@ -148,6 +154,7 @@ class BandwidthEstimator:
 
     def __init__(self, log: Callable[..., None] | None = None) -> None:
         self.delay = DelayDetector()
+        self._collapse = CollapseDetector()
         self.loss = LossBound()
         self.prober = Prober()
         self.limited = False
@@ -221,7 +228,8 @@ class BandwidthEstimator:
             and lost > BURST_LOSS * expected
             and self.delay.queue_ms > self.delay.allowed_ms + BURST_QUEUE_MS
         )
-        self._aimd(now_ns, overflowed)
+        if not self._collapsed(now_ns):
+            self._aimd(now_ns, overflowed)
         if expected or lost:
             self._update_loss(expected, lost, now_ns, self._sending.bps or 0.0)
         self._finish_probe(told, now_ns)
@@ -239,6 +247,7 @@ class BandwidthEstimator:
 
     def _arrived(self, sent: SentPacket, arrival_ns: int) -> None:
         self.delay.add(sent.sent_ns, arrival_ns)
+        self._collapse.add(sent.sent_ns, arrival_ns, sent.size_bytes)
         self._arriving.add(arrival_ns, sent.size_bytes)
         self._sending.add(sent.sent_ns, sent.size_bytes)
         if sent.cluster:
@@ -252,6 +261,19 @@ class BandwidthEstimator:
         for packet in run:
             self._sending.add(packet.sent.sent_ns, packet.sent.size_bytes)
         return len(run)
+
+    def _collapsed(self, now_ns: int) -> bool:
+        """Take the newest packets' word for it where they say that the path is suddenly far thinner than thought."""
+        rate = self._collapse.rate_bps
+        if rate is None or rate > COLLAPSED * self._estimate:
+            return False
+        self._collapse.clear()
+        self._fell_ns = self._updated_ns = now_ns
+        self.limited = True
+        self._estimate = max(BPS_MIN, BETA * rate)
+        self.prober.fell(now_ns)
+        self._note("collapse")
+        return True
 
     def _aimd(self, now_ns: int, overflowed: bool) -> None:
         elapsed_s = min(now_ns - self._updated_ns, _SECOND_NS) / _SECOND_NS if self._updated_ns else 0.0
@@ -283,6 +305,7 @@ class BandwidthEstimator:
             sent_bps=sent_bps,
             round_trip_ns=self._round_trip_ns,
             queued=self.delay.standing_ms > self.delay.allowed_ms,
+            drains=self.delay.standing_ms < DRAINS_MS,
         )
         after = self.loss.bound_bps
         if after is not None and (before is None or after < before):

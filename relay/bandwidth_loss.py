@@ -3,7 +3,8 @@
 After draft-ietf-rmcat-gcc-02 §6: above 10 % loss the bound falls by half the loss, below 2 % it rises by 8 % a second.
 The draft's rule starves a call on a radio link that loses a fifth of whatever is sent. So each fall is a test: where
 sending 30 % less loses about as large a share as before, and not what a full path of fixed capacity would have lost,
-the loss is the path's own, the bound goes back to where it was, and from then on only loss beyond that counts.
+the loss is the path's own, the bound goes back to where it was, and from then on only loss beyond that counts. Where
+the path's queue runs empty all the time, less than ``HEAVY`` loss is not a queue's, and needs no test.
 
 Sans-IO. Outages (everything lost for a while, then nothing) say nothing about capacity and are left out by the caller.
 """
@@ -47,6 +48,10 @@ class LossBound:
         """The share that the path loses by itself."""
         self._samples: deque[tuple[int, int, int]] = deque(maxlen=SAMPLES_MAX)
         self._fell_ns = 0
+        self._untested = False
+        """Whether ``own`` goes by the queue alone; then it holds for as long as that runs empty."""
+        self._stood_ns = -WINDOW_NS
+        """When the path's queue was last seen to stand."""
         self._updated_ns = 0
         self._test: tuple[float, float, float] | None = None  # bound, sent rate and loss before
         self._testing = False
@@ -63,8 +68,15 @@ class LossBound:
         sent_bps: float,
         round_trip_ns: int,
         queued: bool,
+        drains: bool,
     ) -> None:
-        """One feedback: ``expected`` packets, ``lost`` of them. ``queued``: the path's queue stands."""
+        """One feedback: ``expected`` packets, ``lost`` of them. ``queued``: the path's queue stands; ``drains``: it
+        runs empty.
+        """
+        if not drains:
+            self._stood_ns = now_ns
+            if self._untested:
+                self.own, self._untested = 0.0, False
         self._samples.append((now_ns, expected, lost))
         while self._samples and now_ns - self._samples[0][0] > WINDOW_NS:
             self._samples.popleft()
@@ -80,6 +92,9 @@ class LossBound:
         if now_ns > self._own_until_ns:
             self.own = 0.0
         self.own = min(self.own, self.share * 1.5)
+        if now_ns - self._stood_ns > WINDOW_NS and HIGH < self.share < HEAVY and self._test is None:
+            self.own, self._own_until_ns = max(self.own, self.share), now_ns + FORGIVEN_FOR_NS
+            self._untested = True
         if self._test is not None and not self._try_test(sent_bps, now_ns, queued):
             return
         extra = self.share - self.own * 1.3
@@ -123,7 +138,7 @@ class LossBound:
             self._test = None
             if_full = max(0.0, 1 - sent * (1 - share) / max(sent_bps, 1.0))
             if self.share > if_full + OWN_SHARE * (share - if_full):
-                self.own = self.share
+                self.own, self._untested = self.share, False
                 self._own_until_ns = now_ns + FORGIVEN_FOR_NS
                 self.bound_bps = bound
         return True

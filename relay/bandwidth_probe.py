@@ -13,13 +13,16 @@ from typing import Final
 
 _MS: Final = 1_000_000
 DURATION_NS: Final = 100 * _MS
-BYTES_MIN: Final = 4_000
+BYTES_MIN: Final = 1_500
 GROWTH: Final = 2.0
 FIRST_NS: Final = 1_000 * _MS
 """From a fall of the estimate to the first probe."""
 INTERVAL_MAX_NS: Final = 3_000 * _MS
 NEXT_NS: Final = 100 * _MS
 """From a probe that succeeded to the next."""
+WORTH: Final = 1.2
+"""A probe that proves less than this many times the estimate has found the limit again, which is above what is sent on
+purpose; heeding it would only fill the path's queue once more."""
 ANSWER_MAX_NS: Final = 1_000 * _MS
 """A probe whose feedback has not come by then has failed."""
 RECEIVED_MIN: Final = 4
@@ -78,7 +81,7 @@ class Prober:
             return None
         rate = self._rate()
         self._open = 0
-        if rate is None or rate <= estimate_bps * 1.02:
+        if rate is None or rate <= estimate_bps * WORTH:
             self._failed(now_ns)
             return None
         self._interval_ns = FIRST_NS

@@ -7,6 +7,7 @@ subscriber whose path has never shown a limit.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,7 +26,7 @@ from relay.wiring import Wiring
 PACKET_OVERHEAD_BYTES: Final = 44
 """IP, UDP and SRTP's tag: what a link carries beside the bytes that streams count."""
 VIDEO_PACKET_BYTES: Final = 1_000
-UNSEEN_BPS: Final = (150_000, 500_000, 1_500_000)
+UNSEEN_BPS: Final = (200_000, 500_000, 1_500_000)
 """What encodings that are not being sent are taken to need, the smallest first, until they have been seen."""
 TEMPORAL_MIN: Final = 1
 """Of pictures larger than the smallest, no fewer temporal layers are sent than up to this: better small than jerky."""
@@ -34,8 +35,14 @@ PACE_FACTOR: Final = 2.5
 PACE_DRAINING: Final = 1.2
 """While the path's queue stands."""
 SETTLE_NS: Final = 300_000_000
-"""When far too much comes of a video of one layer, it halts for so long: its publisher hears, the path's queue drains,
-and it goes on with a key frame. Sent on, it would be lost in part and asked for again, which takes far longer."""
+"""When far too much comes of a video, it halts for so long: its publisher hears, the path's queue drains, and it goes
+on with a key frame. Sent on, it would be lost in part and asked for again, which takes far longer."""
+SILENT_MIN_NS: Final = 250_000_000
+SILENT_INTERVALS: Final = 5
+"""A page that says nothing for so many intervals of feedback, and is heard all the same, cannot get it through, or gets
+nothing: its line is full, one way or the other."""
+SILENT_PACKETS: Final = 15
+HEARD_NS: Final = 200_000_000
 SETTLE_EXCESS: Final = 1.5
 SETTLE_AGAIN_NS: Final = 3_000_000_000
 PACE_MIN_BPS: Final = 100_000
@@ -66,6 +73,14 @@ class _Subscriber:
     paced: bool = False
     settled_ns: int = 0
     bounds: dict[Source, int] = field(default_factory=dict)
+    takes_bps: dict[Source, int] = field(default_factory=dict)
+    """What was allocated to each video that is sent."""
+    fed_ns: int = 0
+    """When the newest feedback came; 0: none yet."""
+    interval_ns: int = 0
+    """Between feedbacks, on average."""
+    fed_packets: int = 0
+    """What had been sent of videos by then."""
     seen_bps: dict[tuple[Source, int], int] = field(default_factory=dict)
     """What encodings took when they were last sent in full."""
 
@@ -103,6 +118,9 @@ class RoomBandwidth:
         if round_trip_ns is not None:
             subscriber.estimator.set_round_trip(round_trip_ns)
         subscriber.estimator.feedback(subscriber.reader.read(item, sent), now_ns)
+        gap_ns = min(now_ns - subscriber.fed_ns, SILENT_MIN_NS) if subscriber.fed_ns else 0
+        subscriber.interval_ns += (gap_ns - subscriber.interval_ns) // 8
+        subscriber.fed_ns, subscriber.fed_packets = now_ns, self._video_packets(participant)
         if subscriber.estimator.limited and subscriber.estimator.target_bps < FALL * subscriber.allocated_bps:
             self._allocate(participant, subscriber, now_ns)
             self._tell_publishers(now_ns)
@@ -119,15 +137,42 @@ class RoomBandwidth:
         delay = subscriber.estimator.delay
         if now_ns - subscriber.settled_ns < SETTLE_AGAIN_NS or delay.standing_ms <= delay.allowed_ms:
             return
-        for source, bound_bps in subscriber.bounds.items():
+        for source, takes_bps in subscriber.takes_bps.items():
             subscribed = participant.subscribed[source]
             feed = self._wiring.feed_of(participant, subscribed)
             if feed is None or subscribed.route is None:
                 continue
-            if feed[1].reception.bitrate_bps > SETTLE_EXCESS * bound_bps:
+            fed = self._wiring.feeding(subscribed, feed[1])
+            if fed is not None and fed.reception.bitrate_bps > SETTLE_EXCESS * takes_bps:
                 subscriber.settled_ns = now_ns
                 self._plane.pause_route(subscribed.route, paused=True)
-                self._log("video halted", user_id=participant.spec.user_id)
+                self._log("video halted", why="excess", user_id=participant.spec.user_id)
+
+    def _silent(self, participant: Participant, subscriber: _Subscriber, now_ns: int) -> bool:
+        """Whether a page that is heard has ceased to say what arrives there, of quite a few packets."""
+        silent_ns = max(SILENT_MIN_NS, SILENT_INTERVALS * subscriber.interval_ns)
+        return (
+            subscriber.fed_ns > 0
+            and now_ns - subscriber.fed_ns > silent_ns
+            and now_ns - participant.last_media_ns(self._plane) < HEARD_NS
+            and self._video_packets(participant) - subscriber.fed_packets >= SILENT_PACKETS
+        )
+
+    def _video_packets(self, participant: Participant) -> int:
+        return sum(
+            self._plane.route_counters(subscribed.route).packets
+            for source, subscribed in participant.subscribed.items()
+            if subscribed.route is not None and source != "microphone"
+        )
+
+    def _halt(self, participant: Participant, subscriber: _Subscriber, now_ns: int) -> None:
+        """Send no video until feedback comes again: it would only stand before the sound."""
+        if now_ns - subscriber.settled_ns >= SETTLE_NS:
+            self._log("video halted", why="silence", user_id=participant.spec.user_id)
+        subscriber.settled_ns = now_ns
+        for source, subscribed in participant.subscribed.items():
+            if subscribed.route is not None and source != "microphone":
+                self._plane.pause_route(subscribed.route, paused=True)
 
     def tick(self, now_ns: int) -> None:
         """Several times a second: choose, pause, pace, probe, and tell publishers."""
@@ -135,6 +180,8 @@ class RoomBandwidth:
             subscriber = self._subscriber(participant)
             if subscriber is not None:
                 subscriber.estimator.handle_timer(now_ns)
+                if self._silent(participant, subscriber, now_ns):
+                    self._halt(participant, subscriber, now_ns)
                 self._allocate(participant, subscriber, now_ns)
         self._tell_publishers(now_ns)
 
@@ -171,7 +218,8 @@ class RoomBandwidth:
             published = feed[1]
             if published.is_video:
                 feeds[source] = (subscribed, published)
-                demands.append(VideoDemand(source, self._options(subscriber, source, published, now_ns)))
+                options = self._options(subscriber, source, published, now_ns)
+                demands.append(VideoDemand(source, options, self._adapts(published)))
             else:
                 audio_bps += published.reception.bitrate_bps + PACKETS_PER_S_AUDIO * PACKET_OVERHEAD_BYTES * 8
         target_bps = estimator.target_bps
@@ -197,7 +245,7 @@ class RoomBandwidth:
         now_ns: int,
     ) -> None:
         estimator = subscriber.estimator
-        subscriber.bounds = {}
+        subscriber.bounds, subscriber.takes_bps = {}, {}
         paused: set[Source] = set()
         for source, choice in allocation.choices.items():
             route = feeds[source][0].route
@@ -205,6 +253,8 @@ class RoomBandwidth:
                 continue
             if choice.layer is None:
                 paused.add(source)
+            else:
+                subscriber.takes_bps[source] = choice.bound_bps or choice.layer.bitrate_bps
             if choice.bound_bps is not None:
                 subscriber.bounds[source] = choice.bound_bps
             if now_ns - subscriber.settled_ns >= SETTLE_NS:
@@ -243,6 +293,11 @@ class RoomBandwidth:
             if now is not None and now in streams and streams.index(now) > target.spatial:
                 target = Target(target.spatial, 0)
         self._wiring.set_target(participant, subscribed, target, now_ns)
+
+    def _adapts(self, published: PublishedTrack) -> bool:
+        """Whether the publisher of several layers may be bounded: for its one subscriber, with no recording."""
+        others = itertools.islice(self._wiring.subscribers(published), 1, None)
+        return published.is_simulcast and self._wiring.recording is None and not any(others)
 
     def _options(
         self, subscriber: _Subscriber, source: Source, published: PublishedTrack, now_ns: int

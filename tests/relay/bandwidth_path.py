@@ -105,7 +105,7 @@ class Path:
 
     @staticmethod
     def plan_size(rate: int) -> int:
-        return max(4_000, rate * 50 // 8_000)
+        return max(1_500, rate * 100 // 8_000)
 
     def _cluster(self) -> int:
         return 0 if self.probe is None else self.probe[0]

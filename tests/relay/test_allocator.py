@@ -68,6 +68,16 @@ def test_a_video_of_one_layer_is_bounded_and_comes_back_when_it_fits_for_a_while
     assert spatial(allocator.allocate(400_000, AUDIO_BPS, [SINGLE], 2 + RESUME_AFTER_NS, limited=True)) == 0
 
 
+def test_the_lowest_layer_is_bounded_where_its_publisher_can_adapt() -> None:
+    adapting = VideoDemand("camera", LAYERS, adapts=True)
+    allocator = Allocator()
+    bounded = allocator.allocate(150_000, AUDIO_BPS, [adapting], SECOND, limited=True).choices["camera"]
+    assert (bounded.layer, bounded.bound_bps) == (LAYERS[0], 90_000)
+    assert spatial(allocator.allocate(100_000, AUDIO_BPS, [adapting], SECOND, limited=True)) is None
+    better = allocator.allocate(700_000, AUDIO_BPS, [adapting], 5 * SECOND, limited=True).choices["camera"]
+    assert (better.layer, better.bound_bps) == (LAYERS[1], None), "it is free again once a better one fits"
+
+
 def test_a_screen_comes_before_a_camera_but_leaves_it_its_least() -> None:
     screen = VideoDemand("screen", (LayerOption(200_000, 0), LayerOption(900_000, 1)))
     allocation = Allocator().allocate(1_200_000, 0, [CAMERA, screen], 0, limited=True)

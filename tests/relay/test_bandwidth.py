@@ -59,6 +59,11 @@ def test_random_loss_of_a_fifth_is_taken_for_the_paths_own() -> None:
     assert min(estimates(path, 6_000)) > path.source_bps
 
 
+def test_random_loss_on_a_path_without_a_queue_never_makes_less_of_a_picture() -> None:
+    path = Path(conditions=Conditions(loss=0.2)).run(30_000)
+    assert min(estimates(path, 0)) > path.source_bps
+
+
 def test_loss_that_sending_less_cures_is_heeded() -> None:
     path = Path().run(3_000).set(Conditions(rate_bps=400_000, buffer_ms=60)).run(10_000)
     assert max(estimates(path, 6_000)) < 600_000

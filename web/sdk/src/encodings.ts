@@ -1,12 +1,15 @@
 import { CAMERA_WIDTH, MAX_BITRATE_BPS } from "./devices";
 import type { Source } from "./wire";
 
-/** Names and most bits of a camera's pictures, each half as wide as the next. */
-const LAYERS = [
-  { rid: "q", maxBitrate: 150_000 },
-  { rid: "h", maxBitrate: 500_000 },
-  { rid: "f", maxBitrate: MAX_BITRATE_BPS.camera },
-] as const;
+/** Names of a camera's pictures, each half as wide as the next. */
+const RIDS = ["q", "h", "f"] as const;
+/** Their most bits, by how many there are: the smallest has to fit a thin line beside the voice. */
+const MOST_BPS: readonly (readonly number[])[] = [
+  [],
+  [MAX_BITRATE_BPS.camera],
+  [200_000, MAX_BITRATE_BPS.camera],
+  [150_000, 500_000, MAX_BITRATE_BPS.camera],
+];
 /** Browsers send fewer encodings of a small picture: from this many pixels on three, or two. */
 const PIXELS_THREE = 960 * 540;
 const PIXELS_TWO = 480 * 270;
@@ -15,21 +18,22 @@ const PIXELS_TWO = 480 * 270;
 export type Encoding = RTCRtpEncodingParameters & { scalabilityMode?: string };
 
 /**
- * What a source is sent as. A camera is sent several times at once (simulcast), and each time in three layers of time,
- * so that the server can give every viewer what their line takes; all are on at first.
+ * What a source is sent as. A camera is sent several times at once (simulcast), so that the server can give every viewer
+ * what their line takes; all are on at first. There is one layer of time, which has to be said: with more of them, a
+ * browser does not wait for a lost packet of an upper one, but leaves its frame out.
  */
 export function encodingsOf(source: Source): Encoding[] {
   if (source !== "camera") return [{ maxBitrate: MAX_BITRATE_BPS[source] }];
-  const layers = LAYERS.slice(CAMERA_WIDTH >= 960 ? 0 : 1);
-  return layers.map(({ rid, maxBitrate }, index) => ({
+  const rids = RIDS.slice(CAMERA_WIDTH >= 960 ? 0 : 1);
+  return rids.map((rid, index) => ({
     rid,
-    maxBitrate,
-    scaleResolutionDownBy: 2 ** (layers.length - 1 - index),
-    scalabilityMode: "L1T3",
+    maxBitrate: MOST_BPS[rids.length]?.[index],
+    scaleResolutionDownBy: 2 ** (rids.length - 1 - index),
+    scalabilityMode: "L1T1",
   }));
 }
 
-/** Adds a source to a connection; a browser that has no layers of time sends pictures without. */
+/** Adds a source to a connection; a browser that knows no layers of time is not told of them. */
 export function addSource(pc: RTCPeerConnection, source: Source, stream: MediaStream): RTCRtpSender {
   const kind = source === "microphone" ? "audio" : "video";
   const sendEncodings = encodingsOf(source);
@@ -60,7 +64,7 @@ export function fitEncodings(
   let changed = false;
   encodings.forEach((encoding, index) => {
     const scaleResolutionDownBy = 2 ** Math.max(0, count - 1 - index);
-    const maxBitrate = LAYERS[LAYERS.length - Math.max(count - index, 1)]?.maxBitrate ?? MAX_BITRATE_BPS.camera;
+    const maxBitrate = MOST_BPS[count]?.[Math.min(index, count - 1)] ?? MAX_BITRATE_BPS.camera;
     const fitting = { active: chosen.has(index), scaleResolutionDownBy, maxBitrate };
     for (const key of ["active", "scaleResolutionDownBy", "maxBitrate"] as const) {
       changed ||= encoding[key] !== fitting[key];

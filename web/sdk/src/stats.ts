@@ -1,3 +1,4 @@
+import { Playout } from "./playout";
 import type { Source } from "./wire";
 
 /** What one remote track brought, over all connections of the call so far. */
@@ -51,7 +52,8 @@ const TOTALS = ["frames_decoded", "frozen_ms", "audio_ms", "packets_lost"] as co
 
 /**
  * Watches one room's connections one after the other. It samples often until the first frame and then four times a
- * second, so that the times of the first and last frame are known to a quarter second, independent of the server.
+ * second, so that the times of the first and last frame are known to a quarter second, independent of the server, and
+ * so that what arrives is played later as soon as packets get lost.
  */
 export class StatsWatch {
   readonly #digest: RoomStats = {
@@ -69,6 +71,7 @@ export class StatsWatch {
   /** Sums of connections that are gone. */
   #before = new Map<Source, Totals>();
   #timer: ReturnType<typeof setTimeout> | null = null;
+  #playout = new Playout();
 
   get digest(): RoomStats {
     return this.#digest;
@@ -79,6 +82,7 @@ export class StatsWatch {
     this.#sourceOf = sourceOf;
     if (this.#pc === pc) return;
     this.#pc = pc;
+    this.#playout = new Playout();
     this.#digest.connections += 1;
     for (const [source, stats] of Object.entries(this.#digest.remote) as [Source, RemoteStats][]) {
       this.#before.set(source, { ...stats });
@@ -102,6 +106,7 @@ export class StatsWatch {
     this.#digest.at_ms = Date.now();
     this.#digest.connection_state = pc.connectionState;
     report.forEach((entry: Record<string, unknown> & { type: string }) => this.#take(entry, report));
+    if (this.#playout.take(report.values(), performance.now())) this.#playout.apply(pc.getReceivers());
     return this.#digest;
   }
 

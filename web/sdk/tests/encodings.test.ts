@@ -35,7 +35,7 @@ describe("encodings", () => {
     fitEncodings(encodings, 640, 480, null);
     expect(active(encodings)).toEqual(["q", "h"]);
     expect(encodings.map((e) => e.scaleResolutionDownBy)).toEqual([2, 1, 1]);
-    expect(encodings.map((e) => e.maxBitrate)).toEqual([500_000, 1_500_000, 1_500_000]);
+    expect(encodings.map((e) => e.maxBitrate)).toEqual([200_000, 1_500_000, 1_500_000]);
     fitEncodings(encodings, 320, 240, null);
     expect(active(encodings)).toEqual(["q"]);
     expect(encodings[0]?.scaleResolutionDownBy).toBe(1);
