@@ -6,17 +6,21 @@ Keys look like ``recordings/1/rec_…/1/0001-0007.seg``: path segments of letter
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import os
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 KEY_MAX_CHARS: Final = 512
+HALF_WRITTEN_S: Final = 3600.0
+"""Writing one object takes far less."""
 
 
 class ObjectStoreError(Exception):
@@ -75,6 +79,21 @@ def checked_key(key: str) -> str:
     if len(key) > KEY_MAX_CHARS or _KEY.fullmatch(key) is None:
         raise ValueError("malformed object key")
     return key
+
+
+def remove_half_written(*roots: Path) -> int:
+    """Delete what a ``DirectoryStore`` that was killed had not finished writing: how many files.
+
+    None of them was ever an object. Those younger than ``HALF_WRITTEN_S`` may yet become one.
+    """
+    old = time.time() - HALF_WRITTEN_S
+    removed = 0
+    for path in (each for root in roots for each in root.rglob(".*.part")):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < old:
+                path.unlink()
+                removed += 1
+    return removed
 
 
 class DirectoryStore:

@@ -7,6 +7,11 @@ decoded) → ``segments`` (a few seconds, sealed) → ``job`` (stores each, note
 (verifies all, makes it seekable) → ``manifest``. ``service`` runs the jobs; ``upkeep`` is what it does in the spool's
 directories.
 
-On the side of control: ``catalogue`` (consent, search, grants), ``audit`` (who looked, and why), ``api`` with its
-``views``, ``playback`` (any range of a stream, decrypted on the way out) and ``verify``.
+On the side of control: ``catalogue`` (consent, grants), ``search``, ``audit`` (who looked, and why), ``api`` with its
+``views``, ``playback`` (any range of a stream, decrypted on the way out), ``media_api`` (what a grant opens) and
+``verify``; ``consents`` and ``attestation`` (host platforms), ``own_api``, ``policies_api``, ``reports_api``.
+
+What is made of a recording: ``jobs`` (what waits, and who works on it) → ``job_pool`` (a process for each) →
+``job_work`` → ``compose_read`` (streams in step with one clock), ``compose``, ``captions``, ``preview``, or ``bundle``
+(exports) → ``products`` (sealed pieces, played like streams).
 """

@@ -20,8 +20,10 @@ REFUSED: Final = "recording.access_refused"
 OPENED: Final = "recording.stream_opened"
 MANIFEST_READ: Final = "recording.manifest_read"
 EXPORT_ASKED: Final = "recording.export_asked"
-EXPORT_CANCELLED: Final = "recording.export_cancelled"
-EXPORT_RETRIED: Final = "recording.export_retried"
+COMPOSITION_ASKED: Final = "recording.composition_asked"
+PREVIEW_ASKED: Final = "recording.preview_asked"
+JOB_CANCELLED: Final = "recording.job_cancelled"
+JOB_RETRIED: Final = "recording.job_retried"
 EXPORT_GRANTED: Final = "recording.export_granted"
 EXPORT_TAKEN: Final = "recording.export_downloaded"
 HOLD_PLACED: Final = "recording.hold_placed"
@@ -32,6 +34,10 @@ ERASED: Final = "recording.erased"
 PAUSED: Final = "recording.paused"
 RESUMED: Final = "recording.resumed"
 WITHDRAWN: Final = "recording.consent_withdrawn"
+TAGGED: Final = "recording.tagged"
+REPORT_TAKEN: Final = "recording.report_taken"
+PLATFORM_KEY_MADE: Final = "platform.key_made"
+PLATFORM_KEY_REVOKED: Final = "platform.key_revoked"
 ATTESTED: Final = "recording.consent_attested"
 
 
@@ -78,15 +84,18 @@ async def append(connection: Any, entry: NewEntry) -> None:
     )
 
 
-async def of_subject(connection: Any, tenant_id: TenantId, subject: str, limit: int) -> list[Entry]:
-    """The entries on a subject, newest first."""
+async def of_subject(
+    connection: Any, tenant_id: TenantId, subject: str, limit: int, before: int | None = None
+) -> list[Entry]:
+    """The entries on a subject, newest first; those before number ``before``, where given."""
     rows = await connection.fetch(
         "select l.n, (extract(epoch from l.at) * 1000)::bigint, l.actor, coalesce(u.name, ''), l.action, l.reason,"
         " l.details from audit_log l left join app_user u on u.tenant_id = l.tenant_id and u.id = l.user_id"
-        " where l.tenant_id = $1 and l.subject = $2 order by l.n desc limit $3",
+        " where l.tenant_id = $1 and l.subject = $2 and ($4::bigint is null or l.n < $4) order by l.n desc limit $3",
         tenant_id,
         subject,
         limit,
+        before,
     )
     return [
         Entry(n, at_ms, actor, name, action, reason, json.loads(details))

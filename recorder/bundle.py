@@ -9,6 +9,7 @@ A plan has all of it but the media, which is decrypted while it is sent: so no p
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -109,7 +110,7 @@ async def _documents(recordings: Recordings, recording: Details) -> dict[str, by
                 raise SegmentCorrupt(f"{part['manifest_key']} is not what was stored")
             out[f"parts/{part['epoch']}/manifest.json"] = data
     if recording.story_key is not None:
-        out["story.json"] = await _story(recordings, recording, recording.story_key)
+        out["story.json"] = await read_story(recordings, recording, recording.story_key)
     async with recordings.database.transaction(recording.tenant_id) as connection:
         out["audit.json"] = canonical(await audit.extract(connection, recording.tenant_id, recording.public_id))
         holds = await connection.fetch(
@@ -123,7 +124,8 @@ async def _documents(recordings: Recordings, recording: Details) -> dict[str, by
     return {**out, "lock.json": canonical(lock)}
 
 
-async def _story(recordings: Recordings, recording: Details, key: str) -> bytes:
+async def read_story(recordings: Recordings, recording: Details, key: str) -> bytes:
+    """Chat and events of the session, as JSON. Raises ``SegmentCorrupt``, ``UnknownKey``, ``ObjectStoreError``."""
     sealer = await recordings.sealer(recording)
     name = Name(recording.tenant_id, recording.public_id, 0, 0, STORY)
     try:
@@ -149,6 +151,11 @@ def pack(plan: list[Planned]) -> str:
             for each in plan
         ]
     )
+
+
+async def unpacked(text: str) -> list[Planned]:
+    """What ``pack`` packed, in a thread."""
+    return await asyncio.to_thread(unpack, text)
 
 
 def unpack(text: str) -> list[Planned]:

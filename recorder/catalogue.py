@@ -23,6 +23,7 @@ from recorder.consents import Consents
 from recorder.errors import ConsentMissing
 from recorder.manifest import Entry
 from recorder.retention import KEEP_DAYS_DEFAULT
+from recorder.search import HELD, Search, find_rows
 from recorder.segments import Sealer
 from recorder.store import StreamRow, entries_of, streams_of
 
@@ -44,6 +45,8 @@ CONSENT_TEXT: Final = ConsentText(
     "compliance staff, who must give a reason each time. It is made only if both of you agree. You may ask for a copy.",
 )
 CONSENT_VERSIONS: Final = frozenset({CONSENT_TEXT.version})
+ATTESTED: Final = "platform"
+"""In place of a version: the host platform asks, and attests what was answered; the page itself says nothing."""
 
 
 class ParticipantOf(NamedTuple):
@@ -105,22 +108,15 @@ class Details:
     started_at_ms: int
     duration_ms: int | None
     bytes: int
+    ended_at_ms: int | None
+    """When its session ended."""
+    tags: list[str]
+    worst_mos: float | None
+    """How good the call was, 1 to 4.5, for the side that had it worse; None: not measured."""
+    median_mos: float | None
+    good_ratio: float | None
     participants: list[ParticipantOf]
     streams: list[StreamRow]
-
-
-class Search(NamedTuple):
-    """What recordings are looked for; None: anything."""
-
-    participant: str | None = None
-    """A public id, or part of a name."""
-    session: str | None = None
-    from_ms: int | None = None
-    to_ms: int | None = None
-    before: int | None = None
-    """Cursor: recordings older than this one."""
-    held: bool = False
-    """Only those under a legal hold."""
 
 
 class Grant(NamedTuple):
@@ -157,6 +153,7 @@ class Recordings:
         if version not in CONSENT_VERSIONS:
             return False
         async with self.database.transaction(tenant) as connection:
+            await self.consents.keep_text(connection, tenant, version, CONSENT_TEXT.text, "turnpike")
             await connection.execute(
                 "insert into consent (tenant_id, session_id, user_id, text_version, accepted, at)"
                 " values ($1, $2, $3, $4, $5, $6)",
@@ -172,7 +169,7 @@ class Recordings:
     async def consented(self, tenant: TenantId, session_id: SessionId, user_ids: Sequence[UserId]) -> bool:
         """Whether the newest answer of every one of the users is yes. Nobody's consent is no consent."""
         async with self.database.transaction(tenant) as connection:
-            return await _all_agreed(connection, tenant, session_id, user_ids)
+            return await self.consents.agreed(connection, tenant, session_id, user_ids)
 
     async def create(
         self,
@@ -189,7 +186,8 @@ class Recordings:
         """
         public_id = new_public_id("rec")
         async with self.database.transaction(tenant) as connection:
-            if not await _all_agreed(connection, tenant, session_id, [each[0] for each in participants]):
+            users = [each[0] for each in participants]
+            if not await self.consents.agreed(connection, tenant, session_id, users):
                 raise ConsentMissing(f"not everybody in {session_public_id} agreed to be recorded")
             # Of several who ask at once one makes the recording; the others wait here, and find it.
             await connection.execute("select pg_advisory_xact_lock(hashtext('recording'), $1::int)", session_id % 2**31)
@@ -242,6 +240,21 @@ class Recordings:
                 json.dumps((story or Story())._asdict()),
             )
 
+    async def note_quality(
+        self, tenant: TenantId, session_id: SessionId, worst_mos: float, median_mos: float, good_ratio: float
+    ) -> None:
+        """How good the call was, for the side that had it worse: recordings are searched by it."""
+        async with self.database.transaction(tenant) as connection:
+            await connection.execute(
+                "update recording set worst_mos = $3, median_mos = $4, good_ratio = $5"
+                " where tenant_id = $1 and session_id = $2",
+                tenant,
+                session_id,
+                worst_mos,
+                median_mos,
+                good_ratio,
+            )
+
     async def of_session(self, tenant: TenantId, session_id: SessionId) -> RecordingSummary | None:
         """The session's recording, if there is one."""
         async with self.database.transaction(tenant) as connection:
@@ -258,18 +271,7 @@ class Recordings:
     async def search(self, tenant: TenantId, search: Search, limit: int) -> list[Details]:
         """Recordings, newest first."""
         async with self.database.transaction(tenant) as connection:
-            rows = await connection.fetch(
-                _SEARCH,
-                tenant,
-                search.before,
-                search.session,
-                search.from_ms,
-                search.to_ms,
-                search.participant,
-                _like(search.participant or ""),
-                limit,
-                search.held,
-            )
+            rows = await find_rows(connection, tenant, search, limit)
             return [await self._details(connection, row) for row in rows]
 
     async def find(self, tenant: TenantId, public_id: str) -> Details | None:
@@ -278,7 +280,7 @@ class Recordings:
             return None
         async with self.database.transaction(tenant) as connection:
             row = await connection.fetchrow(
-                f"select *, {_HELD} from recording r where tenant_id = $1 and public_id = $2",  # noqa: S608 - ours
+                f"select *, {HELD} from recording r where tenant_id = $1 and public_id = $2",  # noqa: S608 - ours
                 tenant,
                 public_id,
             )
@@ -328,6 +330,15 @@ class Recordings:
             raise UnknownKey(recording.public_id)
         return Sealer(self._keys.unwrap(*found, recording.public_id), recording.key_id)
 
+    async def gone(self, public_ids: Sequence[str]) -> list[str]:
+        """Those of the recordings, of any tenant, that are expired or erased."""
+        async with self.database.transaction(ALL_TENANTS) as connection:
+            rows = await connection.fetch(
+                "select public_id from recording where public_id = any($1) and state in ('expired', 'erased')",
+                list(public_ids),
+            )
+        return [row["public_id"] for row in rows]
+
     async def destroy_key(self, recording: Details) -> None:
         """Nobody can read the recording any more. Whoever calls has audited it, and looked for holds."""
         await self._wrapped.destroy(recording.tenant_id, recording.public_id)
@@ -339,10 +350,10 @@ class Recordings:
         async with self.database.transaction(entry.tenant_id) as connection:
             await audit.append(connection, entry)
 
-    async def accesses(self, recording: Details, limit: int) -> list[audit.Entry]:
-        """What the audit log has on a recording, newest first."""
+    async def accesses(self, recording: Details, limit: int, before: int | None = None) -> list[audit.Entry]:
+        """What the audit log has on a recording, newest first; before an entry's number, where given."""
         async with self.database.transaction(recording.tenant_id) as connection:
-            return await audit.of_subject(connection, recording.tenant_id, recording.public_id, limit)
+            return await audit.of_subject(connection, recording.tenant_id, recording.public_id, limit, before)
 
     async def grant(self, recording: Details, user_id: UserId, entry: audit.NewEntry) -> tuple[str, int]:
         """Leave to play, bound to recording and user: (token, when it expires). Audited in the same transaction."""
@@ -392,43 +403,10 @@ class Recordings:
                 await audit.append(connection, entry)
 
 
-_HELD: Final = (
-    "exists (select from legal_hold h where h.tenant_id = r.tenant_id and h.recording_id = r.id"
-    " and h.released_at is null) as held"
-)
-_SEARCH: Final = f"""
-select *, {_HELD} from recording r where tenant_id = $1
-  and ($2::bigint is null or id < $2) and ($3::text is null or session_public_id = $3)
-  and ($4::bigint is null or started_at_ms >= $4) and ($5::bigint is null or started_at_ms <= $5)
-  and ($6::text is null or exists (select from recording_participant p where p.tenant_id = r.tenant_id
-    and p.recording_id = r.id and (p.public_id = $6 or p.name ilike $7)))
-  and ($9::boolean is not true or exists (select from legal_hold h where h.tenant_id = r.tenant_id
-    and h.recording_id = r.id and h.released_at is null))
-order by id desc limit $8
-"""  # noqa: S608 - no values in it
-
-
 async def _of_session(connection: Any, tenant: TenantId, session_id: SessionId) -> Any:
     return await connection.fetchrow(
         "select id, public_id from recording where tenant_id = $1 and session_id = $2", tenant, session_id
     )
-
-
-async def _all_agreed(connection: Any, tenant: TenantId, session_id: SessionId, user_ids: Sequence[UserId]) -> bool:
-    agreed = await connection.fetchval(
-        "select count(*) from (select distinct on (user_id) user_id, accepted from consent"
-        " where tenant_id = $1 and session_id = $2 and user_id = any($3::bigint[])"
-        " order by user_id, id desc) newest where accepted",
-        tenant,
-        session_id,
-        list(user_ids),
-    )
-    return bool(user_ids) and agreed == len(set(user_ids))
-
-
-def _like(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
-    return f"%{escaped}%"
 
 
 def _token_hash(token: str) -> bytes:

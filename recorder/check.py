@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from recorder.files import Files
 from recorder.manifest import FORMAT, FORMAT_VERSION, canonical, chain_next, chain_start
-from recorder.segments import recording_prefix
+from recorder.segments import PRODUCT_EPOCH, recording_prefix
 from recorder.signed import ROOT_FORMAT, Signed, Unsigned, opened
 
 PROBLEMS_MAX: Final = 1000
@@ -54,6 +54,8 @@ def trust(found: Signed, trusted: bytes | None, what: str, findings: Findings) -
 
 async def check_recording(files: Files, base: str, names: list[str], trusted: bytes | None, out: Findings) -> None:
     """Check the recording whose roots lie in the folder ``base`` (empty, or ending in a slash)."""
+    from recorder.check_products import check_products
+
     out.recordings += 1
     newest = await _check_roots(files, base, names, trusted, out)
     if newest is None:
@@ -65,10 +67,11 @@ async def check_recording(files: Files, base: str, names: list[str], trusted: by
             seen.add(await _check_object(files, base, prefix, newest["story"]["key"], newest["story"]["sha256"], out))
         for part in newest["parts"]:
             seen |= await _check_part(files, base, prefix, newest, part, names, out)
+        seen |= await check_products(files, base, prefix, newest, names, trusted, out)
     except MALFORMED as error:
         out.problem(f"{base}: the root cannot be understood: {type(error).__name__}")
         return
-    signed = {str(part["epoch"]) for part in newest["parts"]}
+    signed = {str(part["epoch"]) for part in newest["parts"]} | {str(PRODUCT_EPOCH)}
     for epoch in sorted({name.split("/")[0] for name in names if "/" in name} - signed):
         out.problem(
             f"{base}{epoch}/ is a part that no root signs: root-{int(newest['number']) + 1:03d}.json is missing"

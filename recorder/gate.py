@@ -27,20 +27,20 @@ class Gate:
             raise not_found("recording")
         return recording
 
-    async def entrusted(self, call: Call, duty: Duty) -> Details:
-        """The recording of the path, for somebody with a duty."""
+    async def entrusted(self, call: Call, *duties: Duty) -> Details:
+        """The recording of the path, for somebody with one of the duties."""
         recording = await self._recordings.find(call.principal.tenant_id, call.id("id"))
-        await self.check(call.principal, duty, recording)
+        await self.check(call.principal, recording, *duties)
         if recording is None:
             raise not_found("recording")
         return recording
 
-    async def check(self, who: Principal, duty: Duty, recording: Details | None) -> None:
-        """Raises 403 for somebody without the duty."""
+    async def check(self, who: Principal, recording: Details | None, *duties: Duty) -> None:
+        """Raises 403 for somebody who has none of the duties."""
         async with self._recordings.database.transaction(who.tenant_id) as connection:
-            duties = await duties_of(connection, who)
-        if duty not in duties:
-            raise await self._stopped(who, recording, duty)
+            own = await duties_of(connection, who)
+        if own.isdisjoint(duties):
+            raise await self._stopped(who, recording, duties[0])
 
     async def reason(self, who: Principal, recording: Details, text: str) -> str:
         """The reason, trimmed. Raises 400 without a proper one."""

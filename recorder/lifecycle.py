@@ -108,7 +108,7 @@ class Lifecycle:
                 "update recording set state = $3, story = null where tenant_id = $1 and id = $2", *key, state
             )
             await connection.execute(
-                "update recording_export set state = 'cancelled', plan = null, token_sha256 = null"
+                "update recording_job set state = 'cancelled', plan = null, token_sha256 = null"
                 " where tenant_id = $1 and recording_id = $2",
                 *key,
             )

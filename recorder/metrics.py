@@ -15,3 +15,5 @@ DIVERGED = counter("turnpike_recorder_diverged_total", "Streams muxed differentl
 SPOOL_FREE = gauge("turnpike_recorder_spool_free_bytes", "Free disk under the spool")
 SPOOL_LOW = gauge("turnpike_recorder_spool_low", "1 while there is too little free disk to begin new recordings")
 GONE = counter("turnpike_recorder_gone_total", "Recordings deleted or erased, by state", ["state"])
+JOBS = gauge("turnpike_recorder_jobs_running", "Exports, compositions and previews being made")
+JOBS_DONE = counter("turnpike_recorder_jobs_total", "Processes that did a job, by how they ended", ["kind", "how"])

@@ -35,6 +35,8 @@ FRONT: Final = 0xFFFF_FFFF
 """In place of a segment number: the front that makes a stream seekable."""
 STORY: Final = 0xFFFF_FFFE
 """In place of a segment number, in epoch 0: the chat and the events of the session."""
+PRODUCT_EPOCH: Final = 0
+"""Products, such as compositions, are named like streams of this epoch, which no room has."""
 SEGMENT_BYTES_MAX: Final = 32 * 1024 * 1024
 """A segment is closed before it grows larger, whatever its length in time."""
 _MAGIC: Final = b"TPSG"

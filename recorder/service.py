@@ -251,7 +251,7 @@ async def main(settings: Settings) -> int:
         async with OpsServer(settings.ops_host, settings.ops_port, checks) as ops:
             log.info("recorder up", spool=str(settings.spool_dir), ops=ops.url)
             recorder = Recorder(settings, services, SystemClock())
-            async with keeping(Keeper(services.recordings, services.signer.key, SystemClock())):
+            async with keeping(Keeper(services.recordings, services.signer.key, SystemClock(), settings)):
                 try:
                     await recorder.run()
                 finally:

@@ -17,6 +17,7 @@ ENVELOPE_BYTES_MAX: Final = 64 * 1024 * 1024
 ROOT_FORMAT: Final = "turnpike-recording-root"
 ANCHOR_FORMAT: Final = "turnpike-audit-anchor"
 BUNDLE_FORMAT: Final = "turnpike-export-bundle"
+PRODUCT_FORMAT: Final = "turnpike-recording-product"
 VERSION: Final = 1
 
 

@@ -124,12 +124,12 @@ class Store:
                 " where p.tenant_id = $1 and p.recording_id = $2 and p.epoch = $3",
                 *key,
             )
-            if part["state"] == "recording":
-                await connection.execute(
-                    "update recording set state = 'recording', failure = null, root_key = null"
-                    " where tenant_id = $1 and id = $2 and state in ('ready', 'failed')",
-                    *key[:2],
-                )
+            if part["state"] == "recording" and await connection.fetchval(
+                "update recording set state = 'recording', failure = null, root_key = null, prepared = false"
+                " where tenant_id = $1 and id = $2 and state in ('ready', 'failed') returning true",
+                *key[:2],
+            ):
+                await drop_products(connection, *key[:2])
             streams = await streams_of(connection, header.tenant_id, recording_id, header.epoch)
             entries = await entries_of(connection, header.tenant_id, recording_id, header.epoch)
             return PartRow(header, recording_id, **dict(part), streams=streams, entries=entries)
@@ -284,6 +284,18 @@ update recording r set
 from parts, streams where r.tenant_id = $1 and r.id = $2
 returning r.state
 """
+
+
+async def drop_products(connection: Any, tenant_id: int, recording_id: int) -> None:
+    """What was made of a recording is not of all of it any more: asked for anew, it is made anew."""
+    await connection.execute(
+        "update recording_job set state = 'cancelled', failure = 'The recording got another part.', plan = null,"
+        " token_sha256 = null, outputs = outputs || array(select p.n from recording_product p"
+        " where p.tenant_id = $1 and p.recording_id = $2 and p.job_id = recording_job.id)"
+        " where tenant_id = $1 and recording_id = $2 and state in ('queued', 'running', 'done')",
+        tenant_id,
+        recording_id,
+    )
 
 
 async def streams_of(connection: Any, tenant_id: int, recording_id: int, epoch: int | None = None) -> list[StreamRow]:

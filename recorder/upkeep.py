@@ -49,6 +49,11 @@ def is_kept(directory: Path) -> bool:
     return (directory / KEPT_NAME).exists()
 
 
+def kept_parts(spool_dir: Path) -> list[Path]:
+    """Parts that are left alone; their folder is named after the recording."""
+    return [mark.parent for mark in spool_dir.glob(f"*/*/{KEPT_NAME}")]
+
+
 def remove(directory: Path) -> None:
     """Delete a part whose media is stored and verified. The header goes first: a part is never read half-deleted."""
     (directory / PART_NAME).unlink(missing_ok=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pydantic
 
 from config.http import Body, View
+from recorder import audit
 from recorder.catalogue import Details
+from recorder.permissions import Duty
+from recorder.products import Product
+from recorder.retention import LAYOUTS
 from recorder.store import StreamRow
 
 
@@ -45,6 +50,27 @@ class GapView(View):
     to_ms: int
 
 
+class QualityView(View):
+    """How good the call was for the side that had it worse."""
+
+    worst_mos: float
+    median_mos: float
+    good_ratio: float
+
+
+class CompositionView(View):
+    """One file of the whole call."""
+
+    id: str
+    """Its job's."""
+    layout: str
+    content_type: str
+    bytes: int
+    duration_ms: int
+    width: int
+    height: int
+
+
 class RecordingView(View):
     """A recording, without any of its media."""
 
@@ -67,6 +93,14 @@ class RecordingView(View):
     """Not deleted before; later while it is held."""
     held: bool
     """Whether a legal hold stands."""
+    tags: list[str]
+    quality: QualityView | None
+    compositions: list[CompositionView]
+    """What was made of it; of one recording only, not in searches."""
+    preview: bool
+    """Whether there are thumbnail and waveform; likewise."""
+    may: list[str]
+    """Duties of who asks."""
 
 
 class RecordingsView(View):
@@ -93,12 +127,43 @@ class PlayableView(View):
     duration_ms: int
 
 
+class PlayableComposition(CompositionView):
+    """Where a composition is played from."""
+
+    url: str
+
+
 class AccessGrant(View):
     """Leave to play; the URLs carry it."""
 
     expires_at_ms: int
     streams: list[PlayableView]
+    compositions: list[PlayableComposition]
     manifest_url: str
+    story_url: str
+    media_url: str
+    """Answers this again, with what was made since."""
+    thumbnail_url: str | None
+    waveform_url: str | None
+
+
+class SetTags(Body):
+    """PUT /api/v1/recordings/{id}/tags"""
+
+    tags: list[str] = pydantic.Field(max_length=100)
+
+
+class TagView(View):
+    """A tag, and how many recordings have it."""
+
+    tag: str
+    count: int
+
+
+class TagsView(View):
+    """GET /api/v1/recordings/tags: the most used first."""
+
+    tags: list[TagView]
 
 
 class WhoView(View):
@@ -111,6 +176,7 @@ class WhoView(View):
 class AccessView(View):
     """One entry of the audit log."""
 
+    n: int
     at_ms: int
     user: WhoView
     action: str
@@ -122,13 +188,45 @@ class AccessesView(View):
     """GET /api/v1/recordings/{id}/accesses: newest first."""
 
     accesses: list[AccessView]
+    next_cursor: str | None
 
 
 def participant_of(recording: Details, stream: StreamRow) -> str:
     return next((each.public_id for each in recording.participants if each.user_id == stream.user_id), "")
 
 
-def recording_view(recording: Details) -> RecordingView:
+def access_view(entry: audit.Entry) -> AccessView:
+    return AccessView(
+        n=entry.n,
+        at_ms=entry.at_ms,
+        user=WhoView(id=entry.actor, name=entry.name),
+        action=entry.action,
+        reason=entry.reason,
+        details=entry.details,
+    )
+
+
+def composition_view(product: Product) -> CompositionView:
+    return CompositionView(
+        id=product.job,
+        layout=product.kind,
+        content_type=product.content_type,
+        bytes=product.size,
+        duration_ms=product.duration_ms,
+        width=product.width,
+        height=product.height,
+    )
+
+
+def _quality_view(recording: Details) -> QualityView | None:
+    if recording.worst_mos is None or recording.median_mos is None or recording.good_ratio is None:
+        return None
+    figures = (recording.worst_mos, recording.median_mos, recording.good_ratio)
+    worst, median, good = (round(figure, 3) for figure in figures)
+    return QualityView(worst_mos=worst, median_mos=median, good_ratio=good)
+
+
+def recording_view(recording: Details, may: Iterable[Duty] = (), made: Sequence[Product] = ()) -> RecordingView:
     return RecordingView(
         id=recording.public_id,
         session_id=recording.session_public_id,
@@ -145,6 +243,11 @@ def recording_view(recording: Details) -> RecordingView:
         signed=recording.root_key is not None,
         retain_until_ms=recording.retain_until_ms,
         held=recording.held,
+        tags=recording.tags,
+        quality=_quality_view(recording),
+        compositions=[composition_view(each) for each in made if each.kind in LAYOUTS],
+        preview=any(each.kind == "waveform" for each in made),
+        may=sorted(duty.value for duty in may),
     )
 
 

@@ -20,6 +20,7 @@ from config.identity import Tokens
 from config.settings import Settings
 from recorder.catalogue import Recordings
 from relay.bus import ControlBus, MediaLog
+from signaling import attested
 from signaling.announcer import Announcer
 from signaling.api import Api
 from signaling.chat import Chat
@@ -39,7 +40,6 @@ from signaling.presence import Presence
 from signaling.quality import QualityApi, QualityKeeper
 from signaling.quality_probe import Probes
 from signaling.quality_store import QualityStore
-from signaling.recorded import Recorded
 from signaling.rooms import Rooms
 from signaling.shards import ShardRunner
 from signaling.sockets import Sockets, make_server
@@ -120,7 +120,7 @@ def assemble(
     director = Director(*parts, consent_text.version, settings.unrecordable == "refuse")
     mover = Mover(sessions, rooms, billing, meter, recordings, announcer, clock)
     kept, nightly = QualityStore(servers.database), Nightly(servers.meter_database, clock)
-    quality, connections = QualityKeeper(kept, clock), ConnectionHistory(servers.database)
+    quality, connections = QualityKeeper(kept, clock, recordings.note_quality), ConnectionHistory(servers.database)
     notes = TimelineStore(servers.database)
     follower = Follower(sessions, rooms, billing, meter, announcer, closer, mover, quality, connections, notes, clock)
     shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, nightly, clock, settings.tick_ms)
@@ -162,7 +162,7 @@ def assemble(
             *KindApi(kinds, director, billing).endpoints(),
             *TimelineApi(director, notes, connections, billing, clock).endpoints(),
             *billing_api.endpoints(billing, announcer.wallet, announcer.charged),
-            *Recorded(director, sessions, rooms, recordings, announcer, clock).endpoints(),
+            *attested.endpoints(settings, servers.database, director, sessions, rooms, recordings, announcer, clock),
             *recorder_endpoints,
         ],
     )

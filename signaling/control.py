@@ -70,6 +70,7 @@ async def serving(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Contr
         control = assemble(settings, clock, servers, recordings, consent_text, recorder_endpoints)
         if settings.demo:
             await demo.furnish(settings, control.people, control.billing)
+            await demo.furnish_policies(recordings)
         port = await _listen(stack, settings, application(settings, control, servers))
         stack.push_async_callback(_finish, control)
         loops = [control.rooms.watch(), control.shards.run(), _presence(control), _count(control)]

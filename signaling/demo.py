@@ -13,6 +13,8 @@ from config.identity import Role
 from config.ids import DEFAULT_TENANT
 from config.logs import get_log
 from config.settings import Settings
+from recorder.catalogue import Recordings
+from recorder.retention import KINDS, OwnRule, Policy, set_policy
 from relay.messages import SessionKind
 from signaling.messages import DemoAccount, DemoAccounts
 from signaling.people import NewUser, People
@@ -100,6 +102,15 @@ async def furnish(settings: Settings, people: People, billing: Billing) -> bool:
     for account in _ACCOUNTS:
         await _make(account, people, billing)
     return True
+
+
+async def furnish_policies(recordings: Recordings) -> None:
+    """In a demo people see recordings of their own calls, unless somebody has set a policy."""
+    rule = OwnRule(after_h=0, for_days=30)
+    async with recordings.database.transaction(DEFAULT_TENANT) as connection:
+        for kind in KINDS:
+            wanted = Policy(kind, client=rule, provider=rule)
+            await set_policy(connection, DEFAULT_TENANT, wanted, only_first=True)
 
 
 async def _make(account: _Account, people: People, billing: Billing) -> None:

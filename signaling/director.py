@@ -18,7 +18,8 @@ from config.http import ApiError, not_found
 from config.identity import Principal, Role
 from config.ids import SessionId
 from config.logs import get_log
-from recorder.catalogue import NewRecording, Recordings
+from config.objects import ObjectStoreError
+from recorder.catalogue import ATTESTED, NewRecording, Recordings
 from signaling.announcer import Announcer
 from signaling.client_messages import JoinRoom, RoomAnswer, RoomStats, SetMuted
 from signaling.closing import Closer
@@ -220,7 +221,7 @@ class Director:
             kind=session.kind,
             rate=Rate(session.kind, session.minor_per_minute, session.currency, session.tariff_id),
         )
-        held, recording = await asyncio.gather(
+        held, (wanted, recording) = await asyncio.gather(
             self._billing.open_session(ref), self._prepare_recording(session, who, consent)
         )
         if isinstance(held, BillingRefusal):
@@ -230,16 +231,14 @@ class Director:
         if placed is None:
             await self._fail(session, Trigger.SERVER_FAILED, "no worker took the room")
             raise ApiError(503, "no_capacity", "No media server is free at the moment. Try again shortly.")
-        recording_state = "off"
-        if recording is not None:
-            started = await self._rooms.record(
-                session, placed, recording.public_id, recording.key_id, recording.wrapped_key
-            )
-            recording_state = "recording" if started else "failed"
-            if not started and self._unrecorded_refused:
-                await self._closer.give_back(session, placed)
-                await self._fail(session, Trigger.SERVER_FAILED, "it cannot be recorded")
-                raise _unrecordable()
+        started = recording is not None and await self._rooms.record(
+            session, placed, recording.public_id, recording.key_id, recording.wrapped_key
+        )
+        if wanted and not started and self._unrecorded_refused:
+            await self._closer.give_back(session, placed)
+            await self._fail(session, Trigger.SERVER_FAILED, "it cannot be recorded")
+            raise _unrecordable()
+        recording_state = "recording" if started else "failed" if wanted else "off"
         return await self._opened(session, placed, recording_state, recording)
 
     async def _opened(
@@ -260,32 +259,41 @@ class Director:
         await self._announcer.changed(applied.session)
         return applied.session
 
-    async def _prepare_recording(self, session: Session, who: Principal, consent: Consent) -> NewRecording | None:
-        """The provider's answer is stored; a recording is made when the client's stored answer is yes as well."""
-        await self._consent(session, who, consent)
-        return None if session.kind == "chat" else await self._new_recording(session)
+    async def _prepare_recording(
+        self, session: Session, who: Principal, consent: Consent
+    ) -> tuple[bool, NewRecording | None]:
+        """The provider's answer is stored; a recording is made when the client's stored answer is yes as well.
 
-    async def _new_recording(self, session: Session) -> NewRecording | None:
+        (Whether the call is to be recorded, the recording: None also when the keys' store is away.)
+        """
+        await self._consent(session, who, consent)
+        return (False, None) if session.kind == "chat" else await self._new_recording(session)
+
+    async def _new_recording(self, session: Session) -> tuple[bool, NewRecording | None]:
         ids = [person.user_id for person in session.people]
         if not await self._recordings.consented(session.tenant_id, session.id, ids):
-            return None
-        return await self._recordings.create(
-            session.tenant_id,
-            session.id,
-            session.public_id,
-            session.kind,
-            [(p.user_id, p.public_id, p.name, p.role) for p in session.people],
-            self._clock.wall_ms(),
-        )
+            return False, None
+        try:
+            return True, await self._recordings.create(
+                session.tenant_id,
+                session.id,
+                session.public_id,
+                session.kind,
+                [(p.user_id, p.public_id, p.name, p.role) for p in session.people],
+                self._clock.wall_ms(),
+            )
+        except ObjectStoreError as error:
+            log.error("no key for a recording", session_id=session.public_id, why=str(error))
+            return True, None
 
     async def begin_recording(self, session: Session) -> Session:
         """A chat goes on with media: it is recorded from then on, if both have agreed. Raises ``ApiError`` where it has
         to be recorded and cannot be."""
-        recording = await self._new_recording(session)
-        if recording is None or session.worker_id is None:
+        wanted, recording = await self._new_recording(session)
+        if not wanted or session.worker_id is None:
             return session
         placed = Placed(session.worker_id, session.room_epoch)
-        started = await self._rooms.record(
+        started = recording is not None and await self._rooms.record(
             session, placed, recording.public_id, recording.key_id, recording.wrapped_key
         )
         if not started and self._unrecorded_refused:
@@ -296,7 +304,7 @@ class Director:
             "recording_started" if started else "recording_failed",
             now_ms=self._clock.wall_ms(),
             recording="recording" if started else "failed",
-            recording_public_id=recording.public_id,
+            recording_public_id=None if recording is None else recording.public_id,
         )
 
     async def _fail(self, session: Session, trigger: Trigger, why: str) -> None:
@@ -326,10 +334,12 @@ class Director:
     # --- helpers ------------------------------------------------------------------------------------------------
 
     def _check_consent(self, consent: Consent) -> None:
-        if consent.version != self._consent_version:
+        if consent.version not in (self._consent_version, ATTESTED):
             raise ApiError(409, "consent_outdated", "The text on recording has changed. Read it and answer again.")
 
     async def _consent(self, session: Session, who: Principal, consent: Consent) -> None:
+        if consent.version == ATTESTED:
+            return
         stored = await self._recordings.give_consent(
             session.tenant_id, session.id, who.user_id, consent.version, consent.accepted
         )

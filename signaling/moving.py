@@ -20,6 +20,7 @@ from config.clock import Clock
 from config.ids import SessionId, TenantId
 from config.logs import get_log
 from config.metrics import counter, histogram
+from config.objects import ObjectStoreError
 from recorder.catalogue import Recordings
 from recorder.errors import ConsentMissing
 from relay.bus import WorkerUnreachable
@@ -157,6 +158,9 @@ class Mover:
                 )
             except WorkerUnreachable as error:
                 log.warning("room not closed by its worker", session_id=session.public_id, why=str(error))
+        if why == "lost":  # its last words may still be waiting, where there is much to read
+            for event in await self._rooms.unread(session.id):
+                self._meter.take(event)
         marks = [self._meter.mark(session.id), await self._billing.latest_evidence(session.tenant_id, session.id)]
         seen = [mark.live_ms for mark in marks if mark is not None and mark.epoch == session.room_epoch]
         return max([told or 0, *seen])
@@ -190,6 +194,9 @@ class Mover:
             )
         except ConsentMissing:  # taken back in the meantime
             return "stopped"
+        except ObjectStoreError as error:  # the call goes on all the same
+            log.error("no key for a recording", session_id=session.public_id, why=str(error))
+            return "failed"
         started = await self._rooms.record(
             session, placed, recording.public_id, recording.key_id, recording.wrapped_key
         )

@@ -17,7 +17,15 @@ QUERIES: Final[dict[str, dict[str, str]]] = {
     "/api/v1/sessions/{id}/messages": {"after": "string", "limit": "integer"},
     "/api/v1/wallet/transfers": _PAGE,
     "/api/v1/recordings": _PAGE
-    | {"participant": "string", "session": "string", "from_ms": "integer", "to_ms": "integer"},
+    | {"participant": "string", "session": "string", "from_ms": "integer", "to_ms": "integer", "held": "integer"}
+    | {"kind": "string", "state": "string", "min_duration_ms": "integer", "max_duration_ms": "integer"}
+    | {"tag": "string", "min_mos": "number", "max_mos": "number"},
+    "/api/v1/recordings/{id}/accesses": _PAGE,
+    "/api/v1/recordings/reports/access": _PAGE
+    | {"from_ms": "integer", "to_ms": "integer", "user": "string", "recording": "string", "action": "string"}
+    | {"format": "string"},
+    "/api/v1/recordings/reports/lifecycle": _PAGE | {"from_ms": "integer", "to_ms": "integer", "format": "string"},
+    "/api/v1/me/recordings": _PAGE | {"session": "string"},
 }
 """Query parameters of GET endpoints, by path."""
 _REF: Final = "#/components/schemas/{model}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -21,7 +21,7 @@ from config.metrics import counter
 from relay.messages import QualityMeasured, QualitySecond
 from signaling.away import AWAY
 from signaling.director import Director
-from signaling.quality_series import SECONDS, bitrate_of, summarise, worst_of
+from signaling.quality_series import SECONDS, Summary, bitrate_of, summarise, worst_of
 from signaling.quality_store import MinuteKey, QualityStore
 from signaling.quality_views import ParticipantQuality, QualitySummary, SessionQuality, TrackSeries
 from signaling.store import Person, Session
@@ -41,11 +41,20 @@ log = get_log("signaling.quality")
 _lost = counter("turnpike_quality_lost_total", "Minutes of quality dropped because too many waited")
 
 
+Judged = Callable[[TenantId, SessionId, float, float, float], Awaitable[None]]
+"""Told of a session that is over: worst and median MOS and the share of good seconds of the side that had it worse."""
+
+
+def _judgement(side: Summary) -> tuple[float, float, float]:
+    return side.worst_mos, side.median_mos, side.good_ratio
+
+
 class QualityKeeper:
     """Takes what workers measured, saves it now and then. ``run`` until cancelled, then ``save`` once more."""
 
-    def __init__(self, store: QualityStore, clock: Clock) -> None:
+    def __init__(self, store: QualityStore, clock: Clock, judged: Judged | None = None) -> None:
         self._store = store
+        self._judged = judged
         self._clock = clock
         self._unsaved: OrderedDict[MinuteKey, dict[int, QualitySecond]] = OrderedDict()
         self._heard_ns: dict[tuple[TenantId, SessionId], int] = {}
@@ -88,7 +97,10 @@ class QualityKeeper:
         now_ns = self._clock.monotonic_ns()
         over = [session for session, heard_ns in self._heard_ns.items() if now_ns - heard_ns >= OVER_AFTER_NS]
         for tenant_id, session_id in over:
-            await self._store.write_summary(tenant_id, session_id)
+            sides = await self._store.write_summary(tenant_id, session_id)
+            if sides and self._judged is not None:
+                worst, median, good = (min(each[n] for each in map(_judgement, sides)) for n in range(3))
+                await self._judged(tenant_id, session_id, worst, median, good)
             self._heard_ns.pop((tenant_id, session_id), None)
 
 

@@ -82,13 +82,14 @@ class QualityStore:
                 found[UserId(row["user_id"])][row["minute"] * SECONDS + second] = measured
         return dict(found)
 
-    async def write_summary(self, tenant_id: TenantId, session_id: SessionId) -> None:
-        """Summarise what is stored of a session. Again later, should more come."""
+    async def write_summary(self, tenant_id: TenantId, session_id: SessionId) -> list[Summary]:
+        """Summarise what is stored of a session: a summary of each side. Again later, should more come."""
         found = await self.seconds(tenant_id, session_id)
         summaries = {user: summarise(list(seconds.values())) for user, seconds in found.items()}
         rows = [(tenant_id, session_id, user, *_figures(s)) for user, s in summaries.items() if s is not None]
         async with self._database.transaction(tenant_id) as connection:
             await connection.executemany(_SUMMARISE, rows)
+        return [summary for summary in summaries.values() if summary is not None]
 
 
 def _figures(summary: Summary) -> tuple[int, float, float, float, int]:

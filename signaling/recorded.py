@@ -72,39 +72,51 @@ class Recorded:
         await self._audit(call, session, audit.PAUSED, max_s=call.body.max_s)
         command = PauseRecording(**_of(session), for_ms=for_ms)
         await self._rooms.order(session, command)
-        return await self._noted(call, session, "recording_paused", "paused", self._clock.wall_ms() + for_ms)
+        return await self._noted(session, "recording_paused", "paused", self._clock.wall_ms() + for_ms)
 
     async def resume(self, call: Call) -> SessionView:
         """Before the time is over."""
         session = await self._recorded(call)
         await self._audit(call, session, audit.RESUMED)
         await self._rooms.order(session, PauseRecording(**_of(session), for_ms=0))
-        return await self._noted(call, session, "recording_resumed", "recording")
+        return await self._noted(session, "recording_resumed", "recording")
 
     async def withdraw(self, call: Call) -> SessionView:
         """The recording ends, the call goes on; what was recorded stays, as it was agreed to."""
         session = await self._recorded(call)
         await self._recordings.consents.withdraw(session.id, _entry(call, session, audit.WITHDRAWN))
         await self._rooms.order(session, StopRecording(**_of(session)))
-        return await self._noted(call, session, "consent_withdrawn", "stopped")
+        return await self._noted(session, "consent_withdrawn", "stopped")
+
+    @property
+    def now_ms(self) -> int:
+        return self._clock.wall_ms()
+
+    async def stop(self, session: Session) -> None:
+        """A host platform says that somebody agrees no more: the recording ends, if there is one."""
+        if _goes_on(session):
+            await self._rooms.order(session, StopRecording(**_of(session)))
+            await self._noted(session, "consent_withdrawn", "stopped")
 
     async def _recorded(self, call: Call) -> Session:
         session = await self._director.find(call.principal, call.id("id"))
-        if session.over or session.recording not in ("recording", "paused") or session.worker_id is None:
+        if not _goes_on(session):
             raise ApiError(409, "not_recording", "The call is not being recorded.", recording=session.recording)
         return session
 
     async def _audit(self, call: Call, session: Session, action: str, **details: object) -> None:
         await self._recordings.note(_entry(call, session, action, **details))
 
-    async def _noted(
-        self, call: Call, session: Session, what: str, recording: str, until_ms: int | None = None
-    ) -> SessionView:
+    async def _noted(self, session: Session, what: str, recording: str, until_ms: int | None = None) -> SessionView:
         columns: dict[str, Any] = {"recording": recording, "recording_paused_until_ms": until_ms}
         now_ms = self._clock.wall_ms()
         changed = await self._store.note(session.tenant_id, session.id, what, now_ms=now_ms, **columns)
         await self._announcer.changed(changed)
         return session_view(changed)
+
+
+def _goes_on(session: Session) -> bool:
+    return not session.over and session.recording in ("recording", "paused") and session.worker_id is not None
 
 
 def _entry(call: Call, session: Session, action: str, **details: object) -> audit.NewEntry:

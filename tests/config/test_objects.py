@@ -25,6 +25,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from config.objects import (
+    HALF_WRITTEN_S,
     DirectoryStore,
     LockUnsupported,
     ObjectExists,
@@ -32,6 +33,7 @@ from config.objects import (
     ObjectMissing,
     ObjectStore,
     ObjectStoreError,
+    remove_half_written,
 )
 from config.objects_open import open_objects, store_at
 from config.objects_s3 import PART_BYTES, S3Store, make_client
@@ -205,6 +207,19 @@ async def test_a_directory_refuses_to_promise_locks(tmp_path: Path) -> None:
         await DirectoryStore(tmp_path).put("a", b"x", sha256=sha(b"x"), lock=lock)
     with pytest.raises(ValueError, match="TURNPIKE_OBJECT_LOCK"):
         open_objects(Settings(data=tmp_path, object_lock="compliance"))
+
+
+async def test_what_a_killed_writer_left_half_written_goes_after_an_hour(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    await put(store, "a/b", b"whole")
+    old, young = (tmp_path / "a" / f".{name}.part" for name in ("0123", "4567"))
+    for path in (old, young):
+        path.write_bytes(b"half")
+    past = time.time() - HALF_WRITTEN_S - 10
+    for path in (old, tmp_path / "a" / "b"):
+        os.utime(path, (past, past))
+    assert remove_half_written(tmp_path, tmp_path / "missing") == 1
+    assert (old.exists(), young.exists(), await store.get("a/b")) == (False, True, b"whole")
 
 
 async def test_a_wrong_signature_and_a_store_that_is_away_are_told_as_such(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ async def test_list_and_detail_show_streams_and_state(desk: Desk, ask: Ask, read
     assert [each["id"] for each in listed["recordings"]] == [desk.new.public_id]
     assert listed["next_cursor"] is None
     shown = await (await ask("GET", ready, "compliance")).json()
-    assert shown == listed["recordings"][0]
+    assert {**shown, "may": ["key_admin"]} == listed["recordings"][0]
+    assert shown["may"] == ["exporter", "hold_manager", "viewer"]
     assert (shown["state"], shown["duration_ms"], shown["hashes_ok"], shown["gaps"]) == ("ready", 5000, True, [])
     assert [(s["kind"], s["offset_ms"], s["duration_ms"], s["video_codec"]) for s in shown["streams"]] == [
         ("video", 0, 5000, "vp8")

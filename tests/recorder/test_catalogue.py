@@ -11,8 +11,9 @@ import pytest
 from config.database import Database
 from config.ids import DEFAULT_TENANT, PublicId, SessionId, TenantId, UserId
 from recorder import audit
-from recorder.catalogue import CONSENT_TEXT, Recordings, Search
+from recorder.catalogue import CONSENT_TEXT, Recordings
 from recorder.errors import ConsentMissing
+from recorder.search import Search
 from tests.recorder.conftest import Desk
 from tests.recorder.media import START_WALL_MS
 
@@ -31,18 +32,6 @@ async def test_consent_taken_back_counts_and_is_audited(desk: Desk, owner: Any) 
     await desk.recordings.consents.withdraw(SessionId(5), entry)
     assert not await desk.recordings.consented(DEFAULT_TENANT, SessionId(5), [ana.id, ben.id])
     assert await owner.fetchval("select action from audit_log order by n desc limit 1") == audit.WITHDRAWN
-
-
-async def test_a_platform_attests_with_evidence_or_not_at_all(desk: Desk) -> None:
-    ana = desk.people["client"]
-    entry = audit.NewEntry(DEFAULT_TENANT, None, "platform", audit.ATTESTED, "ses_x")
-    for evidence in ("", " " * 40, "x" * 501):
-        assert not await desk.recordings.consents.attest(SessionId(6), ana.id, "terms-7", True, evidence, entry)
-    assert not await desk.recordings.consented(DEFAULT_TENANT, SessionId(6), [ana.id])
-    assert await desk.recordings.consents.attest(
-        SessionId(6), ana.id, "terms-7", True, "Accepted the terms at sign-up.", entry
-    )
-    assert await desk.recordings.consented(DEFAULT_TENANT, SessionId(6), [ana.id])
 
 
 async def test_consent_needs_the_yes_of_everybody_to_a_known_text(desk: Desk, recordings: Recordings) -> None:

@@ -18,9 +18,10 @@ from config.ids import DEFAULT_TENANT
 from recorder import retention
 from recorder.check import Findings, check_store
 from recorder.check_bundle import check_bundle
-from recorder.exports import ATTEMPTS_MAX, LEASE_MS, TOKEN_TTL_MS, Exports
 from recorder.files import FolderFiles, ZipFiles
 from recorder.job import PartJob
+from recorder.job_work import Tools, do
+from recorder.jobs import ATTEMPTS_MAX, LEASE_MS, TOKEN_TTL_MS, Jobs
 from recorder.lifecycle import Lifecycle
 from recorder.offline import EXIT_BAD, EXIT_GOOD, EXIT_UNREADABLE, verify_target
 from recorder.verify import export_streams
@@ -44,7 +45,11 @@ async def ready(desk: Desk) -> str:
 
 
 async def work(desk: Desk, clock: VirtualClock) -> bool:
-    return await Exports(desk.recordings, clock).work(desk.services.signer.key)
+    tools = Tools(desk.recordings, desk.services.signer.key, clock)
+    job = await tools.jobs.claim()
+    if job is not None:
+        await do(job, tools)
+    return job is not None
 
 
 async def state_of(desk: Desk) -> str:
@@ -58,9 +63,9 @@ async def exported(ask: Ask, desk: Desk, ready: str, clock: VirtualClock) -> byt
     assert asked.status == 202
     export = await asked.json()
     assert await work(desk, clock)
-    shown = await (await ask("GET", f"/exports/{export['id']}", "compliance")).json()
-    assert (shown["state"], shown["progress"], shown["failure"]) == ("ready", 1.0, None)
-    grant = await (await ask("POST", f"/exports/{export['id']}/download", "compliance")).json()
+    shown = await (await ask("GET", f"/jobs/{export['id']}", "compliance")).json()
+    assert (shown["state"], shown["progress"], shown["failure"]) == ("done", 100, None)
+    grant = await (await ask("POST", f"/jobs/{export['id']}/download", "compliance")).json()
     taken = await ask("GET", grant["url"])
     data = await taken.read()
     assert (taken.status, len(data)) == (200, grant["bytes"])
@@ -158,7 +163,7 @@ async def test_ranges_of_a_bundle_are_served_exactly(desk: Desk, ask: Ask, ready
     whole = await exported(ask, desk, ready, clock)
     export = (await (await ask("POST", ready + "/exports", "compliance", json=REASON)).json())["id"]
     assert await work(desk, clock)
-    grant = await (await ask("POST", f"/exports/{export}/download", "compliance")).json()
+    grant = await (await ask("POST", f"/jobs/{export}/download", "compliance")).json()
     size = grant["bytes"]
     whole = await (await ask("GET", grant["url"])).read()
     for start, end in ((0, 1), (size - 1, size), (size // 3, size // 2), (100, size)):
@@ -175,8 +180,8 @@ async def test_ranges_of_a_bundle_are_served_exactly(desk: Desk, ask: Ask, ready
 
 async def test_exports_can_be_cancelled_and_tried_again(desk: Desk, ask: Ask, ready: str, clock: VirtualClock) -> None:
     export = (await (await ask("POST", ready + "/exports", "compliance", json=REASON)).json())["id"]
-    path = f"/exports/{export}"
-    assert await code_of(await ask("POST", path + "/download", "compliance")) == (409, "export_not_ready")
+    path = f"/jobs/{export}"
+    assert await code_of(await ask("POST", path + "/download", "compliance")) == (409, "job_not_done")
     assert await code_of(await ask("POST", path + "/retry", "compliance")) == (409, "wrong_state")
     assert (await (await ask("POST", path + "/cancel", "compliance")).json())["state"] == "cancelled"
     assert not await work(desk, clock)
@@ -190,25 +195,25 @@ async def test_exports_can_be_cancelled_and_tried_again(desk: Desk, ask: Ask, re
     segment.write_bytes(kept)
     await ask("POST", path + "/retry", "compliance")
     assert await work(desk, clock)
-    assert (await (await ask("GET", path, "compliance")).json())["state"] == "ready"
+    assert (await (await ask("GET", path, "compliance")).json())["state"] == "done"
     actions = [action for action, _ in await audited(ask, ready)]
-    assert (actions.count("export_retried"), actions.count("export_cancelled")) == (2, 1)
+    assert (actions.count("job_retried"), actions.count("job_cancelled")) == (2, 1)
 
 
 async def test_export_of_a_recorder_that_died_is_done_by_the_next(
     desk: Desk, ask: Ask, ready: str, clock: VirtualClock
 ) -> None:
-    path = "/exports/" + (await (await ask("POST", ready + "/exports", "compliance", json=REASON)).json())["id"]
-    exports = Exports(desk.recordings, clock)
-    assert await exports._claim() is not None
+    path = "/jobs/" + (await (await ask("POST", ready + "/exports", "compliance", json=REASON)).json())["id"]
+    jobs = Jobs(desk.recordings, clock)
+    assert await jobs.claim() is not None
     assert not await work(desk, clock)
     clock.advance_ms(LEASE_MS + 1)
     assert await work(desk, clock)
-    assert (await (await ask("GET", path, "compliance")).json())["state"] == "ready"
+    assert (await (await ask("GET", path, "compliance")).json())["state"] == "done"
     await ask("POST", path + "/cancel", "compliance")
     await ask("POST", path + "/retry", "compliance")
     for _ in range(ATTEMPTS_MAX):
-        assert await exports._claim() is not None
+        assert await jobs.claim() is not None
         clock.advance_ms(LEASE_MS + 1)
     assert not await work(desk, clock)
     assert (await (await ask("GET", path, "compliance")).json())["state"] == "failed"
@@ -247,7 +252,7 @@ async def test_recordings_are_kept_as_the_policy_was_when_they_began(
     wish = {"kind": "video", "keep_days": 10, **REASON}
     assert await code_of(await ask("PUT", "/recordings/policies", "compliance", json=wish)) == (403, "forbidden")
     shown = await (await ask("PUT", "/recordings/policies", "admin", json=wish)).json()
-    assert shown == {"keep_days": {"audio": retention.KEEP_DAYS_DEFAULT, "video": 10}}
+    assert shown["keep_days"] == {"audio": retention.KEEP_DAYS_DEFAULT, "video": 10}
     for bad in ({"kind": "chat"}, {"keep_days": 0}, {"reason": "short"}):
         refused = await ask("PUT", "/recordings/policies", "admin", json=wish | bad)
         assert refused.status == 400

@@ -213,6 +213,7 @@ class FakeRecordings:
         self.consents: dict[tuple[int, int], bool] = {}
         self.made: dict[int, FakeNewRecording] = {}
         self.ended: list[int] = []
+        self.judged: dict[int, tuple[float, ...]] = {}
 
     async def give_consent(self, _tenant: int, session_id: int, user_id: int, version: str, accepted: bool) -> bool:
         if version != CONSENT.version:
@@ -229,6 +230,9 @@ class FakeRecordings:
 
     async def end(self, _tenant: int, session_id: int, _ended_at_ms: int, _story: object) -> None:
         self.ended.append(session_id)
+
+    async def note_quality(self, _tenant: int, session_id: int, *figures: float) -> None:
+        self.judged[session_id] = figures
 
 
 class World:

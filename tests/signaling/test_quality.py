@@ -123,6 +123,8 @@ async def test_what_a_worker_measured_is_kept_summarised_and_read(world: World) 
     async with world.control.sessions._database.transaction(DEFAULT_TENANT) as connection:
         rows = await connection.fetch("select seconds from session_quality_summary order by user_id")
     assert sorted(row["seconds"] for row in rows) == [5, 10]
+    worst, _, good = world.recordings.judged[session.id]
+    assert (worst, good) == (2.0, 0.5)
 
 
 async def test_two_controls_add_to_the_same_minute(world: World) -> None:
