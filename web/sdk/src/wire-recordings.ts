@@ -207,7 +207,8 @@ export interface AccessReportEntry {
   at_ms: number;
   user: { id: string; name: string };
   action: string;
-  recording_id: string | null;
+  /** What it is about; of policies and keys of platforms, their name. */
+  recording_id: string;
   reason: string | null;
   details: Record<string, unknown>;
 }
@@ -223,7 +224,7 @@ export interface LifecycleEntry {
   at_ms: number;
   recording_id: string;
   what: "expired" | "erased";
-  by: { id: string; name: string } | null;
+  by: { id: string; name: string };
   reason: string | null;
   /** Objects deleted. */
   objects: number;

@@ -109,8 +109,8 @@ function Entries({ entries }: { entries: readonly AccessReportEntry[] }) {
             </td>
             <td className="report-reason">{entry.reason ?? "–"}</td>
             <td>
-              {entry.recording_id === null ? (
-                "–"
+              {!entry.recording_id.startsWith("rec_") ? (
+                <span className="soft">{entry.recording_id}</span>
               ) : (
                 <Link to={`/recordings/${entry.recording_id}`} className="link">
                   <code>{entry.recording_id.slice(0, 12)}…</code>

@@ -105,7 +105,7 @@ function Deletion({ entry }: { entry: LifecycleEntry }) {
           <code>{entry.recording_id}</code>
         </Link>
         <time>{exactly(entry.at_ms)}</time>
-        <strong>{entry.by?.name ?? reports.system}</strong>
+        <strong>{entry.by.name || reports.system}</strong>
       </header>
       {entry.reason === null ? null : <p>{entry.reason}</p>}
       <p className={entry.swept ? "proof-done" : "proof-open"}>

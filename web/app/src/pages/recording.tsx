@@ -1,5 +1,5 @@
 import { useTurnpike } from "@turnpike/react";
-import type { AccessGrant, RecordingView } from "@turnpike/sdk";
+import { asTurnpikeError, type AccessGrant, type RecordingView, type TurnpikeError } from "@turnpike/sdk";
 import { useCallback, useEffect, useState } from "react";
 
 import "../styles/recordings.css";
@@ -36,6 +36,7 @@ export function RecordingPage({ id }: { id: string }) {
   const [reason, setReason] = useState("");
   const [asking, setAsking] = useState(false);
   const [version, setVersion] = useState(0);
+  const [refusal, setRefusal] = useState<TurnpikeError | null>(null);
   const unfinished = data !== null && (data.state === "recording" || data.state === "finishing");
   useEffect(() => {
     if (!unfinished) return;
@@ -62,7 +63,14 @@ export function RecordingPage({ id }: { id: string }) {
     setAsking(false);
     setVersion((n) => n + 1);
   };
-  const makeWaveform = async () => jobs.take(await client.recordings.makePreview(id, reason));
+  const makeWaveform = async () => {
+    setRefusal(null);
+    try {
+      jobs.take(await client.recordings.makePreview(id, reason));
+    } catch (thrown) {
+      setRefusal(asTurnpikeError(thrown));
+    }
+  };
   return (
     <div className="page page-wide archive">
       <Link to={searchPath()} className="back">
@@ -88,6 +96,7 @@ export function RecordingPage({ id }: { id: string }) {
           ) : (
             <Closed recording={data} onOpen={() => setAsking(true)} />
           )}
+          {refusal === null ? null : <Failure error={refusal} retry={() => void makeWaveform()} />}
           <div className="archive-columns">
             <div className="archive-main">
               <AccessLog id={id} version={version} />

@@ -28,6 +28,7 @@ export function Holds({ recording, onChange }: { recording: RecordingView; onCha
   };
   const standing = data?.filter((hold) => hold.released_at_ms === null) ?? [];
   const lifted = data?.filter((hold) => hold.released_at_ms !== null) ?? [];
+  if (gone && standing.length + lifted.length === 0) return null;
   return (
     <section className="card" aria-labelledby="holds" data-testid="holds">
       <header className="card-head">

@@ -1,0 +1,60 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+
+import { Recordings } from "../src/recordings";
+import { Rest } from "../src/rest";
+import type { AccessGrant } from "../src/wire-recordings";
+
+const GRANT: AccessGrant = { expires_at_ms: 0, streams: [], manifest_url: "/m?grant=1" };
+let asked: { url: string; headers: Record<string, string>; body: unknown }[] = [];
+let answer: Response;
+
+beforeEach(() => {
+  asked = [];
+  answer = Response.json({});
+  vi.stubGlobal("fetch", (url: string, init: { headers: Record<string, string>; body?: string }) => {
+    asked.push({ url, headers: init.headers, body: init.body === undefined ? null : JSON.parse(init.body) });
+    return Promise.resolve(answer);
+  });
+});
+
+afterEach(() => vi.unstubAllGlobals());
+
+function recordings(): Recordings {
+  const rest = new Rest("https://calls.example");
+  rest.token = "token";
+  return new Recordings(rest);
+}
+
+test("a search sends what is set and nothing else", async () => {
+  await recordings().search({ participant: "", tag: "fees", held: true, min_mos: null });
+  expect(asked[0]?.url).toBe("https://calls.example/api/v1/recordings?tag=fees&held=1&limit=50");
+  await recordings().search({ held: false });
+  expect(asked[1]?.url).toBe("https://calls.example/api/v1/recordings?limit=50");
+});
+
+test("what a grant opens is asked for without the sign-in", async () => {
+  answer = Response.json({ step_ms: 100, duration_ms: 1, participants: [] });
+  await recordings().waveform({ ...GRANT, waveform_url: "/w?grant=1" });
+  expect(asked).toEqual([{ url: "https://calls.example/w?grant=1", headers: {}, body: null }]);
+});
+
+test("what was not made is null without a question", async () => {
+  expect(await recordings().waveform({ ...GRANT, waveform_url: null })).toBeNull();
+  expect(await recordings().story(GRANT)).toBeNull();
+  expect(await recordings().refreshed(GRANT)).toBe(GRANT);
+  expect(asked).toEqual([]);
+});
+
+test("a refusal carries the server's code", async () => {
+  answer = Response.json({ error: { code: "reason_required", message: "Say why." } }, { status: 400 });
+  await expect(recordings().placeHold("rec_1", "short")).rejects.toMatchObject({
+    code: "reason_required",
+    status: 400,
+  });
+});
+
+test("the participant without a recording gets null", async () => {
+  answer = Response.json({ recordings: [], next_cursor: null });
+  expect(await recordings().ownOf("ses_1")).toBeNull();
+  expect(asked[0]?.url).toContain("/me/recordings?session=ses_1&limit=1");
+});
