@@ -17,6 +17,7 @@ Every stream is trimmed (``*_LOG_MAX``): the oldest entries go first, which cost
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -236,6 +237,17 @@ class MediaLog:
                 pipe.xack(_media_key(shard), _GROUP, *ids)
                 pipe.xdel(_media_key(shard), *ids)
             await pipe.execute(raise_on_error=False)
+
+    async def unread(self, session_id: SessionId) -> list[Event]:
+        """What workers have told of a session and nobody has acknowledged, oldest first; nothing is taken away."""
+        answer: Any = await self._redis.xrevrange(_media_key(shard_of(session_id)), count=MEDIA_LOG_MAX)
+        events: list[Event] = []
+        for _, fields in reversed(answer):
+            with contextlib.suppress(KeyError, msgspec.DecodeError):  # whoever reads the log says so
+                event = decode_event(fields[b"body"])
+                if event.session_id == session_id:
+                    events.append(event)
+        return events
 
     def release(self, shards: set[int]) -> None:
         """Forget what was read of shards that someone else leads now."""

@@ -19,13 +19,14 @@ from config.http import ApiError
 from config.identity import Principal
 from config.ids import PublicId, RoomEpoch, SessionId, TenantId, WorkerId, shard_of
 from config.logs import get_log
-from relay.bus import BUS_ERRORS, ControlBus, WorkerUnreachable
+from relay.bus import BUS_ERRORS, ControlBus, MediaLog, WorkerUnreachable
 from relay.messages import (
     Closed,
     CloseRoom,
     Command,
     DeclareState,
     Done,
+    Event,
     KindSet,
     Negotiate,
     Negotiated,
@@ -106,6 +107,10 @@ class Rooms:
         self._gone: set[str] = set()
         self._changed = asyncio.Event()
         self._missing_since_ns: dict[tuple[SessionId, RoomEpoch, WorkerId | None], int] = {}
+
+    async def unread(self, session_id: SessionId) -> list[Event]:
+        """What a session's worker has told and nobody has taken in yet."""
+        return await MediaLog(self._redis).unread(session_id)
 
     async def watch(self) -> None:
         """Read the registry again and again; for a task of its own."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from config.ids import WorkerId
+from config.ids import SessionId, WorkerId
 from relay.bus import MEDIA_LOG_MAX, ControlBus, MediaLog, WorkerBus
 from relay.messages import CloseRoom, Command, Done, MediaEvidence, Reply
 
@@ -49,6 +50,17 @@ async def test_media_events_are_gone_once_they_are_acknowledged(redis: Redis) ->
         assert await redis.xlen("tp:media:1") == 10
         await log.acknowledge([(shard, entry) for shard, entry, _ in events])
         assert await redis.xlen("tp:media:1") == 0
+
+
+async def test_unread_events_of_a_session_can_be_looked_at_and_stay(redis: Redis) -> None:
+    log = MediaLog(redis)
+    other = msgspec.structs.replace(evidence(7), session_id=65)  # of the same shard
+    async with WorkerBus(redis, WorkerId("w"), done) as worker:
+        await worker.tell_events([evidence(1), other, evidence(2)])
+    taken = await log.read({1})
+    assert [event.seq for event in await log.unread(SessionId(1)) if isinstance(event, MediaEvidence)] == [1, 2]
+    await log.acknowledge([(shard, entry) for shard, entry, _ in taken])
+    assert await log.unread(SessionId(1)) == []
 
 
 async def test_log_that_nobody_reads_stays_within_its_bound(redis: Redis) -> None:
