@@ -25,6 +25,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import uvloop
+
 from bench.billing_town import Town, town
 from billing import meter_store
 from billing.meter import Meter
@@ -33,6 +35,7 @@ from billing.reconcile import examine
 from billing.terms import TickInput, Wallet
 from config.database import Database
 from config.ids import DEFAULT_TENANT, SHARDS, SessionId
+from config.process import calm_collector
 from relay.messages import MediaEvidence
 
 TICK_MS: Final = 5_000
@@ -233,7 +236,9 @@ def main() -> None:
     say(f"machine: {platform.platform()}, {os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.1f}")
     say(f"versions: Python {platform.python_version()}, PostgreSQL 18 (embedded, fsync on)")
     say(f"command: python -m bench.billing {' '.join(sys.argv[1:])}".rstrip())
-    print(json.dumps(asyncio.run(measure(options))))
+    calm_collector()  # and uvloop: as every process of the product
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(json.dumps(runner.run(measure(options))))
 
 
 if __name__ == "__main__":

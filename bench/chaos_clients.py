@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import aiohttp
 import socketio
+import uvloop
 
 from bench.lean_media import Heard, LeanPeer, Wheel, both_ms
 from relay.dtls import DtlsCertificate
@@ -270,4 +271,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

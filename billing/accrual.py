@@ -106,6 +106,8 @@ class Accrual:
         self._sessions: dict[SessionId, _Tracked] = {}
         self._accounts: dict[int, tuple[int, int]] = {}
         """Client account → balance and what of it is available, as last read."""
+        self._wallets: dict[int, set[SessionId]] = {}
+        """Client account → its sessions here that have a meter."""
         self._loaded: dict[int, int] = {}
         """Shard → lease epoch under which all of its open meters were loaded."""
         self._urgent: set[SessionId] = set()
@@ -175,6 +177,7 @@ class Accrual:
         for row in rows:
             one = self._sessions.setdefault(row.session_id, _Tracked())
             one.row = row
+            self._wallets.setdefault(row.client_account_id, set()).add(row.session_id)
             one.adopt(row.epoch, row.base_ms, row.live_ms)
             one.next_post_ms = row.live_ms + self._period_ms(row.session_id)
             one.posted_ns = now_ns
@@ -191,8 +194,14 @@ class Accrual:
 
     def forget(self, session_id: SessionId) -> None:
         """Track a session no longer."""
-        self._sessions.pop(session_id, None)
+        one = self._sessions.pop(session_id, None)
         self._urgent.discard(session_id)
+        if one is not None and one.row is not None:
+            wallet = one.row.client_account_id
+            self._wallets[wallet].discard(session_id)
+            if not self._wallets[wallet]:
+                del self._wallets[wallet]
+                self._accounts.pop(wallet, None)
 
     def states(self, read: dict[SessionId, MeterState]) -> list[SessionId]:
         """Take in whether meters are open, and balances; the sessions of closed ones are forgotten. Returns those whose
@@ -217,32 +226,33 @@ class Accrual:
 
     # --- the tick out and in
 
+    def by_wallet(self, only: Collection[SessionId] | None = None) -> list[tuple[int, list[SessionId]]]:
+        """Sessions with a meter, all or of the named ones, by client account."""
+        wallets: dict[int, list[SessionId]] = {}
+        for session_id in self.metered(only):
+            row = self._sessions[session_id].row
+            if row is not None:
+                wallets.setdefault(row.client_account_id, []).append(session_id)
+        return list(wallets.items())
+
     def due(
         self, leases: dict[int, int], now_ns: int, only: Collection[SessionId] | None = None
     ) -> dict[int, list[TickInput]]:
         """What to post now, by client account: all sessions of a wallet at once, so that they share it fairly."""
-        return _at_once(self.due_steps(leases, now_ns, only))
-
-    def due_steps(
-        self, leases: dict[int, int], now_ns: int, only: Collection[SessionId] | None = None
-    ) -> Steps[dict[int, list[TickInput]]]:
-        """``due``, with a pause after every ``STEP`` sessions in which events may be taken in."""
         wallets: dict[int, list[TickInput]] = {}
-        for number, session_id in enumerate(self.metered(only), 1):
-            one = self._sessions.get(session_id)
-            if one is not None and one.row is not None and self._is_due(one, one.row, now_ns):
-                wallets[one.row.client_account_id] = []
-            if number % STEP == 0:
-                yield
-        for number, (session_id, one) in enumerate(list(self._sessions.items()) if wallets else (), 1):
-            lease_epoch = leases.get(shard_of(session_id))
-            if one.row is not None and one.row.client_account_id in wallets and lease_epoch is not None:
-                wallets[one.row.client_account_id].append(
-                    TickInput(session_id, one.epoch, one.base_ms, one.epoch_live_ms, lease_epoch)
-                )
-            if number % STEP == 0:
-                yield
+        for session_id in self.metered(only):
+            one = self._sessions[session_id]
+            if one.row is None or one.row.client_account_id in wallets or not self._is_due(one, one.row, now_ns):
+                continue
+            wallet = one.row.client_account_id
+            wallets[wallet] = [self._input(sibling, leases) for sibling in sorted(self._wallets[wallet])]
         return wallets
+
+    def _input(self, session_id: SessionId, leases: dict[int, int]) -> TickInput:
+        one = self._sessions[session_id]
+        # A lease that was lost meanwhile: 0 is nobody's, so that the ledger refuses.
+        lease_epoch = leases.get(shard_of(session_id), 0)
+        return TickInput(session_id, one.epoch, one.base_ms, one.epoch_live_ms, lease_epoch)
 
     def _is_due(self, one: _Tracked, row: MeterRow, now_ns: int) -> bool:
         if one.post_now:
@@ -307,40 +317,42 @@ class Accrual:
         return _at_once(self.outcome_steps(only))
 
     def outcome_steps(self, only: Collection[SessionId] | None = None) -> Steps[list[MeterOutcome]]:
-        """``outcomes``, with a pause after every ``STEP`` sessions in which events may be taken in. What each has cost
-        is taken from one look, so that costs and balances told fit together."""
+        """``outcomes``, with a pause after every ``STEP`` sessions in which events may be taken in. What the sessions
+        of a wallet have cost is taken from one look, so that costs and balances told fit together."""
         costs: dict[SessionId, int] = {}
         unposted: dict[int, int] = {}
-        for number, (session_id, one) in enumerate(list(self._sessions.items()), 1):
-            if one.row is not None:
-                account, cost_minor = one.row.client_account_id, _cost_so_far(one, one.row)
-                costs[session_id] = cost_minor
-                unposted[account] = unposted.get(account, 0) + cost_minor - one.row.posted_minor
-            if number % STEP == 0:
-                yield
         outcomes = []
         for number, session_id in enumerate(self.metered(only), 1):
-            told = self._outcome_of(session_id, costs, unposted)
-            if told is not None:
-                outcomes.append(told)
+            one = self._sessions.get(session_id)
+            if one is not None and one.row is not None:
+                wallet = one.row.client_account_id
+                if wallet not in unposted:
+                    unposted[wallet] = self._unposted(wallet, costs)
+                told = self._outcome_of(session_id, one, one.row, costs.get(session_id, 0), unposted[wallet])
+                if told is not None:
+                    outcomes.append(told)
             if number % STEP == 0:
                 yield
-        # Accounts of sessions that are gone are forgotten with them.
-        self._accounts = {account: read for account, read in self._accounts.items() if account in unposted}
         return outcomes
 
+    def _unposted(self, wallet: int, costs: dict[SessionId, int]) -> int:
+        """What the sessions of a wallet have cost beyond what is posted; adds what each has cost to ``costs``."""
+        total = 0
+        for session_id in self._wallets[wallet]:
+            one = self._sessions[session_id]
+            if one.row is not None:
+                costs[session_id] = _cost_so_far(one, one.row)
+                total += costs[session_id] - one.row.posted_minor
+        return total
+
     def _outcome_of(
-        self, session_id: SessionId, costs: dict[SessionId, int], unposted: dict[int, int]
+        self, session_id: SessionId, one: _Tracked, row: MeterRow, cost_minor: int, unposted_minor: int
     ) -> MeterOutcome | None:
         """What to tell of one session; None: it is as it was told before, or nothing is known yet."""
-        one = self._sessions.get(session_id)
-        cost_minor = costs.get(session_id)
-        if one is None or one.row is None or cost_minor is None:
-            return None
         self._urgent.discard(session_id)
         if one.epoch == 0:
             return None
-        outcome = self._outcome(one, one.row, cost_minor, unposted[one.row.client_account_id])
+        outcome = self._outcome(one, row, cost_minor, unposted_minor)
         told = (outcome.live_ms, outcome.granted_live_ms, outcome.running, outcome.balance_minor)
         news = one.running or outcome.grant_changed or outcome.exhausted or told != one.told
         one.told, one.asked = told, False

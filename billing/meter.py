@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Iterator
 from typing import Final, TypeVar
 
 from billing import meter_store, metrics
@@ -20,6 +20,8 @@ from relay.messages import Event
 
 log = get_log("billing.meter")
 
+LOOK_MAX: Final = 1_000
+"""Sessions looked up at a time (and those of one more wallet)."""
 _COMPLAIN_EVERY_NS: Final = 30_000_000_000
 
 T = TypeVar("T")
@@ -76,29 +78,12 @@ class Meter:
             with metrics.TICK_SECONDS.time():
                 try:
                     await self._load(leases, now_ns)
-                    ids = self._core.metered(only)
-                    if ids:
-                        await self._refresh(leases, ids, now_ns)
-                        await self._post(await _gently(self._core.due_steps(leases, now_ns, only)), now_ns)
+                    await self._post(leases, self._core.by_wallet(only), now_ns)
                 except LedgerUnavailable as error:
                     metrics.UNAVAILABLE.inc()
                     self._complain(now_ns, error)
             metrics.SESSIONS.set(len(self._core))
             return await _gently(self._core.outcome_steps(only))
-
-    async def _refresh(self, leases: dict[int, int], ids: list[SessionId], now_ns: int) -> None:
-        """Look up which meters are open, what their wallets have, and whose terms have changed."""
-        changed: list[SessionId] = []
-        chunks = [ids[start : start + CHUNK_MAX] for start in range(0, len(ids), CHUNK_MAX)]
-
-        async def read(mine: list[list[SessionId]]) -> None:
-            for chunk in mine:
-                changed.extend(self._core.states(await meter_store.read_states(self._database, chunk)))
-
-        await _side_by_side([read(chunks[lane::LANES]) for lane in range(LANES)])
-        if changed:
-            rows = await meter_store.load_meters(self._database, leases, changed, len(changed))
-            self._core.loaded(rows, now_ns)
 
     async def _load(self, leases: dict[int, int], now_ns: int) -> None:
         unloaded = self._core.unloaded(leases)
@@ -111,25 +96,45 @@ class Meter:
             self._core.loaded(rows, now_ns)
             self._core.disown(strangers)
 
-    async def _post(self, due: dict[int, list[TickInput]], now_ns: int) -> None:
-        """Tick the due sessions: lanes side by side, each in chunks. Raises ``LedgerUnavailable`` after taking in
-        whatever did get through."""
+    async def _post(self, leases: dict[int, int], wallets: list[tuple[int, list[SessionId]]], now_ns: int) -> None:
+        """Look these sessions up and tick those that are due, in lanes side by side: while PostgreSQL works for one,
+        the other is looked after here. Raises ``LedgerUnavailable`` after taking in whatever did get through."""
         slot = self._clock.wall_ms() // SLOT_MS
-        lanes: list[list[TickInput]] = [[] for _ in range(LANES)]
-        for wallet, sessions in due.items():
-            lanes[lane_of(wallet)] += sessions
-        await _side_by_side([self._post_lane(lane, slot, now_ns) for lane in lanes if lane])
+        lanes: list[list[list[SessionId]]] = [[] for _ in range(LANES)]
+        for wallet, sessions in wallets:
+            lanes[lane_of(wallet)].append(sessions)
+        work = [self._post_lane(leases, lane, slot, now_ns) for lane in lanes if lane]
+        for failure in await asyncio.gather(*work, return_exceptions=True):
+            if failure is not None:
+                raise failure
 
-    async def _post_lane(self, lane: list[TickInput], slot: int, now_ns: int) -> None:
-        for start in range(0, len(lane), CHUNK_MAX):
-            chunk = lane[start : start + CHUNK_MAX]
-            results = await meter_store.tick(self._database, chunk, slot, self._grant_ms)
-            _count(results, self._core)
-            over_ms = self._core.posted(results, now_ns)
-            if over_ms:
-                metrics.OVER_GRANT.inc(over_ms / 1000)
-                late = [(r.session_id, r.over_ms) for r in results if r.over_ms][:10]
-                log.warning("evidence beyond the grant", over_ms=over_ms, sessions=late)
+    async def _post_lane(self, leases: dict[int, int], wallets: list[list[SessionId]], slot: int, now_ns: int) -> None:
+        due: list[TickInput] = []
+        for looked_up in _chunks(wallets, LOOK_MAX):
+            await self._refresh(leases, looked_up, now_ns)
+            for sessions in self._core.due(leases, now_ns, looked_up).values():
+                due += sessions
+                if len(due) >= CHUNK_MAX:
+                    await self._tick(due, slot, now_ns)
+                    due = []
+        if due:
+            await self._tick(due, slot, now_ns)
+
+    async def _refresh(self, leases: dict[int, int], ids: list[SessionId], now_ns: int) -> None:
+        """Look up which meters are open, what their wallets have, and whose terms have changed."""
+        changed = self._core.states(await meter_store.read_states(self._database, ids))
+        if changed:
+            rows = await meter_store.load_meters(self._database, leases, changed, len(changed))
+            self._core.loaded(rows, now_ns)
+
+    async def _tick(self, chunk: list[TickInput], slot: int, now_ns: int) -> None:
+        results = await meter_store.tick(self._database, chunk, slot, self._grant_ms)
+        _count(results, self._core)
+        over_ms = self._core.posted(results, now_ns)
+        if over_ms:
+            metrics.OVER_GRANT.inc(over_ms / 1000)
+            late = [(r.session_id, r.over_ms) for r in results if r.over_ms][:10]
+            log.warning("evidence beyond the grant", over_ms=over_ms, sessions=late)
 
     def _complain(self, now_ns: int, error: LedgerUnavailable) -> None:
         if self._complained_ns is None or now_ns - self._complained_ns >= _COMPLAIN_EVERY_NS:
@@ -137,11 +142,16 @@ class Meter:
             log.error("ledger unavailable, media runs on what is held", why=str(error), sessions=len(self._core))
 
 
-async def _side_by_side(work: list[Coroutine[None, None, None]]) -> None:
-    """Do all of it, whatever becomes of one; then raise what failed first."""
-    for failure in await asyncio.gather(*work, return_exceptions=True):
-        if failure is not None:
-            raise failure
+def _chunks(wallets: list[list[SessionId]], size: int) -> Iterator[list[SessionId]]:
+    """Sessions in chunks of at least that size, but for the last; those of one wallet stay together."""
+    chunk: list[SessionId] = []
+    for sessions in wallets:
+        chunk += sessions
+        if len(chunk) >= size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 async def _gently(steps: Steps[T]) -> T:

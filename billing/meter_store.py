@@ -30,8 +30,8 @@ from config.logs import get_log
 
 log = get_log("billing.meter_store")
 
-CHUNK_MAX: Final = 1_000
-"""Sessions in one tick transaction: more would keep a top-up waiting."""
+CHUNK_MAX: Final = 500
+"""Sessions in one tick transaction (and those of one more wallet): more would keep a top-up waiting."""
 SLOT_MS: Final = 5_000
 
 

@@ -99,7 +99,7 @@ class Machine:
 
     def _key(self) -> str:
         self.keys += 1
-        return f"key-{self.keys}"
+        return f"key-{self.clients[0].user_id}-{self.keys}"  # other lives are in the same database
 
     def _client(self, who: int) -> Client:
         return self.clients[who % len(self.clients)]
