@@ -18,6 +18,8 @@ NACK_DELAY_NS: Final = 8_000_000
 NACK_INTERVAL_MIN_NS: Final = 20_000_000
 NACK_INTERVAL_MAX_NS: Final = 100_000_000
 FEEDBACK_INTERVAL_NS: Final = 75_000_000
+FEEDBACK_EARLY_NS: Final = 15_000_000
+"""A feedback due within this time leaves with one that is due now, so that those of many transports leave together."""
 ARRIVALS_MAX: Final = 2_048
 """Arrivals remembered per transport; the oldest are forgotten first, told or not."""
 _RETOLD: Final = 512

@@ -6,6 +6,7 @@ import random
 import struct
 from typing import Final
 
+from relay.feedback import FEEDBACK_EARLY_NS
 from relay.pacer import Paced
 from relay.packet_cache import CachedPacket
 from relay.plane import Address, DropReason, Upcall, UpcallKind
@@ -309,18 +310,22 @@ class PacketPath(SendingPath):
         """Send the feedback and the timed packets that are due."""
         for stream in list(self._nacking):
             self._send_nacks(stream, now_ns)
-        for transport in list(self._telling):
-            due_ns = transport.arrivals.due_ns
-            if due_ns is None:
-                self._telling.pop(transport, None)
-            elif due_ns <= now_ns:
-                self._telling.pop(transport, None)
-                for packet in transport.arrivals.take(self._ssrc, next(iter(transport.streams), 0)):
-                    self.send_rtcp(transport, packet)
+        self._tell_arrivals(now_ns)
         while self._timed and self._timed[0][0] <= now_ns:
             self._send_timed()
         for transport in list(self._pacing):
             self._send_paced(transport, now_ns)
+
+    def _tell_arrivals(self, now_ns: int) -> None:
+        waiting = [(transport, transport.arrivals.due_ns) for transport in self._telling]
+        is_due = any(due_ns is not None and due_ns <= now_ns for _, due_ns in waiting)
+        for transport, due_ns in waiting:
+            if due_ns is None:
+                self._telling.pop(transport)
+            elif due_ns <= (now_ns + FEEDBACK_EARLY_NS if is_due else now_ns):
+                self._telling.pop(transport)
+                for packet in transport.arrivals.take(self._ssrc, next(iter(transport.streams), 0)):
+                    self.send_rtcp(transport, packet)
 
     def _send_nacks(self, stream: Stream, now_ns: int) -> None:
         due_ns = stream.missing.due_ns

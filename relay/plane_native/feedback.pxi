@@ -5,6 +5,7 @@ cdef int64_t NACK_INTERVAL_MIN_NS = feedback.NACK_INTERVAL_MIN_NS
 cdef int64_t NACK_INTERVAL_MAX_NS = feedback.NACK_INTERVAL_MAX_NS
 cdef int NACK_TRIES_MAX = feedback.NACK_TRIES_MAX
 cdef int64_t FEEDBACK_INTERVAL_NS = feedback.FEEDBACK_INTERVAL_NS
+cdef int64_t FEEDBACK_EARLY_NS = feedback.FEEDBACK_EARLY_NS
 cdef int RETOLD = feedback._RETOLD
 cdef int64_t TICK_NS = rtcp_transport_cc.TICK_NS
 
@@ -131,8 +132,8 @@ cdef void arrivals_drop_oldest(Arrivals *a) noexcept nogil:
         hole = at
 
 
-cdef void arrivals_note(Arrivals *a, int sequence, int64_t at_ns) noexcept nogil:
-    """A packet with this transport-wide number (16 bits) arrived."""
+cdef bint arrivals_note(Arrivals *a, int sequence, int64_t at_ns) noexcept nogil:
+    """A packet with this transport-wide number (16 bits) arrived; whether that made a feedback due."""
     cdef int64_t number, delta
     cdef int slot, place
     if a.highest < 0:
@@ -144,7 +145,7 @@ cdef void arrivals_note(Arrivals *a, int sequence, int64_t at_ns) noexcept nogil
             a.highest = number
         elif number < a.base:
             if number < a.base - RETOLD:
-                return
+                return False
             a.base = number
     slot = arrival_slot(a, number)
     if a.index[slot]:
@@ -156,9 +157,11 @@ cdef void arrivals_note(Arrivals *a, int sequence, int64_t at_ns) noexcept nogil
         a.count += 1
         if a.count > ARRIVALS_MAX:
             arrivals_drop_oldest(a)
-    if not a.due:
-        a.due = True
-        a.due_ns = at_ns + FEEDBACK_INTERVAL_NS
+    if a.due:
+        return False
+    a.due = True
+    a.due_ns = at_ns + FEEDBACK_INTERVAL_NS
+    return True
 
 
 cdef int pack_chunks(const uint8_t *symbols, int count, uint8_t *to) noexcept nogil:

@@ -13,6 +13,7 @@ cdef Plane *plane_new() noexcept:
     if p.received == NULL or p.out == NULL or p.timed == NULL or not owners_grow(p, 64):
         plane_free(p)
         return NULL
+    prepare(p)
     return p
 
 
@@ -77,6 +78,7 @@ cdef void transport_free(Plane *p, Transport *t) noexcept:
     while t.streams.count:
         stream_free(p, <Stream *>t.streams.items[0])
     list_remove(&p.transports, t)
+    p.due_known = False
     list_remove(&p.telling, t)
     list_remove(&p.pacing, t)
     list_remove(&p.announced, t)
@@ -140,6 +142,7 @@ cdef void stream_free(Plane *p, Stream *s) noexcept:
     if s.cache != NULL:
         for i in range(s.cache_mask + 1):
             free(s.cache[i].data)
+    p.due_known = False
     list_remove(&p.nacking, s)
     list_remove(&s.transport.streams, s)
     list_free(&s.routes)
@@ -184,6 +187,7 @@ cdef bint fixed_set(Fixed *fixed, bytes data, bint fits) except False:
 cdef void route_disown(Plane *p, Route *r) noexcept:
     """The route is gone: what still waits of it is counted when its time comes."""
     cdef int i
+    p.due_known = False
     pacer_disown(&r.transport.pacer, r)
     for i in range(p.timed_count):
         if p.timed[i].route == r:

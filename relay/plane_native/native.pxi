@@ -46,6 +46,9 @@ cdef class _Incoming:
     cdef dict _native, _transports, _streams, _routes, _gates
     cdef list _buffers
     cdef uint32_t _socket_index
+    cdef Socket *_polled[SOCKETS_POLLED_MAX]
+    cdef int _polled_count
+    cdef list _tcp
     cdef object __weakref__
 
     def __cinit__(self):
@@ -63,6 +66,7 @@ cdef class _Incoming:
         self.p.ssrc = random.getrandbits(31) | 1
         self._handles = itertools.count(1)
         self._sockets = {}
+        self._tcp = []
         self._native, self._transports, self._streams, self._routes, self._gates = {}, {}, {}, {}, {}
         self._buffers = [PacketBuffer() for _ in range(CHUNK)]
 
@@ -78,18 +82,34 @@ cdef class _Incoming:
         cdef int on = 1
         self._socket_index += 1
         kept.python = python
-        kept.c = Socket(handle, self._socket_index, python.fileno(), ":" in python.address[0], tcp)
+        kept.c = Socket(handle, self._socket_index, python.fileno(), ":" in python.address[0], tcp, False, 0)
         if not tcp:
             setsockopt(kept.c.descriptor, SOL_UDP, UDP_GRO, &on, sizeof(on))  # older kernels have none: one by one then
         self._sockets[handle] = python
         self._native[handle] = kept
+        self._index_sockets()
         return handle, python.address
 
+    cdef _index_sockets(self):
+        """What ``drain`` looks at."""
+        cdef _Socket kept
+        self._polled_count = 0
+        for kept in self._native.values():
+            self._polled[self._polled_count] = &kept.c
+            self._polled_count += 1
+        self._tcp = [one for one in self._native.values() if (<_Socket>one).c.tcp]
+
+    cdef _check_room(self):
+        if len(self._native) >= SOCKETS_POLLED_MAX:
+            raise OSError(f"a plane has {SOCKETS_POLLED_MAX} sockets at most")
+
     def bind(self, address):
+        self._check_room()
         handle = next(self._handles)
         return self._keep(handle, MediaSocket(handle, address), False)
 
     def bind_tcp(self, address):
+        self._check_room()
         handle = next(self._handles)
         return self._keep(handle, TcpSocket(handle, address), True)
 
@@ -106,6 +126,7 @@ cdef class _Incoming:
     cdef _call_off(self, _Socket gone):
         """Nothing points to the socket any more: addresses and upcalls not yet taken go with it."""
         cdef int i, kept = 0
+        self._index_sockets()
         owners_forget_all(self.p, NULL, &gone.c)
         for i in range(self.p.upcalls_count):
             if self.p.upcalls[i].socket == &gone.c:
@@ -126,15 +147,15 @@ cdef class _Incoming:
         with nogil:
             begin(p, now_ns)
             flush(p)
-        for socket in self._native.values():
-            if socket.c.tcp:
-                self._drain_tcp(socket, now_ns, batch_max)
-            else:
-                with nogil:
-                    drain_socket(p, &socket.c, batch_max, to_monotonic_ns)
+            drain_ready(p, self._polled, self._polled_count, batch_max, to_monotonic_ns)
+        if self._tcp:
+            for socket in self._tcp:
+                if socket.c.wants or now_ns - socket.c.served_ns >= SECOND_NS:
+                    socket.c.served_ns = now_ns
+                    self._drain_tcp(socket, now_ns, batch_max)
         if p.taps.length or p.frames.length:
             self._deliver()
-        return self._take_upcalls()
+        return self._take_upcalls() if p.upcalls_count else []
 
     cdef _drain_tcp(self, _Socket socket, int64_t now_ns, int left):
         """Frames of TCP connections come one by one, in Python's buffers."""

@@ -107,6 +107,7 @@ cdef class NativePlane(_Incoming):
         if r.paused == paused:
             return
         r.paused = paused
+        self.p.due_known = False
         if paused:
             pacer_drop(&r.transport.pacer, r)
             rewind(r)
@@ -153,6 +154,7 @@ cdef class NativePlane(_Incoming):
         if changed.open == open:
             return
         changed.open = open
+        self.p.due_known = False
         for i in range(changed.routes.count):
             r = <Route *>changed.routes.items[i]
             if pacer_drop(&r.transport.pacer, r):
@@ -211,6 +213,7 @@ cdef class NativePlane(_Incoming):
         cdef Pacer *pace = &(<_Owner>self._transports[transport]).c.pacer
         if rate_bps is not None and rate_bps <= 0:
             raise ValueError("a pace is more than nothing")
+        self.p.due_known = False
         pace.paced = rate_bps is not None
         pace.rate_bps = rate_bps or 0
 

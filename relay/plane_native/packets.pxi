@@ -59,6 +59,7 @@ cdef bint wait(Plane *p, Route *r, Stream *s, const uint8_t *data, int length) n
     if pacer_push(&t.pacer, r, data, length, r.rendered):
         pace_from_now_on(p, t)
         return True
+    p.due_known = False
     p.drops[PACER_FULL] += pacer_drop(&t.pacer, r) + 1
     rewind(r)
     route_stop(r, True)
@@ -157,7 +158,8 @@ cdef void note_arrival(Plane *p, Transport *t, const Packet *packet) noexcept no
                 if t.arrivals == NULL:
                     return
                 t.arrivals.highest = t.arrivals.base = -1
-            arrivals_note(t.arrivals, get16(packet.data + element.at), packet.arrival_ns)
+            if arrivals_note(t.arrivals, get16(packet.data + element.at), packet.arrival_ns):
+                due_at(p, t.arrivals.due_ns)
             if not t.is_telling:
                 t.is_telling = list_add(&p.telling, t)
             return

@@ -182,6 +182,8 @@ cdef bint send_out(Plane *p, Transport *t, int length, int number) noexcept nogi
     if numbered:
         t.sent.size[t.sent.highest & (SENT_MAX - 1)] = length + UDP_OVERHEAD_BYTES
     spend(&t.pacer, length, p.now_ns)
+    if t.is_pacing:
+        p.due_known = False
     enqueue(p, t, length)
     return True
 
@@ -211,6 +213,7 @@ cdef inline bint sooner(const Timed *a, const Timed *b) noexcept nogil:
 cdef void timed_push(Plane *p, const Timed *timed) noexcept nogil:
     """There is room for ``TIMED_MAX`` and one."""
     cdef int i = p.timed_count, up
+    due_at(p, timed.at_ns)
     p.timed_count += 1
     while i > 0:
         up = (i - 1) // 2
@@ -225,6 +228,7 @@ cdef Timed timed_pop(Plane *p) noexcept nogil:
     cdef Timed first = p.timed[0]
     cdef Timed last
     cdef int i = 0, down
+    p.due_known = False
     p.timed_count -= 1
     last = p.timed[p.timed_count]
     while 2 * i + 1 < p.timed_count:
@@ -256,6 +260,7 @@ cdef void send_timed(Plane *p) noexcept nogil:
 
 cdef inline void pace_from_now_on(Plane *p, Transport *t) noexcept nogil:
     """Something waits: timers look after the transport."""
+    p.due_known = False
     if not t.is_pacing:
         t.is_pacing = list_add(&p.pacing, t)
 

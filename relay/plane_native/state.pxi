@@ -62,6 +62,9 @@ cdef struct Plane:
     Timed *timed  # a heap
     int timed_count
     int64_t timed_order
+    bint due_known  # the next two hold; else whoever asks looks through the lists
+    bint due_any
+    int64_t due_ns
     # on its way to Python
     Upcalled *upcalls
     int upcalls_count

@@ -92,14 +92,19 @@ cdef bint awaits(const Stream *s, int64_t continuous) noexcept nogil:
     return False
 
 
-cdef void note_hole(Stream *s, int64_t first, int64_t last, int64_t arrival_ns) noexcept nogil:
+cdef void note_hole(Plane *p, Stream *s, int64_t first, int64_t last, int64_t arrival_ns) noexcept nogil:
     if last - first >= SEQUENCE_JUMP_MAX:
         leave_out_numbers(s, last + 1, last - first + 1)
         s.oldest = last + 1
         missing_clear(s)
+        p.due_known = False
         s.holes_given_up = True
-    elif s.nack and not missing_add(s, first, last, arrival_ns):
-        s.holes_given_up = True
+    elif s.nack:
+        if missing_add(s, first, last, arrival_ns):
+            due_at(p, s.missing_due_ns)
+        else:
+            p.due_known = False
+            s.holes_given_up = True
 
 
 cdef void note_time(Stream *s, uint32_t timestamp, int64_t arrival_ns) noexcept nogil:
@@ -180,13 +185,15 @@ cdef int accept(Plane *p, Stream *s, Packet *packet, bint repaired) noexcept nog
         totals.repaired += 1
     if delta > 0:
         if delta > 1 and not first:
-            note_hole(s, highest + 1, number - 1, packet.arrival_ns)
+            note_hole(p, s, highest + 1, number - 1, packet.arrival_ns)
         s.begun = True
         s.highest = totals.highest_sequence = number
         if not repaired:
             note_time(s, packet.timestamp, packet.arrival_ns)
     else:
         missing_arrived(s, number)
+        if not s.missing_count:
+            p.due_known = False
     if packet.payload_end == packet.payload_start and delta > 0:
         leave_out_numbers(s, number + 1, 1)
         spool(p, s, packet)

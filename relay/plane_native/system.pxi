@@ -65,6 +65,14 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendto(int descriptor, const void *data, size_t length, int flags, const void *address, socklen_t size)
     int setsockopt(int descriptor, int level, int option, const void *value, socklen_t size)
 
+cdef extern from "<poll.h>" nogil:
+    cdef struct pollfd:
+        int fd
+        short events
+        short revents
+    int POLLIN
+    int poll(pollfd *asked, unsigned long count, int timeout_ms)
+
 cdef extern from "<time.h>" nogil:
     cdef struct timespec:
         int64_t tv_sec

@@ -40,6 +40,16 @@ cdef void list_free(List *items) noexcept nogil:
     memset(items, 0, sizeof(List))
 
 
+# --- when timers want to run
+
+
+cdef inline void due_at(Plane *p, int64_t at_ns) noexcept nogil:
+    """Something more is due, at this time."""
+    if not p.due_any or at_ns < p.due_ns:
+        p.due_any = True
+        p.due_ns = at_ns
+
+
 # --- bytes for Python
 
 

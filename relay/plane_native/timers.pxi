@@ -11,35 +11,39 @@ cdef void begin(Plane *p, int64_t now_ns) noexcept nogil:
         take_held(p, t)
 
 
-cdef bint next_timer(Plane *p, int64_t *due_ns) noexcept nogil:
-    """When ``run_timers`` has something to do; False: never."""
+cdef void look_for_due(Plane *p) noexcept nogil:
+    """Find out anew when timers want to run."""
     cdef int i
     cdef int64_t at_ns
-    cdef bint found = False
     cdef Stream *s
     cdef Transport *t
+    p.due_known = True
+    p.due_any = False
+    if p.timed_count:
+        due_at(p, p.timed[0].at_ns)
+    for i in range(p.nacking.count):
+        s = <Stream *>p.nacking.items[i]
+        if s.missing_due and s.missing_count:
+            due_at(p, s.missing_due_ns)
+    for i in range(p.telling.count):
+        t = <Transport *>p.telling.items[i]
+        if t.arrivals.due:
+            due_at(p, t.arrivals.due_ns)
+    for i in range(p.pacing.count):
+        t = <Transport *>p.pacing.items[i]
+        if pacer_due(&t.pacer, &at_ns):
+            due_at(p, at_ns)
+
+
+cdef bint next_timer(Plane *p, int64_t *due_ns) noexcept nogil:
+    """When ``run_timers`` has something to do; False: never."""
     if p.upcalls_count or p.announced.count:
         due_ns[0] = p.now_ns
         return True
-    if p.timed_count:
-        found = True
-        due_ns[0] = p.timed[0].at_ns
-    for i in range(p.nacking.count):
-        s = <Stream *>p.nacking.items[i]
-        if s.missing_due and s.missing_count and (not found or s.missing_due_ns < due_ns[0]):
-            found = True
-            due_ns[0] = s.missing_due_ns
-    for i in range(p.telling.count):
-        t = <Transport *>p.telling.items[i]
-        if t.arrivals.due and (not found or t.arrivals.due_ns < due_ns[0]):
-            found = True
-            due_ns[0] = t.arrivals.due_ns
-    for i in range(p.pacing.count):
-        t = <Transport *>p.pacing.items[i]
-        if pacer_due(&t.pacer, &at_ns) and (not found or at_ns < due_ns[0]):
-            found = True
-            due_ns[0] = at_ns
-    return found
+    if not p.due_known:
+        look_for_due(p)
+    due_ns[0] = p.due_ns
+    return p.due_any
 
 
 cdef bint send_nacks(Plane *p, Stream *s, int64_t now_ns) noexcept nogil:
@@ -77,12 +81,35 @@ cdef void send_feedback(Plane *p, Transport *t) noexcept nogil:
         arrivals_drop_oldest(a)
 
 
+cdef void tell_arrivals(Plane *p, int64_t now_ns) noexcept nogil:
+    """Feedback that is due, and with it what is nearly so: many transports' datagrams leave together."""
+    cdef int64_t until_ns = now_ns
+    cdef int i
+    cdef Transport *t
+    for i in range(p.telling.count):
+        t = <Transport *>p.telling.items[i]
+        if t.arrivals.due and t.arrivals.due_ns <= now_ns:
+            until_ns = now_ns + FEEDBACK_EARLY_NS
+            break
+    i = 0
+    while i < p.telling.count:
+        t = <Transport *>p.telling.items[i]
+        if t.arrivals.due and t.arrivals.due_ns > until_ns:
+            i += 1
+            continue
+        t.is_telling = False
+        list_remove(&p.telling, t)
+        if t.arrivals.due:
+            send_feedback(p, t)
+
+
 cdef void run_timers(Plane *p, int64_t now_ns) noexcept nogil:
     """Send the feedback and the timed packets that are due."""
     cdef int i
     cdef Transport *t
     cdef Stream *s
     cdef int64_t due_ns
+    p.due_known = False
     i = 0
     while i < p.nacking.count:
         s = <Stream *>p.nacking.items[i]
@@ -91,16 +118,7 @@ cdef void run_timers(Plane *p, int64_t now_ns) noexcept nogil:
         else:
             s.is_nacking = False
             list_remove(&p.nacking, s)
-    i = 0
-    while i < p.telling.count:
-        t = <Transport *>p.telling.items[i]
-        if t.arrivals.due and t.arrivals.due_ns > now_ns:
-            i += 1
-            continue
-        t.is_telling = False
-        list_remove(&p.telling, t)
-        if t.arrivals.due:
-            send_feedback(p, t)
+    tell_arrivals(p, now_ns)
     while p.timed_count and p.timed[0].at_ns <= now_ns:
         send_timed(p)
     i = 0

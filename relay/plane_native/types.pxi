@@ -43,6 +43,7 @@ cdef enum:
     GSO_BYTES_MAX = 65_000
     FIXED_BYTES_MAX = 1_024  # of a route's constant header extensions
     FEEDBACK_BYTES = 4_096
+    SOCKETS_POLLED_MAX = 64  # bound at once
     EXTENSION_IDS = 256
 
 cdef enum:  # in the order of relay.plane.DropReason
@@ -122,6 +123,8 @@ cdef struct Socket:
     int descriptor
     bint ipv6
     bint tcp
+    bint wants  # attention of Python, which serves TCP
+    int64_t served_ns
 
 cdef struct Cached:
     int64_t number

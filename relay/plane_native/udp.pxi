@@ -1,17 +1,23 @@
 # Datagrams in batches off a UDP socket, with the kernel's arrival times.
 
 
-cdef void prepare(Plane *p, int count, bint batches) noexcept nogil:
+cdef void prepare(Plane *p) noexcept nogil:
+    """Once: where each message of a batch goes."""
     cdef int i
-    for i in range(count):
-        p.in_vectors[i] = iovec(p.received + <size_t>i * RECEIVE_STRIDE, RECEIVE_BYTES if batches else BUFFER_BYTES)
-        memset(&p.in_messages[i].msg_hdr, 0, sizeof(msghdr))
+    memset(p.in_messages, 0, sizeof(p.in_messages))
+    for i in range(CHUNK):
+        p.in_vectors[i] = iovec(p.received + <size_t>i * RECEIVE_STRIDE, RECEIVE_BYTES)
         p.in_messages[i].msg_hdr.msg_name = &p.in_addresses[i]
-        p.in_messages[i].msg_hdr.msg_namelen = sizeof(sockaddr_storage)
         p.in_messages[i].msg_hdr.msg_iov = &p.in_vectors[i]
         p.in_messages[i].msg_hdr.msg_iovlen = 1
         p.in_messages[i].msg_hdr.msg_control = p.in_control[i]
-        p.in_messages[i].msg_hdr.msg_controllen = CONTROL_BYTES
+        prepare_again(&p.in_messages[i].msg_hdr)
+
+
+cdef inline void prepare_again(msghdr *message) noexcept nogil:
+    """What the kernel has written over."""
+    message.msg_namelen = sizeof(sockaddr_storage)
+    message.msg_controllen = CONTROL_BYTES
 
 
 cdef int segment_size(const Plane *p, msghdr *message, int64_t to_monotonic_ns, int64_t *arrival_ns) noexcept nogil:
@@ -40,7 +46,6 @@ cdef int receive_chunk(Plane *p, Socket *socket, int most, int64_t to_monotonic_
     cdef uint8_t *data
     cdef Key address
     cdef Transport *t
-    prepare(p, most, True)
     got = recvmmsg(socket.descriptor, p.in_messages, most, MSG_DONTWAIT, NULL)
     for i in range(got):
         key_of(&p.in_addresses[i], socket, &address)
@@ -48,6 +53,7 @@ cdef int receive_chunk(Plane *p, Socket *socket, int most, int64_t to_monotonic_
         size = segment_size(p, &p.in_messages[i].msg_hdr, to_monotonic_ns, &arrival_ns)
         data = p.received + <size_t>i * RECEIVE_STRIDE
         left = p.in_messages[i].msg_len
+        prepare_again(&p.in_messages[i].msg_hdr)
         if p.in_messages[i].msg_hdr.msg_flags & MSG_TRUNC:
             p.drops[TOO_LARGE] += 1
             continue
@@ -74,3 +80,21 @@ cdef void drain_socket(Plane *p, Socket *socket, int most, int64_t to_monotonic_
         if got < chunk:
             break
         most -= got
+
+
+cdef void drain_ready(Plane *p, Socket **sockets, int count, int most, int64_t to_monotonic_ns) noexcept nogil:
+    """Drain those UDP sockets that have something, and mark the TCP ones that want attention."""
+    cdef pollfd asked[SOCKETS_POLLED_MAX]
+    cdef int i
+    if count == 1 and not sockets[0].tcp:
+        drain_socket(p, sockets[0], most, to_monotonic_ns)
+        return
+    for i in range(count):
+        asked[i] = pollfd(sockets[i].descriptor, POLLIN, 0)
+    if poll(asked, count, 0) < 0:
+        return
+    for i in range(count):
+        if sockets[i].tcp:
+            sockets[i].wants = asked[i].revents != 0
+        elif asked[i].revents:
+            drain_socket(p, sockets[i], most, to_monotonic_ns)

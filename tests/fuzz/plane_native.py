@@ -147,12 +147,12 @@ class Owner:
             nack=True,
             transport_cc_id=dice.choice((3, 3, None)),
         )
-        if len(self.streams) > 12:
+        if len(self.streams) > 8:
             plane.remove_stream(self.streams.pop(dice.randrange(len(self.streams))))
         self.streams.append(plane.add_stream(owner, spec))
         live = [stream for stream in self.streams if self.alive(stream)]
         self.streams = live
-        if len(self.routes) > 40:
+        while len(self.routes) > 9:
             plane.remove_route(self.routes.pop(dice.randrange(len(self.routes))))
         number = dice.randrange(1 << 20)
         route = RouteSpec(
