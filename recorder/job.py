@@ -32,8 +32,8 @@ from relay.spool import PartHeader
 log = get_log("recorder.job")
 
 T = TypeVar("T")
-POLL_S: Final = 0.2
-"""How often the spool of a live call is looked at."""
+POLL_S: Final = 1.0
+"""How often the spool of a live call is looked at: what one look costs beside its packets, it costs once a second."""
 WAIT_MIN_S, WAIT_MAX_S = 0.25, 10.0
 """Pauses between tries while something is away."""
 DIVERGED_MAX: Final = 5

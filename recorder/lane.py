@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from recorder.frames import OPUS_RATE, OPUS_SILENCE, Frame
 from recorder.track import Track
@@ -68,8 +68,7 @@ class OpenRun:
     run: Run
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class WriteFrame:
+class WriteFrame(NamedTuple):
     """A frame goes into a file."""
 
     run: Run

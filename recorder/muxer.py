@@ -28,6 +28,10 @@ _OPTIONS: Final = {
     "fflags": "+bitexact",  # no random ids, no program version: the same frames always give the same bytes
     "flush_packets": "1",
 }
+_BUFFER_BYTES: Final = 256 * 1024
+"""A cluster comes out in pieces of at most this: fewer calls than with FFmpeg's own 32 KiB."""
+_LOOK_MS: Final = 250
+"""How often, in time of the media, it is looked for clusters that are complete; there is one a second."""
 _MILLISECOND: Final = Fraction(1, 1000)
 
 
@@ -70,8 +74,11 @@ class RunMuxer:
     def __init__(self, run: RunFormat) -> None:
         self._sink = _Sink()
         self._splitter = Splitter()
+        self._look_ms = 0
         try:
-            self._container: Any = av.open(self._sink, "w", format=_CONTAINERS[run.video_codec], options=_OPTIONS)
+            self._container: Any = av.open(
+                self._sink, "w", format=_CONTAINERS[run.video_codec], options=_OPTIONS, buffer_size=_BUFFER_BYTES
+            )
             self._video: Any = None
             if run.video_codec is not None:
                 self._video = self._container.add_mux_stream(
@@ -90,7 +97,7 @@ class RunMuxer:
     def write(
         self, kind: Literal["audio", "video"], data: bytes, time_ms: int, key: bool, duration_ms: int
     ) -> list[bytes]:
-        """Add a frame; the clusters that are complete now. Times rise within a kind. Raises ``MuxFailed``."""
+        """Add a frame; clusters, soon after they are complete. Times rise within a kind. Raises ``MuxFailed``."""
         packet = Packet(data)
         packet.stream = self._audio if kind == "audio" else self._video
         packet.time_base = _MILLISECOND
@@ -99,7 +106,10 @@ class RunMuxer:
         if duration_ms:
             packet.duration = duration_ms
         try:
-            self._container.mux(packet)
+            self._container.mux_one(packet)
+            if time_ms < self._look_ms:
+                return []
+            self._look_ms = time_ms + _LOOK_MS
             return self._splitter.feed(self._sink.take())
         except (av.FFmpegError, MatroskaError, ValueError) as error:
             raise MuxFailed(f"cannot mux {kind} at {time_ms} ms: {error}") from error

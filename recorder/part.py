@@ -7,9 +7,8 @@ makes exactly the same files.
 from __future__ import annotations
 
 import dataclasses
-import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from recorder.lane import Action, Gap, Lane, RunCounter
@@ -21,6 +20,9 @@ MERGE_HOLD_NS: Final = 1_500_000_000
 """Records are held this long for earlier ones of other files, which the writer may not have flushed yet."""
 AHEAD_MAX_NS: Final = 10_000_000_000
 """A file that was read this far ahead of the others is left alone for a while."""
+STEP_NS: Final = 100_000_000
+"""How often, in time of arrival, it is decided what is to be written: once for many packets, and never by the clock, so
+that a repetition decides alike."""
 PROBLEMS_MAX: Final = 100
 
 
@@ -31,24 +33,28 @@ class Merge:
         self.late = 0
         """Records that came after later ones had been passed on: the disk stalled for longer than is waited."""
         self.released_ns = 0
-        self._files: dict[int, deque[tuple[int, Record]]] = {}
+        self._files: dict[int, deque[tuple[int, int, Record]]] = {}
         self._last_ns: dict[int, int] = {}
         self._newest_ns = 0
-        self._heads: list[tuple[int, int]] = []
 
     def push(self, found: list[tuple[int, Record]], skipped: frozenset[int] = frozenset()) -> list[tuple[int, Record]]:
         """Take in what one poll of the spool returned; what may be passed on, in order. ``skipped``: not read."""
         grown = set(skipped)
+        last, released = self._last_ns, self.released_ns
         for number, record in found:
-            time_ns = max(record.arrival_ns, self._last_ns.get(number, 0))
-            self._last_ns[number] = time_ns
-            self._newest_ns = max(self._newest_ns, time_ns)
-            self.late += time_ns < self.released_ns
-            waiting = self._files.setdefault(number, deque())
-            if not waiting:
-                heapq.heappush(self._heads, (time_ns, number))
-            waiting.append((time_ns, record))
-            grown.add(number)
+            time_ns = record.arrival_ns
+            if number not in grown:
+                grown.add(number)
+                last.setdefault(number, 0)
+                self._files.setdefault(number, deque())
+            if time_ns < last[number]:
+                time_ns = last[number]
+            else:
+                last[number] = time_ns
+            if time_ns < released:
+                self.late += 1
+            self._files[number].append((time_ns, number, record))
+        self._newest_ns = max([self._newest_ns, *(last[number] for number in grown)])
         # A file that gave nothing is read to its end; of the others there may be more that is not read yet.
         until = min([self._newest_ns - MERGE_HOLD_NS, *(self._last_ns[number] for number in grown)])
         return self._release(until)
@@ -63,15 +69,17 @@ class Merge:
         return frozenset(number for number, waiting in self._files.items() if waiting and self._last_ns[number] > far)
 
     def _release(self, until_ns: int) -> list[tuple[int, Record]]:
-        out: list[tuple[int, Record]] = []
-        while self._heads and self._heads[0][0] <= until_ns:
-            _, number = heapq.heappop(self._heads)
-            waiting = self._files[number]
-            out.append((number, waiting.popleft()[1]))
-            if waiting:
-                heapq.heappush(self._heads, (waiting[0][0], number))
+        out: list[tuple[int, int, Record]] = []
+        for waiting in self._files.values():
+            while waiting and waiting[0][0] <= until_ns:
+                out.append(waiting.popleft())
+        out.sort(key=_place)  # stable: a file's own order stays
         self.released_ns = max(self.released_ns, until_ns)
-        return out
+        return [(number, record) for _, number, record in out]
+
+
+def _place(item: tuple[int, int, Record]) -> tuple[int, int]:
+    return item[:2]
 
 
 class PartCore:
@@ -87,27 +95,38 @@ class PartCore:
         self._counter = RunCounter()
         self._lanes: dict[tuple[int, str], Lane] = {}
         self._active: list[Track] = []
+        self._next_step_ns = 0
 
-    def push(self, number: int, record: Record) -> Iterator[Action]:
+    def push(self, number: int, record: Record) -> Iterable[Action]:
         """Take in one record; what is to be written now."""
-        self.now_ns = max(self.now_ns, record.arrival_ns)
+        if record.arrival_ns > self.now_ns:
+            self.now_ns = record.arrival_ns
         track = self.tracks.get(number)
+        if isinstance(record, RtpRecord) and track is not None:
+            track.rtp(record.arrival_ns, record.packet)
+        else:
+            self._push_other(number, track, record)
+        if self.now_ns < self._next_step_ns:
+            return ()
+        return self._step()
+
+    def _push_other(self, number: int, track: Track | None, record: Record) -> None:
         match record:
             case TrackEventRecord(event="track") if track is None:
                 self._declare(number, record)
             case _ if track is None:
                 self.problem(f"file {number} does not begin with its track")
-            case RtpRecord(arrival_ns, packet):
-                track.rtp(arrival_ns, packet)
             case SenderReportRecord():
                 track.sender_report(record)
             case TrackEventRecord():
                 track.event(record)
+
+    def _step(self) -> Iterator[Action]:
+        self._next_step_ns = self.now_ns - self.now_ns % STEP_NS + STEP_NS
         for each in self._active:
             if each.reorder.waiting:
                 each.drain(self.now_ns)
-        if track is not None and track.ended:
-            self._active = [each for each in self._active if not each.ended]
+        self._active = [each for each in self._active if not each.ended]
         for lane in self._lanes.values():
             yield from lane.advance(self.now_ns)
 

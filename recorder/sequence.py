@@ -38,14 +38,8 @@ def parse_rtp(packet: bytes, arrival_ns: int) -> RtpPacket | None:
     header = read_header(packet, len(packet))
     if header is None:
         return None
-    return RtpPacket(
-        header.sequence,
-        header.timestamp,
-        header.marker,
-        header.payload_type,
-        packet[header.payload_start : header.payload_end],
-        arrival_ns,
-    )
+    marker, payload_type, sequence, timestamp, _, _, start, end = header
+    return RtpPacket(sequence, timestamp, marker, payload_type, packet[start:end], arrival_ns)
 
 
 class Unwrapper:
@@ -97,6 +91,17 @@ class Reorder:
     def waiting(self) -> bool:
         """Whether packets are held that only time or another packet sets free."""
         return bool(self._held)
+
+    def next(self, packet: RtpPacket) -> bool:
+        """Whether a packet, as it arrived, is the very one that was to come, while none is held: what is usual.
+
+        It is taken in then, and is not to be pushed.
+        """
+        number = self._next
+        if number is None or self._held or packet.sequence != number & 0xFFFF or self._unwrap.newest != number - 1:
+            return False
+        self._unwrap.newest, self._next, self._stray = number, number + 1, None
+        return True
 
     def push(self, packet: RtpPacket) -> None:
         """Take in a packet as it arrived."""

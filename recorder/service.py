@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
 import signal
 import sys
@@ -57,6 +58,8 @@ DRAIN_S: Final = 15.0
 LOCK_NAME: Final = "recorder.lock"
 THREADS: Final = 2
 NICENESS: Final = 10
+GARBAGE_EVERY: Final = 50_000
+"""Objects made between two searches for cycles: packets are many, and none of them is in one."""
 EXIT_FAILED: Final = 3
 
 Worked = Callable[[], Awaitable[str]]
@@ -246,6 +249,9 @@ async def services_of(settings: Settings) -> AsyncIterator[Services]:
 async def main(settings: Settings) -> int:
     """The recorder role: runs until cancelled, then finishes what can be finished promptly."""
     os.nice(NICENESS)
+    gc.collect()
+    gc.freeze()  # what was imported stays: it need not be looked through again and again
+    gc.set_threshold(GARBAGE_EVERY)
     async with only_recorder(settings.spool_dir), services_of(settings) as services:
         checks = {"database": services.store.ping}
         async with OpsServer(settings.ops_host, settings.ops_port, checks) as ops:

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any, Final
 
 from recorder.frames import Assembler, Frame, assembler
-from recorder.sequence import Reorder, RtpPacket, Unwrapper, parse_rtp
+from recorder.sequence import Ordered, Reorder, RtpPacket, Unwrapper, parse_rtp
 from recorder.timeline import SenderClock, TrackClock
 from relay.spool import SenderReportRecord, TrackEventRecord
 
@@ -66,6 +66,7 @@ class Track:
         self.reorder = Reorder()
         self._unwrap = Unwrapper(32)
         self._assemblers: dict[str, Assembler | None] = {}
+        self._by_payload_type: dict[int, Assembler] = {}
 
     @property
     def is_video(self) -> bool:
@@ -82,6 +83,8 @@ class Track:
         packet = parse_rtp(data, arrival_ns)
         if packet is None:
             self.malformed += 1
+        elif self.reorder.next(packet):
+            self._take(Ordered(packet, 0))
         else:
             self.reorder.push(packet)
             self.drain(arrival_ns)
@@ -114,21 +117,28 @@ class Track:
     def drain(self, now_ns: int, *, final: bool = False) -> None:
         """Make frames of the packets whose turn it is."""
         for ordered in self.reorder.pop(now_ns, final=final):
-            packet = ordered.packet
-            codec = self._codec(packet)
-            each = self._assemblers[codec]
-            frame = each.push(ordered) if each is not None else None
-            if frame is not None:
-                self.frames_total += 1
-                self.first_frame_ns = self.first_frame_ns or frame.arrival_ns
-                self.clock.note_frame(frame.timestamp, frame.arrival_ns)
-                self.frames.append(frame)
+            self._take(ordered)
 
-    def _codec(self, packet: RtpPacket) -> str:
+    def _take(self, ordered: Ordered) -> None:
+        each = self._by_payload_type.get(ordered.packet.payload_type)
+        if each is None and (each := self._assembler(ordered.packet)) is None:
+            return
+        frame = each.push(ordered)
+        if frame is not None:
+            self.frames_total += 1
+            self.first_frame_ns = self.first_frame_ns or frame.arrival_ns
+            self.clock.note_frame(frame.timestamp, frame.arrival_ns)
+            self.frames.append(frame)
+
+    def _assembler(self, packet: RtpPacket) -> Assembler | None:
+        """The assembler for a packet's codec; None for one that is not recorded."""
         codec = self.codecs.get(packet.payload_type, "")
         if codec not in self._assemblers:
             self._assemblers[codec] = assembler(codec, self._unwrap)
-        return codec
+        each = self._assemblers[codec]
+        if each is not None:
+            self._by_payload_type[packet.payload_type] = each
+        return each
 
     def described(self) -> dict[str, Any]:
         """The track in the manifest, but for times, which the part knows."""

@@ -150,11 +150,16 @@ class TrackEventRecord(NamedTuple):
 Record = RtpRecord | SenderReportRecord | TrackEventRecord
 
 
+def encode_rtp(arrival_ns: int, packet: bytes) -> bytes:
+    """The bytes of an ``RtpRecord``."""
+    return _RECORD_HEAD.pack(_RTP, arrival_ns, len(packet)) + packet
+
+
 def encode_record(record: Record) -> bytes:
     """One record's bytes."""
     match record:
         case RtpRecord(arrival_ns, packet):
-            return _RECORD_HEAD.pack(_RTP, arrival_ns, len(packet)) + packet
+            return encode_rtp(arrival_ns, packet)
         case SenderReportRecord(arrival_ns, ssrc, ntp64, rtp_timestamp):
             body = _SENDER_REPORT.pack(ssrc, ntp64, rtp_timestamp)
             return _RECORD_HEAD.pack(_SENDER_REPORT_KIND, arrival_ns, len(body)) + body
@@ -168,16 +173,16 @@ def decode_records(plaintext: bytes) -> Iterator[Record]:
 
     Raises ``ValueError`` where the plaintext is no sequence of records: it was authentic, so its writer is at fault.
     """
-    offset, end = 0, len(plaintext)
+    offset, end, unpack_head = 0, len(plaintext), _RECORD_HEAD.unpack_from
     while offset < end:
-        if end - offset < _RECORD_HEAD.size:
+        if end - offset < RECORD_HEAD_BYTES:
             raise ValueError("a record's header is cut")
-        kind, arrival_ns, length = _RECORD_HEAD.unpack_from(plaintext, offset)
-        offset += _RECORD_HEAD.size
+        kind, arrival_ns, length = unpack_head(plaintext, offset)
+        offset += RECORD_HEAD_BYTES
         body = plaintext[offset : offset + length]
-        if len(body) != length:
-            raise ValueError("a record is cut")
         offset += length
+        if offset > end:
+            raise ValueError("a record is cut")
         if kind == _RTP:
             yield RtpRecord(arrival_ns, body)
         elif kind == _SENDER_REPORT_KIND:

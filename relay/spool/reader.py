@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 from collections.abc import Callable, Container
 from pathlib import Path
@@ -176,7 +177,7 @@ class SpoolPartReader:
             file.offset += len(block)
             file.next_index += 1
             taken += len(block)
-            records.extend((file.number, record) for record in found)
+            records.extend(zip(itertools.repeat(file.number), found, strict=False))
 
     def _read_file_head(self, file: _File, closed: bool) -> bool:
         data = os.pread(file.fd, FILE_HEAD_BYTES_MAX, 0)

@@ -37,13 +37,13 @@ from relay.spool.format import (
     BlockSeal,
     PartHeader,
     Record,
-    RtpRecord,
     SenderReportRecord,
     SpoolError,
     SpoolTrack,
     TrackEventRecord,
     encode_file_head,
     encode_record,
+    encode_rtp,
     file_name,
 )
 
@@ -53,7 +53,8 @@ T = TypeVar("T")
 
 PENDING_BYTES_MAX: Final = 8 * 1024 * 1024
 """What one stream may have waiting for the disk; the newest packets are dropped beyond it, and counted."""
-FLUSH_INTERVAL_S: Final = 0.2
+FLUSH_INTERVAL_S: Final = 0.4
+"""What a worker that is killed takes with it of the media, at most; each block costs sealing, writing and reading."""
 SYNC_INTERVAL_S: Final = 1.0
 _EVENT_BYTES: Final = 512  # what an event is reckoned to take, for the bound
 
@@ -79,7 +80,7 @@ class SpoolStream:
         self.dropped = 0
         """Packets that found no room (``DropReason.SPOOL_FULL``)."""
         self._part = part
-        self._queue: deque[Record] = deque()
+        self._queue: deque[bytes | Record] = deque()
         self._bytes_in = 0  # written by the loop's thread only
         self._bytes_out = 0  # written by the spool's thread only
         self._dropped_told = 0
@@ -98,9 +99,10 @@ class SpoolStream:
             if self.dropped == 1:
                 self._part._report(SpoolTrouble.FULL, f"file {self.file_number}: the disk does not keep up")
             return
-        self._tell_lost(arrival_ns)
+        if self.dropped != self._dropped_told:
+            self._tell_lost(arrival_ns)
         self._bytes_in += size
-        self._queue.append(RtpRecord(arrival_ns, packet))
+        self._queue.append(encode_rtp(arrival_ns, packet))
 
     def sink(self, _stream: int, arrival_ns: int, packet: bytes) -> None:
         """``rtp`` in the shape of ``relay.plane.SpoolSink``."""
@@ -142,9 +144,13 @@ class SpoolStream:
         while self._queue:
             records, size, taken = [], 0, 0
             while self._queue and size + RECORD_BYTES_MAX + RECORD_HEAD_BYTES <= BLOCK_BYTES_MAX:
-                record = self._queue.popleft()
-                data = encode_record(record)
-                taken += len(data) if isinstance(record, RtpRecord) else _EVENT_BYTES
+                item = self._queue.popleft()
+                if isinstance(item, bytes):
+                    data = item
+                    taken += len(data)
+                else:
+                    data = encode_record(item)
+                    taken += _EVENT_BYTES
                 if len(data) <= RECORD_BYTES_MAX:
                     records.append(data)
                     size += len(data)
