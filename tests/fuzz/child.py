@@ -25,6 +25,7 @@ from typing import Any
 MEMORY_MAX = 1_500 * 1024 * 1024
 """Address space for data; a target that wants more ends with MemoryError, which is a finding."""
 FINDINGS_MAX = 20
+_KINDS = {"crashes": "crash", "hangs": "hang"}
 SETTLED_SHARE = 0.3
 """Of the time, after which memory should not grow any more."""
 
@@ -74,10 +75,11 @@ class Feeder:
             return
         self._places.add(place)
         self.figures[what] += 1
-        path = self._findings / f"{what[:-1]}-{hashlib.sha256(data).hexdigest()[:12]}"
+        kind = _KINDS[what]
+        path = self._findings / f"{kind}-{hashlib.sha256(data).hexdigest()[:12]}"
         path.write_bytes(data)
         path.with_suffix(".txt").write_text(text)
-        print(f"{self._target.name}: {what[:-1]} in {place}, kept as {path}", file=sys.stderr, flush=True)
+        print(f"{self._target.name}: {kind} in {place}, kept as {path}", file=sys.stderr, flush=True)
         self._note(time.monotonic())
 
     def _note(self, now: float) -> None:
@@ -139,12 +141,15 @@ def main() -> None:
         mutate_for(feeder.feed, target, corpus, options.seconds, options.seed)
         feeder.finish()
         return
-    words = options.findings / "words"
-    words.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in word[:64]) + '"\n' for word in target.words))
     flags = [
         *(f"-max_total_time={max(1, int(options.seconds))}", f"-max_len={target.max_bytes}", "-timeout=20"),
-        *("-rss_limit_mb=1500", "-verbosity=0", f"-artifact_prefix={options.findings}/", f"-dict={words}"),
+        *("-rss_limit_mb=1500", "-verbosity=0", f"-artifact_prefix={options.findings}/"),
     ]
+    if target.words:
+        words = options.findings / "words"
+        quoted = ("".join(f"\\x{byte:02x}" for byte in word[:64]) for word in target.words)
+        words.write_text("".join(f'"{word}"\n' for word in quoted))
+        flags.append(f"-dict={words}")
     atheris.Setup([sys.argv[0], *flags, str(options.corpus)], feeder.feed)
     atheris.Fuzz()
 

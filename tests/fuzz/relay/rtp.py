@@ -18,7 +18,7 @@ def make() -> Run:
             return
         expect(12 <= header.payload_start <= header.payload_end <= len(data), "a payload outside the packet")
         for number, start, length in read_extensions(data, header):
-            expect(0 < number < 256, "an extension that cannot be")
+            expect(0 <= number < 256, "an extension that cannot be")  # 0 is nobody's, and asked for by nobody
             expect(12 <= start <= start + length <= header.payload_start, "an extension outside the header")
         for number in range(1, 16):
             get_extension(data, header, number)
