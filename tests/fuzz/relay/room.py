@@ -79,6 +79,11 @@ def make() -> Run:
     hostile = connected(room, HOSTILE, SIMULCAST, clock.monotonic_ns())
     other = connected(room, OTHER, CHROMIUM, clock.monotonic_ns())
 
+    def tick() -> None:
+        for transport in (hostile, other):
+            transport.ice.last_request_ns = clock.monotonic_ns()  # their checks go on
+        room.tick(clock.monotonic_ns())
+
     def run(data: bytes) -> None:
         before = ears.told
         for frame in unframed(data):
@@ -90,10 +95,12 @@ def make() -> Run:
                 room.unknown_rtp_received(hostile, rest, now_ns)
             else:
                 clock.advance_ms(kind[0] & 0x3F)
-                room.tick(clock.monotonic_ns())
+                tick()
         clock.advance_ms(20)
-        room.tick(clock.monotonic_ns())
-        expect(room.participants[OTHER].transport is other, "the other one lost their connection")
+        tick()
+        for user_id, transport in ((HOSTILE, hostile), (OTHER, other)):
+            expect(room.participants[user_id].transport is transport, "a connection was lost")
+            expect(room.participants[user_id].connected, "somebody counts as gone")
         expect(ears.told - before <= EVENTS_MAX, "more was told than anybody wants to hear")
 
     return run
