@@ -14,6 +14,7 @@ from typing import Final
 
 from relay.allocator import Allocation, Allocator, Choice, LayerOption, VideoDemand
 from relay.bandwidth import BandwidthEstimator, FeedbackReader
+from relay.feedback_silence import FeedbackSilence
 from relay.layers import Target
 from relay.messages import Source
 from relay.participant import Participant, SubscribedTrack
@@ -37,12 +38,6 @@ PACE_DRAINING: Final = 1.2
 SETTLE_NS: Final = 300_000_000
 """When far too much comes of a video, it halts for so long: its publisher hears, the path's queue drains, and it goes
 on with a key frame. Sent on, it would be lost in part and asked for again, which takes far longer."""
-SILENT_MIN_NS: Final = 250_000_000
-SILENT_INTERVALS: Final = 5
-"""A page that says nothing for so many intervals of feedback, and is heard all the same, cannot get it through, or gets
-nothing: its line is full, one way or the other."""
-SILENT_PACKETS: Final = 15
-HEARD_NS: Final = 200_000_000
 SETTLE_EXCESS: Final = 1.5
 SETTLE_AGAIN_NS: Final = 3_000_000_000
 PACE_MIN_BPS: Final = 100_000
@@ -75,12 +70,7 @@ class _Subscriber:
     bounds: dict[Source, int] = field(default_factory=dict)
     takes_bps: dict[Source, int] = field(default_factory=dict)
     """What was allocated to each video that is sent."""
-    fed_ns: int = 0
-    """When the newest feedback came; 0: none yet."""
-    interval_ns: int = 0
-    """Between feedbacks, on average."""
-    fed_packets: int = 0
-    """What had been sent of videos by then."""
+    silence: FeedbackSilence = field(default_factory=FeedbackSilence)
     seen_bps: dict[tuple[Source, int], int] = field(default_factory=dict)
     """What encodings took when they were last sent in full."""
 
@@ -118,9 +108,7 @@ class RoomBandwidth:
         if round_trip_ns is not None:
             subscriber.estimator.set_round_trip(round_trip_ns)
         subscriber.estimator.feedback(subscriber.reader.read(item, sent), now_ns)
-        gap_ns = min(now_ns - subscriber.fed_ns, SILENT_MIN_NS) if subscriber.fed_ns else 0
-        subscriber.interval_ns += (gap_ns - subscriber.interval_ns) // 8
-        subscriber.fed_ns, subscriber.fed_packets = now_ns, self._video_packets(participant)
+        subscriber.silence.told(self._video_packets(participant), now_ns)
         if subscriber.estimator.limited and subscriber.estimator.target_bps < FALL * subscriber.allocated_bps:
             self._allocate(participant, subscriber, now_ns)
             self._tell_publishers(now_ns)
@@ -148,16 +136,6 @@ class RoomBandwidth:
                 self._plane.pause_route(subscribed.route, paused=True)
                 self._log("video halted", why="excess", user_id=participant.spec.user_id)
 
-    def _silent(self, participant: Participant, subscriber: _Subscriber, now_ns: int) -> bool:
-        """Whether a page that is heard has ceased to say what arrives there, of quite a few packets."""
-        silent_ns = max(SILENT_MIN_NS, SILENT_INTERVALS * subscriber.interval_ns)
-        return (
-            subscriber.fed_ns > 0
-            and now_ns - subscriber.fed_ns > silent_ns
-            and now_ns - participant.last_media_ns(self._plane) < HEARD_NS
-            and self._video_packets(participant) - subscriber.fed_packets >= SILENT_PACKETS
-        )
-
     def _video_packets(self, participant: Participant) -> int:
         return sum(
             self._plane.route_counters(subscribed.route).packets
@@ -180,7 +158,8 @@ class RoomBandwidth:
             subscriber = self._subscriber(participant)
             if subscriber is not None:
                 subscriber.estimator.handle_timer(now_ns)
-                if self._silent(participant, subscriber, now_ns):
+                heard_ns = participant.last_media_ns(self._plane)
+                if subscriber.silence.lasts(self._video_packets(participant), heard_ns, now_ns):
                     self._halt(participant, subscriber, now_ns)
                 self._allocate(participant, subscriber, now_ns)
         self._tell_publishers(now_ns)

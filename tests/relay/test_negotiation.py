@@ -56,6 +56,21 @@ def test_answer_is_readable_and_mirrors_the_offer() -> None:
     assert "rtp-stream-id" not in given.sdp
 
 
+def test_nack_is_answered_for_audio_unasked_because_browsers_do_as_they_are_told() -> None:
+    assert "a=rtcp-fb:111 nack" not in CHROMIUM
+    audio, camera, _ = sections(ask())
+    assert "nack" in audio.codecs[0].feedback
+    assert "nack pli" not in audio.codecs[0].feedback
+    assert "nack" in camera.codecs[0].feedback
+
+
+def test_pictures_begin_with_more_than_browsers_dare_by_themselves() -> None:
+    audio, camera, _ = sections(ask())
+    for codec in camera.codecs:
+        assert ("x-google-start-bitrate" in codec.parameters) == (codec.name != "rtx")
+    assert "x-google-start-bitrate" not in audio.codecs[0].parameters
+
+
 def test_what_may_only_be_answered_when_offered_is_answered_where_it_was_offered() -> None:
     mixed, reduced = "a=extmap-allow-mixed\r\n", "a=rtcp-rsize\r\n"
     text = CHROMIUM.replace("\r\n", "\n").replace("\n", "\r\n")

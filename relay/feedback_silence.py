@@ -1,0 +1,50 @@
+"""Whether a page that is heard has ceased to say what arrives there.
+
+A full line back to us holds up or drops the very feedback that would tell of it, and with it of the line there. Sending
+on as before keeps a queue full in which sound stands behind pictures. A page that is not heard either met an outage,
+which says nothing of what its line takes.
+
+Sans-IO, one per subscriber transport. Times are nanoseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SILENT_MIN_NS: Final = 250_000_000
+"""Browsers tell every 50 to 250 ms, the more often the more arrives."""
+INTERVALS: Final = 5
+"""A silence of so many times the usual is none of lost feedback: of a fifth lost, five in a row are one in 3,000."""
+PACKETS_MIN: Final = 15
+"""So many must have been sent meanwhile for silence to be strange."""
+HEARD_NS: Final = 200_000_000
+"""Media from the page that is no older than this means that it is heard."""
+_SMOOTHING: Final = 8
+
+
+class FeedbackSilence:
+    """See the module's docstring."""
+
+    __slots__ = ("_interval_ns", "_sent", "_told_ns")
+
+    def __init__(self) -> None:
+        self._told_ns: int | None = None
+        self._interval_ns = 0
+        self._sent = 0
+
+    def told(self, sent: int, now_ns: int) -> None:
+        """Feedback came; ``sent``: video packets sent until now, in total."""
+        if self._told_ns is not None:
+            interval_ns = min(now_ns - self._told_ns, SILENT_MIN_NS)
+            self._interval_ns += (interval_ns - self._interval_ns) // _SMOOTHING
+        self._told_ns, self._sent = now_ns, sent
+
+    def lasts(self, sent: int, heard_ns: int, now_ns: int) -> bool:
+        """Whether there is such a silence; ``heard_ns``: when media came from the page last. False where none ever
+        told anything: without transport-cc all are silent."""
+        return (
+            self._told_ns is not None
+            and now_ns - self._told_ns > max(SILENT_MIN_NS, INTERVALS * self._interval_ns)
+            and now_ns - heard_ns < HEARD_NS
+            and sent - self._sent >= PACKETS_MIN
+        )
