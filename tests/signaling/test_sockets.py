@@ -221,6 +221,28 @@ async def test_too_many_messages_are_refused_not_worked_off(open_page: Open, wor
         await mira.ok("presence.heartbeat")
 
 
+async def test_one_pages_flood_costs_others_no_message_and_no_event(open_page: Open, world: World) -> None:
+    session = await world.connect()
+    async with open_page("ben") as rude, open_page("ada") as ada, open_page("client") as mira:
+
+        async def flood() -> None:
+            for n in range(400):
+                message, body = (("session.end", {"session_id": session.public_id}), ("room.join", [n]), ("?" * n, n))[
+                    n % 3
+                ]
+                await rude.sio.emit(message, body)
+                await asyncio.sleep(0)
+
+        flooding = asyncio.create_task(flood())
+        for n in range(20):
+            said = {"session_id": session.public_id, "client_message_id": f"message-{n}", "text": f"message {n}"}
+            await mira.ok("chat.send", said)
+        await flooding
+        told = [await ada.hears("chat.message", text=f"message {n}") for n in range(20)]
+        assert len(told) == 20
+    assert (await world.get(session)).state == session.state
+
+
 async def test_a_fault_is_told_without_a_traceback(
     open_page: Open, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
