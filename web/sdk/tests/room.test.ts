@@ -291,4 +291,42 @@ describe("Room", () => {
     const last = FakeConnection.made[FakeConnection.made.length - 1];
     expect(last?.configuration.iceServers).toEqual(signal.iceServers);
   });
+
+  it("goes on as video on the same connection: offers camera and screen on the same connection, and switches them off again", async () => {
+    room = new Room("audio", "usr_me", signal);
+    room.enter(1);
+    await settle();
+    expect(signal.joins[0]?.sources).toEqual({ 0: "microphone" });
+    room.setKind("video");
+    await settle();
+    expect(FakeConnection.made.length).toBe(1);
+    expect(signal.joins.at(-1)).toMatchObject({
+      fresh: false,
+      sources: { 0: "microphone", 1: "camera", 2: "screen" },
+    });
+    expect(room.local.camera.live).toBe(true);
+    const joins = signal.joins.length;
+    room.setKind("audio");
+    await settle();
+    expect(signal.joins.length).toBe(joins); // the server has cut it off already
+    expect(room.local.camera.live).toBe(false);
+    expect(room.remote.camera.available).toBe(false);
+    expect(signal.mutes.at(-1)).toEqual({ microphone: false });
+    room.setKind("video");
+    await settle();
+    expect(signal.joins.at(-1)?.sources).toEqual({ 0: "microphone", 1: "camera", 2: "screen" });
+    expect(FakeConnection.made.length).toBe(1);
+  });
+
+  it("keeps a chat's connection with an m-line that carries nothing", async () => {
+    room = new Room("chat", "usr_me", signal);
+    room.enter(1);
+    await settle();
+    expect(signal.joins[0]?.sources).toEqual({ 0: "microphone" });
+    expect(room.local.microphone.live).toBe(false);
+    room.setKind("audio");
+    await settle();
+    expect(room.local.microphone.live).toBe(true);
+    expect(signal.joins.length).toBe(2);
+  });
 });
