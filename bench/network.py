@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,12 @@ class Bench:
     options: argparse.Namespace
     driver: Playwright
     media: tuple[Media, Media]
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether no further run is to begin."""
+        return self.options.minutes is not None and time.monotonic() - self.begun > self.options.minutes * 60
 
     async def measure(self, scenario: Scenario) -> dict[str, Any]:
         """Some runs of one scenario; the best of them and the best of the control make the row."""
@@ -207,7 +213,7 @@ class Bench:
         relayed, direct, done = kept_runs(options.keep if options.resume else None, scenario)
         made = row(scenario, relayed, direct, done)
         for number in range(done, options.runs):
-            if done and options.until_wanted and as_wanted(made):
+            if self.out_of_time or (done and options.until_wanted and as_wanted(made)):
                 break
             seed = f"{options.seed}/{scenario.name}/{number}"
             if options.only != "control":
@@ -264,7 +270,10 @@ async def measure_all(options: argparse.Namespace) -> list[dict[str, Any]]:
         async with async_playwright() as driver:
             bench = Bench(options, driver, media)
             for name in options.scenarios:
-                rows.append(await bench.measure(replace(SCENARIOS[name], ends=options.ends)))
+                made = await bench.measure(replace(SCENARIOS[name], ends=options.ends))
+                if not made["runs"]:  # there was no time for one
+                    continue
+                rows.append(made)
                 failed = [text for text, held in rows[-1]["wanted"]["checks"].items() if not held]
                 judged = f"NOT AS WANTED: {'; '.join(failed)}" if failed else "as wanted"
                 say(f"{name}, {rows[-1]['runs']} runs: {judged}")
@@ -276,6 +285,7 @@ def main() -> None:
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of: {', '.join(SCENARIOS)}; none: all")
     parser.add_argument("--runs", type=int, default=3, help="the best of so many counts")
     parser.add_argument("--until-wanted", action="store_true", help="no further run once one is as wanted")
+    parser.add_argument("--minutes", type=float, help="begin no further run after so long")
     parser.add_argument("--seconds", type=float, default=20, help="length of an impairment that lasts")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--only", choices=["relay", "control"], help="leave the other one out")
