@@ -1,8 +1,9 @@
 """What a bad network does to TCP, on the lines of ``bench.netproxy``: a forwarder for signaling and for ICE over TCP.
 
 No packet of a TCP connection is lost for good: it comes later, and all behind it wait. Each piece of a stream is taken
-as the segments that it is sent in; a lost segment costs the sender's retransmission timer, twice as much if the resent
-one is lost too. Congestion windows are left out: what is said while a call is set up fits into the first one.
+as the segments that it is sent in; a lost segment costs a round trip where enough follow it, else the sender's
+retransmission timer, and that, doubled each time, if the resent one is lost too. Congestion windows are left out: what
+is said while a call is set up fits into the first one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from bench.netproxy import LOOPBACK, Address, Line
 
 SEGMENT: Final = 1_400
 RTO_MIN_MS: Final = 200
-"""Linux' shortest retransmission timer (``TCP_RTO_MIN``)."""
+"""The least that Linux adds to a round trip before it sends again (``TCP_RTO_MIN``)."""
+DUPLICATES: Final = 3
+"""So many later segments that arrive make the sender send a lost one again at once (RFC 5681 §3.2)."""
 PIECE_MAX: Final = 32_768
 WAITING_MAX: Final = 512
 """Pieces under way in one direction of a connection; then the sender has to wait."""
@@ -103,11 +106,16 @@ def passes_ms(link: Link, back: Link, size: int, luck: random.Random) -> float:
     """After how long the last segment of a piece has arrived."""
     now = link.conditions
     round_trip_ms = now.delay_ms + back.conditions.delay_ms
+    segments = max(1, -(-size // SEGMENT))
     worst = 0.0
-    for _ in range(max(1, -(-size // SEGMENT))):
-        late_ms, timer_ms = now.jitter_ms * luck.random(), max(RTO_MIN_MS, 2 * round_trip_ms)
-        while luck.random() < min(now.loss, 0.9):
-            late_ms += timer_ms
-            timer_ms *= 2
+    for number in range(segments):
+        late_ms, timer_ms = now.jitter_ms * luck.random(), round_trip_ms + RTO_MIN_MS
+        loss = min(now.loss, 0.9)
+        if luck.random() < loss:
+            # The three that follow it tell the sender; of the last ones nobody tells.
+            late_ms += round_trip_ms if segments - number > DUPLICATES else timer_ms
+            while luck.random() < loss:
+                late_ms += timer_ms
+                timer_ms *= 2
         worst = max(worst, now.delay_ms + late_ms)
     return worst

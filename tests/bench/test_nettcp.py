@@ -23,17 +23,20 @@ def test_a_clean_line_costs_its_delay() -> None:
 def test_each_lost_segment_costs_a_timer_and_a_second_loss_twice_as_much() -> None:
     lossy, luck = link(loss=0.5), random.Random(1)
     times = {passes_ms(lossy, link(), 1, luck) for _ in range(200)}
-    assert {0, RTO_MIN_MS, 3 * RTO_MIN_MS, 7 * RTO_MIN_MS} <= times
+    assert {0, RTO_MIN_MS, 2 * RTO_MIN_MS, 4 * RTO_MIN_MS} <= times
     few = sum(passes_ms(link(loss=0.1), link(), 1, luck) > 0 for _ in range(1_000))
     many = sum(passes_ms(link(loss=0.1), link(), 8 * SEGMENT, luck) > 0 for _ in range(1_000))
     assert 60 < few < 140
-    assert many > 3 * few
+    assert many > 2 * few
 
 
-def test_the_timer_grows_with_the_round_trip() -> None:
+def test_a_loss_costs_a_round_trip_where_others_follow_and_the_timer_where_none_do() -> None:
     slow, luck = link(loss=0.5, delay_ms=150), random.Random(1)
-    times = {passes_ms(slow, link(delay_ms=150), 1, luck) for _ in range(50)}
-    assert {150, 750} <= times
+    alone = {passes_ms(slow, link(delay_ms=150), 1, luck) for _ in range(50)}
+    assert {150, 150 + 300 + RTO_MIN_MS} <= alone
+    rarely = link(loss=0.02, delay_ms=150)
+    of_many = [passes_ms(rarely, link(delay_ms=150), 20 * SEGMENT, luck) for _ in range(300)]
+    assert of_many.count(150 + 300) > of_many.count(150 + 300 + RTO_MIN_MS) > 0
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.05])
