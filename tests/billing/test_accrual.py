@@ -233,3 +233,38 @@ def test_live_time_is_the_same_in_any_order_within_an_epoch_and_never_falls(
 
 def _nothing() -> MediaEvidence:
     return evidence(1, 0, epoch=0)
+
+
+def test_costs_and_balances_fit_together_though_events_come_in_between_two_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(accrual, "STEP", 1)
+    core = core_with(row(1), row(2), row(3, client_account_id=11))
+    for session_id in (1, 2, 3):
+        core.take(evidence(session_id, 10_000))
+    steps = core.outcome_steps()
+    next(steps)
+    core.take(evidence(2, 50_000))
+    core.forget(SessionId(3))
+    told = list[int]()
+    try:
+        while True:
+            next(steps)
+    except StopIteration as done:
+        outcomes = {outcome.session_id: outcome for outcome in done.value}
+        told = sorted(outcomes)
+    assert told == [1, 2], "what was forgotten meanwhile is not told of"
+    assert {outcomes[SessionId(n)].balance_minor for n in told} == {5_000 - 200}
+    assert {outcomes[SessionId(n)].cost_minor for n in told} == {100}
+    assert {o.cost_minor for o in core.outcomes([SessionId(2)])} == {500}
+
+
+def test_what_is_known_of_a_wallet_goes_with_its_last_session() -> None:
+    core = core_with(row(1), row(2))
+    assert core.by_wallet() == [(10, [1, 2])]
+    assert core.by_wallet([SessionId(2), SessionId(9)]) == [(10, [2])]
+    core.forget(SessionId(1))
+    core.forget(SessionId(2))
+    core.forget(SessionId(2))
+    assert core.by_wallet() == []
+    assert due(core) == []
