@@ -1,11 +1,11 @@
 """Recording, from the spool that a worker leaves on disk to what a compliance officer plays.
 
 One recording, in file order: records of the ``relay.spool`` → ``pipeline`` (reads, in a thread) → ``part`` (all files
-in order of arrival) → ``track`` (``sequence``: order; ``frames``, ``h264``: packets to frames; ``timeline``: when a
-frame was taken) → ``lane`` (what goes into which file) → ``muxer`` and ``matroska`` (frames to clusters, nothing
-decoded) → ``segments`` (a few seconds, sealed) → ``job`` (stores each, notes it in the ``store``) → ``finish``
-(verifies all, makes it seekable) → ``manifest``. ``service`` runs the jobs; ``upkeep`` is what it does in the spool's
-directories.
+in order of arrival) → ``track`` (``sequence``: order; ``frames``, ``h264``, ``vp9``, ``av1``: packets to frames;
+``timeline``: when a frame was taken) → ``lane`` (what goes into which file) → ``muxer`` and ``matroska`` (frames to
+clusters, nothing decoded) → ``segments`` (a few seconds, sealed) → ``job`` (stores each, notes it in the ``store``) →
+``finish`` (verifies all, makes it seekable) → ``manifest``. ``service`` runs the jobs; ``upkeep`` is what it does in
+the spool's directories.
 
 On the side of control: ``catalogue`` (consent, grants), ``search``, ``audit`` (who looked, and why), ``api`` with its
 ``views``, ``playback`` (any range of a stream, decrypted on the way out), ``media_api`` (what a grant opens) and

@@ -1,18 +1,21 @@
 """From packets in order to encoded frames, without decoding: one entry per codec, one assembler per track.
 
 A frame is the packets of one RTP timestamp from its first one to the marker, without a gap. After a loss nothing is
-passed on until the next key frame: a decoder would show rubbish, and silently. VP9 and AV1 take an entry each here.
+passed on until the next key frame: a decoder would show rubbish, and silently.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple, Protocol
 
+from recorder import av1, vp9
 from recorder.h264 import ParameterSets, nal_units, starts_unit
 from recorder.sequence import Ordered, Unwrapper
 
 FRAME_PACKETS_MAX: Final = 4096
 """A frame of more packets is given up as broken."""
+VP9_LAYERS_MAX: Final = 8
+"""Frames that a superframe may hold."""
 OPUS_RATE: Final = 48_000
 OPUS_SILENCE: Final = b"\xf8\xff\xfe"
 """20 ms of silence, mono or stereo decoders alike: put where packets are missing, because players play opus packets
@@ -127,7 +130,56 @@ class H264:
         return None if key and size is None else Joined(data, key, size)
 
 
-VIDEO: Final[dict[str, type[Vp8] | type[H264]]] = {"vp8": Vp8, "h264": H264}
+class Vp9:
+    """RFC 9628. Spatial layers of a picture become one superframe."""
+
+    def starts(self, payload: bytes) -> bool:
+        found = vp9.read_descriptor(payload)
+        return found is not None and found.begins and not found.spatial
+
+    def picture(self, payload: bytes) -> tuple[int, int] | None:
+        found = vp9.read_descriptor(payload)
+        return None if found is None else found.picture
+
+    def join(self, payloads: list[bytes]) -> Joined | None:
+        frames: list[list[bytes]] = []
+        largest = None
+        for payload in payloads:
+            found = vp9.read_descriptor(payload)
+            if found is None or found.bytes >= len(payload) or not (found.begins or frames):
+                return None
+            largest = found.size or largest
+            if found.begins:
+                frames.append([])
+            frames[-1].append(payload[found.bytes :])
+        if not 0 < len(frames) <= VP9_LAYERS_MAX:
+            return None
+        whole = [b"".join(parts) for parts in frames]
+        size = vp9.key_size(whole[0])
+        return Joined(vp9.superframe(whole), size is not None, None if size is None else largest or size)
+
+
+class Av1:
+    """RTP Payload Format For AV1, v1.0."""
+
+    def starts(self, payload: bytes) -> bool:
+        return av1.starts_unit(payload)
+
+    def picture(self, payload: bytes) -> tuple[int, int] | None:
+        return None
+
+    def join(self, payloads: list[bytes]) -> Joined | None:
+        units = av1.units(payloads)
+        joined = None if units is None else av1.join(units)
+        return None if joined is None else Joined(*joined)
+
+
+VIDEO: Final[dict[str, type[Vp8] | type[H264] | type[Vp9] | type[Av1]]] = {
+    "vp8": Vp8,
+    "h264": H264,
+    "vp9": Vp9,
+    "av1": Av1,
+}
 AUDIO: Final = frozenset({"opus"})
 
 

@@ -30,7 +30,7 @@ GAP_MIN_MS: Final = {"audio": 100, "video": 1000}
 GAPS_MAX: Final = 5000
 _MS: Final = 1_000_000
 _SILENCE_MS: Final = 20
-_RESIZES: Final = frozenset({"vp8"})
+_RESIZES: Final = frozenset({"vp8", "vp9"})
 """Codecs whose picture size may change inside a file."""
 
 

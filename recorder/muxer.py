@@ -18,8 +18,14 @@ from recorder.matroska import MatroskaError, Splitter
 
 VIDEO_TRACK: Final = 1
 """Matroska's number of the video track; audio follows it, or is 1 itself where there is no video."""
-_CONTAINERS: Final = {"vp8": "webm", "h264": "matroska", None: "webm"}
-_CONTENT_TYPES: Final = {"vp8": "video/webm", "h264": "video/x-matroska", None: "audio/webm"}
+_CONTAINERS: Final = {"vp8": "webm", "vp9": "webm", "av1": "webm", "h264": "matroska", None: "webm"}
+_CONTENT_TYPES: Final = {
+    "vp8": "video/webm",
+    "vp9": "video/webm",
+    "av1": "video/webm",
+    "h264": "video/x-matroska",
+    None: "audio/webm",
+}
 _OPTIONS: Final = {
     "live": "1",
     "cluster_time_limit": "1000",

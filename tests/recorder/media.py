@@ -20,7 +20,13 @@ MS = 1_000_000
 START_NS = 50_000_000_000
 START_WALL_MS = 1_800_000_000_000
 NTP_EPOCH_S = 2_208_988_800
-CODECS = {"vp8": (96, "libvpx"), "h264": (102, "libx264"), "opus": (111, "libopus")}
+CODECS = {
+    "vp8": (96, "libvpx"),
+    "vp9": (98, "libvpx-vp9"),
+    "h264": (102, "libx264"),
+    "av1": (45, "libsvtav1"),
+    "opus": (111, "libopus"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +45,11 @@ def video(codec: str, seconds: float, width: int = 320, height: int = 180, gop: 
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.time_base, context.framerate = Fraction(1, 30), Fraction(30)
     context.gop_size, context.bit_rate, context.thread_count = gop, 250_000, 1
-    quick = {"deadline": "realtime", "cpu-used": "8"}
-    context.options = quick if codec == "vp8" else {"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline"}
+    quick = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"}
+    x264 = {"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline"}
+    context.options = {"h264": x264, "av1": {"preset": "12", "svtav1-params": "pred-struct=1:rc=2:lp=1"}}.get(
+        codec, quick
+    )
     frames: list[Any] = []
     for number in range(round(seconds * 30)):
         frame = av.VideoFrame(width, height, "yuv420p")
@@ -94,6 +103,56 @@ def h264_payloads(frame: bytes, size: int = 1100) -> list[bytes]:
     return out
 
 
+def vp9_payloads(frame: bytes, picture: int, size: int = 1100) -> list[bytes]:
+    """RFC 9628 payloads with 15-bit picture ids, without layers."""
+    extension = (0x8000 | picture & 0x7FFF).to_bytes(2, "big")
+    key = frame[0] & 0x04 == 0
+    parts = [frame[i : i + size] for i in range(0, len(frame), size)]
+    out = []
+    for n, part in enumerate(parts):
+        flags = 0x80 | (0 if key else 0x40) | (0x08 if n == 0 else 0) | (0x04 if n == len(parts) - 1 else 0)
+        out.append(bytes([flags]) + extension + part)
+    return out
+
+
+def av1_payloads(frame: bytes, size: int = 1100) -> list[bytes]:
+    """A temporal unit as browsers send it: OBUs without sizes or delimiters, a length before each but the last."""
+    obus, at = [], 0
+    while at < len(frame):
+        head, start, length, shift = frame[at], at + 1, 0, 0
+        while True:
+            byte = frame[start]
+            length |= (byte & 0x7F) << shift
+            start, shift = start + 1, shift + 7
+            if not byte & 0x80:
+                break
+        if head >> 3 & 15 != 2:
+            obus.append(bytes([head & ~2]) + frame[start : start + length])
+        at = start + length
+    out: list[bytes] = []
+    for obu in obus:
+        parts = [obu[i : i + size] for i in range(0, len(obu), size)]
+        for n, part in enumerate(parts):
+            flags = 0x10 | (0x80 if n else 0) | (0x40 if n < len(parts) - 1 else 0) | (0 if out else 0x08)
+            out.append(bytes([flags]) + part)
+    return out
+
+
+def payloads_of(codec: str, frame: bytes, picture: int, size: int = 1100) -> list[bytes]:
+    """RTP payloads of a frame."""
+    match codec:
+        case "vp8":
+            return vp8_payloads(frame, picture, size)
+        case "vp9":
+            return vp9_payloads(frame, picture, size)
+        case "av1":
+            return av1_payloads(frame, size)
+        case "h264":
+            return h264_payloads(frame, size)
+        case _:
+            return [frame]
+
+
 @dataclasses.dataclass
 class Packet:
     """One packet on its way."""
@@ -135,10 +194,7 @@ class Sender:
         """RTP of the frames, as they arrive on a network with a constant delay."""
         out = []
         for frame in frames:
-            if self.codec == "vp8":
-                payloads = vp8_payloads(frame.data, self._picture)
-            else:
-                payloads = h264_payloads(frame.data) if self.codec == "h264" else [frame.data]
+            payloads = payloads_of(self.codec, frame.data, self._picture)
             self._picture += 1
             for n, payload in enumerate(payloads):
                 at_ns = START_NS + round((frame.at_ms + shift_ms + self.delay_ms) * MS) + n * 100_000

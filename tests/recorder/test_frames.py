@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from recorder.frames import OPUS_SILENCE, VIDEO, Frame, OpusAssembler, VideoAssembler, opus_samples
 from recorder.h264 import ParameterSets, nal_units, picture_size
 from recorder.sequence import Ordered, RtpPacket, Unwrapper
-from tests.recorder.media import Coded, h264_payloads, video, vp8_payloads
+from tests.recorder.media import Coded, h264_payloads, payloads_of, video, vp8_payloads
 
 
 def packets(codec: str, frames: tuple[Coded, ...]) -> list[RtpPacket]:
     out: list[RtpPacket] = []
     for number, frame in enumerate(frames):
-        payloads = vp8_payloads(frame.data, number, 300) if codec == "vp8" else h264_payloads(frame.data, 300)
+        payloads = payloads_of(codec, frame.data, number, 300)
         for index, payload in enumerate(payloads):
             out.append(RtpPacket(len(out), number * 3000, index == len(payloads) - 1, 96, payload, number))
     return out
@@ -30,17 +30,17 @@ def assemble(codec: str, kept: list[RtpPacket]) -> tuple[list[Frame], VideoAssem
     return out, assembler
 
 
-@pytest.mark.parametrize("codec", ["vp8", "h264"])
+@pytest.mark.parametrize("codec", sorted(VIDEO))
 def test_frames_come_back_as_encoded(codec: str) -> None:
     frames = video(codec, 1.0, gop=15)
     found, _ = assemble(codec, packets(codec, frames))
     assert [frame.key for frame in found] == [frame.key for frame in frames]
     assert found[0].size == (320, 180)
-    if codec == "vp8":
+    if codec in ("vp8", "vp9"):
         assert [frame.data for frame in found] == [frame.data for frame in frames]
 
 
-@pytest.mark.parametrize("codec", ["vp8", "h264"])
+@pytest.mark.parametrize("codec", sorted(VIDEO))
 @pytest.mark.parametrize("lost", ["first", "middle", "last"])
 def test_after_a_loss_nothing_comes_until_the_next_key_frame(codec: str, lost: str) -> None:
     frames = video(codec, 1.0, gop=15)

@@ -28,7 +28,7 @@ def ticks_ms(peaks: list[int], times: list[float]) -> list[int]:
     return [int(at) for n, at in enumerate(loud) if n == 0 or at - loud[n - 1] > 100]
 
 
-@pytest.mark.parametrize("codec", ["vp8", "h264"])
+@pytest.mark.parametrize("codec", ["vp8", "vp9", "av1", "h264"])
 def test_sound_and_picture_become_one_file_with_every_frame(scene: Scene, codec: str) -> None:
     both(scene, codec=codec)
     muxed = finish(scene)
