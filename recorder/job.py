@@ -99,8 +99,8 @@ class PartJob:
             if self._working is not None:
                 await asyncio.wait([self._working])  # a thread cannot be cancelled, and must not lose its files
             pipeline.close()
-        if pipeline.corrupt:
-            await asyncio.to_thread(upkeep.keep, self.directory, "; ".join(pipeline.core.problems))
+        if (why := await asyncio.to_thread(upkeep.damage, self.directory)) is not None:
+            await asyncio.to_thread(upkeep.keep, self.directory, why)
         else:
             await asyncio.to_thread(upkeep.remove, self.directory)
         return state
@@ -213,6 +213,8 @@ class PartJob:
             await self._persist(lambda: services.store.change_stream(part, stream, **dataclasses.asdict(made)))  # noqa: B023 - awaited here
         await self._write_manifest(pipeline, part)
         await self._write_manifest(pipeline, part, final=True)
+        if pipeline.corrupt:  # noted before the catalogue says that all is done, lest a successor deletes the spool
+            await asyncio.to_thread(upkeep.note_damage, self.directory, "; ".join(pipeline.core.problems))
         state = await self._persist(lambda: services.store.finish_part(part, None))
         if state != "finishing":
             return state

@@ -33,7 +33,7 @@ class Keeper:
     def __init__(self, recordings: Recordings, key: SigningKey, clock: Clock, settings: Settings) -> None:
         self._jobs = Jobs(recordings, clock)
         self._pool = JobPool(self._jobs, settings)
-        self._lifecycle = Lifecycle(recordings, key, clock)
+        self._lifecycle = Lifecycle(recordings, key, clock, settings.object_lock)
         self._recordings = recordings
         self._spool_dir = settings.spool_dir
         self._sweep_parts = functools.partial(remove_half_written, settings.objects_dir, settings.data / "keys")
@@ -68,7 +68,6 @@ class Keeper:
             except Exception:  # noqa: BLE001 - a loop's boundary: logged once, the next round tries again
                 log.fault("keeping failed")
             await asyncio.sleep(JOBS_EVERY_S)
-
 
     async def _sweep_spool(self) -> None:
         """Of recordings that are gone, what was spooled goes too, kept or not."""

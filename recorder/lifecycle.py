@@ -20,6 +20,8 @@ from config.logs import get_log
 from config.objects import ObjectExists, ObjectStoreError
 from recorder import audit, holds, metrics
 from recorder.catalogue import Details, Recordings
+from recorder.retention import DAY_MS, KEEP_DAYS_DEFAULT
+from recorder.root import lock_until
 from recorder.segments import recording_prefix
 from recorder.signed import ANCHOR_FORMAT, envelope
 
@@ -29,6 +31,8 @@ BATCH_MAX: Final = 20
 HASHES_MAX: Final = 5_000
 """Hashes that one audit entry lists; of more it has the root's, which covers them all."""
 END_STATES: Final = ("ready", "failed")
+ANCHOR_KEEP_MS: Final = KEEP_DAYS_DEFAULT * DAY_MS
+"""An anchor is locked for at least so long, and for as long as any recording that its log tells of is kept."""
 RETENTION_ACTOR: Final = "retention policy"
 
 
@@ -47,11 +51,12 @@ GONE: Final = Refusal("recording_gone", "The recording is gone already.")
 class Lifecycle:
     """Deletes, erases, anchors. Methods raise ``ObjectStoreError``, and what asyncpg raises while it is away."""
 
-    def __init__(self, recordings: Recordings, key: SigningKey, clock: Clock) -> None:
+    def __init__(self, recordings: Recordings, key: SigningKey, clock: Clock, lock_mode: str = "none") -> None:
         self._recordings = recordings
         self._database = recordings.database
         self._key = key
         self._clock = clock
+        self._lock_mode = lock_mode
 
     async def erase(self, recording: Details, entry: audit.NewEntry) -> Refusal | None:
         """Destroy the key at once, so that no copy anywhere can be read any more; None when done. Audited first."""
@@ -149,7 +154,8 @@ class Lifecycle:
         statement = {"tenant": tenant, "day": day.isoformat(), "n": row["n"], "hash": row["hash"].hex()}
         data = envelope(self._key, ANCHOR_FORMAT, statement)
         try:
-            await self._recordings.objects.put(key, data, sha256=hashlib.sha256(data).digest())
+            lock = lock_until(self._lock_mode, max(row["keep_ms"], self._clock.wall_ms() + ANCHOR_KEEP_MS))
+            await self._recordings.objects.put(key, data, sha256=hashlib.sha256(data).digest(), lock=lock)
         except ObjectExists:  # by one who died before noting it, or by another recorder: theirs counts
             log.info("the audit log was anchored before", key=key)
         async with self._database.transaction(tenant) as connection:
@@ -188,7 +194,9 @@ select tenant_id, public_id from recording r where state in ('ready', 'failed') 
 order by retain_until_ms limit $2
 """
 _HEADS: Final = """
-select distinct on (tenant_id) tenant_id, n, hash from audit_log l
+select distinct on (tenant_id) tenant_id, n, hash,
+  (select coalesce(max(retain_until_ms), 0) from recording r where r.tenant_id = l.tenant_id) as keep_ms
+from audit_log l
 where not exists (select from audit_anchor a where a.tenant_id = l.tenant_id and a.day >= $1)
 order by tenant_id, n desc
 """

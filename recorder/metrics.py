@@ -7,6 +7,7 @@ from config.metrics import counter, gauge
 BYTES = counter("turnpike_recorder_bytes_total", "Bytes of segments stored, encrypted")
 SEGMENTS = counter("turnpike_recorder_segments_total", "Segments stored")
 PARTS = gauge("turnpike_recorder_parts", "Parts of recordings being worked on")
+STUCK = gauge("turnpike_recorder_stuck_parts", "Parts that failed again and again, are tried still, and need a person")
 LAG = gauge("turnpike_recorder_lag_seconds", "The most media of one recording that is in the spool only")
 FINISHED = counter("turnpike_recorder_finished_total", "Parts of recordings completed, by state", ["state"])
 FAILURES = counter("turnpike_recorder_failures_total", "Tries at a part of a recording that failed")

@@ -31,6 +31,16 @@ UNSIGNED_MAX: Final = 50
 """Recordings looked at in one go; the rest waits for the next."""
 
 
+def lock_until(mode: str, until_ms: int) -> ObjectLock | None:
+    """The lock of a settings' mode; None for ``none``."""
+    match mode:
+        case "governance":
+            return ObjectLock("governance", until_ms)
+        case "compliance":
+            return ObjectLock("compliance", until_ms)
+    return None
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signer:
     """Signs what is complete. Methods raise ``Unavailable`` and ``ObjectStoreError``; nothing is lost then."""
@@ -45,12 +55,7 @@ class Signer:
 
     def lock(self, until_ms: int) -> ObjectLock | None:
         """How objects of a recording that is kept until then are locked."""
-        match self.lock_mode:
-            case "governance":
-                return ObjectLock("governance", until_ms)
-            case "compliance":
-                return ObjectLock("compliance", until_ms)
-        return None
+        return lock_until(self.lock_mode, until_ms)
 
     async def sign_complete(self) -> int:
         """Sign every recording whose session is over and whose parts are all done: how many were signed."""

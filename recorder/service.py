@@ -1,7 +1,8 @@
 """The recorder's process: one job for each part in the spool, none in the way of another, or of live calls.
 
-A part that cannot be recorded is tried again, ever later, and in the end left alone with the reason noted, its spool
-kept. A part that kills the whole process is worked on in a process of its own, where it can harm none but itself.
+A part that cannot be recorded is tried again, ever later; one that no trying mends is in the end left alone, with the
+reason noted and its spool kept. A part that kills the whole process is worked on in a process of its own, where it can
+harm none but itself.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import gc
+import itertools
 import os
 import signal
 import sys
@@ -21,7 +23,7 @@ from typing import Final
 
 from config.clock import Clock, SystemClock
 from config.database import Database
-from config.keys import KeyRing, SigningKey, WrappedKeys
+from config.keys import KeyRing, SigningKey, UnknownKey, WrappedKeys
 from config.logs import get_log, setup_logs
 from config.metrics import OpsServer
 from config.objects import ObjectStoreError
@@ -36,7 +38,7 @@ from recorder.keeper import Keeper, keeping
 from recorder.root import Signer
 from recorder.store import Store
 from relay.recording import free_bytes
-from relay.spool import find_parts, open_part
+from relay.spool import SpoolError, find_parts, open_part
 
 log = get_log("recorder")
 
@@ -50,7 +52,11 @@ GRACE_MS: Final = 60_000
 """How long after a session's end its spool may still turn up."""
 TRIES_MAX: Final = 6
 TRY_WAIT_S: Final = 1.0
-"""Pause after the first failure; doubled after each."""
+"""Pause after the first failure; doubled after each, up to ``TRY_WAIT_MAX_S``."""
+TRY_WAIT_MAX_S: Final = 300.0
+HOPELESS: Final = (RecorderError, SpoolError, UnknownKey)
+"""What trying again does not mend: after ``TRIES_MAX`` tries such a part waits for a person, its spool in place. After
+any other fault it is tried again for ever, and counted as stuck."""
 JOBS_MAX: Final = 256
 """Parts worked on at once; more wait in the spool."""
 DRAIN_S: Final = 15.0
@@ -74,6 +80,7 @@ class Recorder:
         self._clock = clock
         self._tasks: dict[Path, asyncio.Task[None]] = {}
         self._jobs: dict[Path, PartJob] = {}
+        self._stuck: set[Path] = set()
         self._swept_s = 0.0
         self._signed_s = 0.0
 
@@ -82,6 +89,7 @@ class Recorder:
         while True:
             await self._scan()
             metrics.PARTS.set(len(self._tasks))
+            metrics.STUCK.set(len(self._stuck))
             free = await asyncio.to_thread(free_bytes, self._settings.spool_dir)
             metrics.SPOOL_FREE.set(free)
             metrics.SPOOL_LOW.set(free < self._settings.spool_free_min_bytes)
@@ -123,13 +131,14 @@ class Recorder:
 
     def _forget(self, directory: Path) -> None:
         self._tasks.pop(directory, None)
+        self._stuck.discard(directory)
         self._jobs.pop(directory, None)
 
     async def _work(self, directory: Path) -> None:
         """Work on one part until it is done or given up. Never raises but when cancelled."""
         alone = await asyncio.to_thread(upkeep.crashes, directory) >= upkeep.CRASHES_MAX
         work: Worked = (lambda: self._alone(directory)) if alone else (lambda: self._together(directory))
-        for attempt in range(TRIES_MAX):
+        for attempt in itertools.count(1):
             try:
                 state = await work()
             except asyncio.CancelledError:
@@ -137,14 +146,17 @@ class Recorder:
                 raise
             except Exception as error:  # noqa: BLE001 - one part's fault must not stop the others
                 metrics.FAILURES.inc()
-                log.fault("cannot record a part", directory=str(directory), attempt=attempt + 1)
-                why = f"{type(error).__name__}: {error}"
-                await asyncio.sleep(TRY_WAIT_S * 2**attempt)
+                log.fault("cannot record a part", directory=str(directory), attempt=attempt)
+                if attempt >= TRIES_MAX:
+                    if isinstance(error, HOPELESS):
+                        await self._give_up(directory, f"{type(error).__name__}: {error}")
+                        return
+                    self._stuck.add(directory)  # what is not stored is never given up: somebody is to look at it
+                await asyncio.sleep(min(TRY_WAIT_S * 2 ** min(attempt - 1, 20), TRY_WAIT_MAX_S))
             else:
                 metrics.FINISHED.labels(state).inc()
                 log.info("part recorded", recording=directory.parent.name, epoch=directory.name, state=state)
                 return
-        await self._give_up(directory, why)
 
     async def _together(self, directory: Path) -> str:
         await asyncio.to_thread(upkeep.note_attempt, directory)

@@ -12,6 +12,7 @@ from relay.spool.format import LOCK_NAME, PART_NAME
 
 ATTEMPTS_NAME: Final = "attempts"
 KEPT_NAME: Final = "kept"
+DAMAGED_NAME: Final = "damaged"
 CRASHES_MAX: Final = 3
 """After this many deaths of the recorder with a part in hand, the part is worked on in a process of its own."""
 REMNANT_AGE_S: Final = 60.0
@@ -35,6 +36,19 @@ def forget_attempts(directory: Path) -> None:
     """The recorder lived through it."""
     with contextlib.suppress(OSError):
         (directory / ATTEMPTS_NAME).unlink(missing_ok=True)
+
+
+def note_damage(directory: Path, why: str) -> None:
+    """Part of what was spooled cannot be read: whoever finishes the part leaves its files in place."""
+    (directory / DAMAGED_NAME).write_text(why + "\n")
+
+
+def damage(directory: Path) -> str | None:
+    """What was noted, by whichever recorder."""
+    try:
+        return (directory / DAMAGED_NAME).read_text().strip()
+    except FileNotFoundError:
+        return None
 
 
 def keep(directory: Path, why: str) -> None:

@@ -15,6 +15,7 @@ from config.database import Database
 from config.ids import DEFAULT_TENANT, SessionId
 from config.objects import DirectoryStore, ObjectLock, ObjectStoreError
 from recorder import job as module
+from recorder import upkeep
 from recorder.job import PartJob
 from recorder.pipeline import Pipeline
 from recorder.store import Store, UnknownRecording
@@ -268,6 +269,28 @@ async def test_damaged_spool_gives_what_is_whole_and_is_kept(desk: Desk) -> None
     assert damaged.exists()
     manifest = json.loads(stored(desk)[f"recordings/1/{desk.new.public_id}/1/manifest.json"])
     assert "spool file 2" in manifest["problems"][0]
+
+
+async def test_damaged_spool_is_kept_by_the_successor_of_a_recorder_that_died_before_it_could(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = call(desk)
+    scene.close()
+    damaged = scene.directory / "0002.spool"
+    data = bytearray(damaged.read_bytes())
+    data[-20] ^= 1
+    damaged.write_bytes(data)
+
+    def die(_directory: Path, _why: str) -> None:
+        raise OSError("the end")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(upkeep, "keep", die)
+        with pytest.raises(OSError, match="the end"):
+            await PartJob(scene.directory, desk.services).run()
+    assert await PartJob(scene.directory, desk.services).run() == "ready"
+    assert damaged.exists()
+    assert "spool file 2" in (scene.directory / "kept").read_text()
 
 
 async def test_parts_of_two_workers_make_one_recording(desk: Desk) -> None:

@@ -20,6 +20,7 @@ from config.clock import VirtualClock
 from config.ids import DEFAULT_TENANT, SessionId
 from config.metrics import render
 from recorder import metrics, service, upkeep
+from recorder.job import PartJob
 from recorder.service import Recorder
 from recorder.verify import export_streams, verify
 from tests.recorder.conftest import Desk
@@ -215,6 +216,26 @@ async def test_part_that_cannot_be_read_harms_no_other_and_is_kept(
         await until_kept(poison)
     assert "SpoolError" in (poison / upkeep.KEPT_NAME).read_text()
     assert (poison / "part.json").exists()
+
+
+async def test_what_is_not_stored_is_tried_for_ever_after_a_fault_that_may_pass(
+    desk: Desk, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "TRY_WAIT_S", 0.0)
+    scene, tries = call(desk, 2.0), []
+    scene.close()
+    run = PartJob.run
+
+    async def fail_often(job: PartJob) -> str:
+        tries.append(1)
+        if len(tries) <= service.TRIES_MAX + 4:
+            raise OSError("the disk has a bad day")
+        return await run(job)
+
+    monkeypatch.setattr(PartJob, "run", fail_often)
+    async with running(desk, clock):
+        await until_state(desk, "ready")
+    assert not upkeep.is_kept(scene.directory)
 
 
 async def test_given_up_part_is_told_in_the_catalogue_and_may_be_tried_again(
