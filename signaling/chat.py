@@ -10,6 +10,7 @@ from config.http import ApiError
 from config.identity import Principal
 from config.ids import new_public_id
 from signaling.events import Events
+from signaling.lifecycle import State
 from signaling.messages import ChatMessage, ChatMessages, SendMessage
 from signaling.store import Session
 
@@ -39,9 +40,13 @@ class Chat:
     async def send(self, who: Principal, session: Session, message: SendMessage) -> ChatMessage:
         """Store, then deliver. The same ``client_message_id`` with the same text gives the message stored before.
 
-        Raises 409 when the session was never answered or is long over, or the id was used for another text.
+        Raises 409 when the session was never answered or is long over, when a chat is paused, or the id was used for
+        another text.
         """
         now = self._clock.wall_ms()
+        if session.kind == "chat" and session.state is not State.ACTIVE and session.accepted_at_ms is not None:
+            # What is paid for are the messages: none is delivered while the clock stands still, or after it.
+            raise ApiError(409, "chat_paused", "Messages are delivered while both of you are here.")
         if session.accepted_at_ms is None or (session.ended_at_ms or now) + AFTER_THE_END_MS < now:
             raise ApiError(409, "chat_closed", "Messages can be sent during a session and shortly after it.")
         async with self._database.transaction(who.tenant_id) as sql:

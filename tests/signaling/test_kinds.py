@@ -7,6 +7,7 @@ import pytest
 from config.http import ApiError
 from relay.messages import Refused, SetKind
 from signaling.kinds import ASKED_LASTS_MS
+from signaling.messages import SendMessage
 from signaling.store import Session
 from signaling.views import session_view
 from tests.signaling.conftest import World
@@ -140,6 +141,25 @@ async def test_worker_that_does_not_answer_leaves_all_as_it_was(world: World) ->
     terms = await world.control.billing.terms(session.tenant_id, session.id)
     assert terms is not None
     assert terms.rate.kind == (await world.get(session)).kind == "video"
+
+
+async def test_a_chat_takes_messages_while_both_are_there_only(world: World) -> None:
+    def said(text: str) -> SendMessage:
+        return SendMessage(client_message_id=f"message-{text.replace(' ', '-')}", text=text)
+
+    session = await world.control.director.request(world.client, world.wish(kind="chat"))
+    session = await world.control.director.accept(world.ada, session.public_id, world.wish().consent)
+    chat = world.control.chat
+    with pytest.raises(ApiError) as early:
+        await chat.send(world.client, session, said("early"))
+    assert early.value.code == "chat_paused"
+    await world.worker.flow(session)
+    await world.read()
+    await chat.send(world.client, await world.get(session), said("in time"))
+    over = await world.control.director.end(world.client, session.public_id)
+    with pytest.raises(ApiError) as late:
+        await chat.send(world.client, over, said("late"))
+    assert late.value.code == "chat_paused"
 
 
 async def test_chat_goes_on_with_media_and_is_recorded_from_then(world: World) -> None:

@@ -9,6 +9,7 @@ import { Dialog } from "../ui/dialog";
 import { Failure, Skeleton } from "../ui/feedback";
 import { Icon, type IconName } from "../ui/icons";
 import { useLoad, useNow } from "../ui/load";
+import { TopUp } from "../ui/top-up";
 
 const ICONS: Record<SessionKind, IconName> = { chat: "chat", audio: "phone", video: "camera" };
 const ORDER: readonly SessionKind[] = ["chat", "audio", "video"];
@@ -163,6 +164,7 @@ function Asked({
               : t.kindChange.youEarn(money(earns, currency))}
         </p>
         {error === null ? null : <Failure error={error} />}
+        {error?.code === "insufficient_funds" && client ? <TopUp onDone={() => setError(null)} /> : null}
       </div>
       <div className="kind-answers">
         <Button

@@ -17,6 +17,7 @@ interface Props {
 
 export function ChatPanel({ session, messages, onSend, onClose }: Props) {
   const [text, setText] = useState("");
+  const waits = session.view.kind === "chat" && session.view.state !== "active";
   const list = useRef<HTMLOListElement>(null);
   const input = useRef<HTMLTextAreaElement>(null);
   useEffect(() => {
@@ -29,7 +30,7 @@ export function ChatPanel({ session, messages, onSend, onClose }: Props) {
 
   const send = (event?: FormEvent) => {
     event?.preventDefault();
-    if (text.trim() === "") return;
+    if (waits || text.trim() === "") return;
     void onSend(text);
     setText("");
     input.current?.focus();
@@ -52,6 +53,11 @@ export function ChatPanel({ session, messages, onSend, onClose }: Props) {
           ))}
         </ol>
       )}
+      {waits ? (
+        <p className="hint chat-waits" role="status">
+          {t.chat.waits}
+        </p>
+      ) : null}
       <form className="chat-form" onSubmit={send}>
         <textarea
           ref={input}
@@ -73,7 +79,7 @@ export function ChatPanel({ session, messages, onSend, onClose }: Props) {
           type="submit"
           look="primary"
           icon="send"
-          disabled={text.trim() === ""}
+          disabled={waits || text.trim() === ""}
           aria-label={t.chat.send}
           data-testid="chat-send"
         />

@@ -313,6 +313,7 @@ export const en = {
     empty: "No messages yet",
     emptyHint: "Links, names, numbers: what is easier to read than to hear.",
     failed: "Not sent.",
+    waits: "Messages are delivered while you are both here. The clock stands still until then.",
     resend: "Send again",
     unread: (n: number) => `${n} unread`,
   },
