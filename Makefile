@@ -6,7 +6,7 @@ STAMPS := .make
 DURATION ?= 20
 SCENARIOS ?=
 RUNS ?= 3
-CALLS ?= 200
+CALLS ?=
 SECONDS ?= 20
 STEPS ?= 100000
 MINUTES ?= 60
@@ -23,7 +23,7 @@ WEB := $(if $(WEB_SOURCES),$(STAMPS)/web)
 NPM := $(STAMPS)/npm
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check call bench-relay bench-network bench-billing chaos-billing soak bench-connect fuzz format lock clean setup programs
+.PHONY: help run test check call bench-relay bench-load bench-network bench-billing chaos-billing soak bench-connect fuzz format lock clean setup programs
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -49,6 +49,9 @@ bench-relay: setup ## CPU per forwarded packet: both planes, the kernel's floor,
 	@command -v janus >/dev/null || $(AS_ROOT) apt-get install -y -qq --no-install-recommends janus >/dev/null 2>&1 || true
 	@$(PY) -m bench.relay $(ARGS)
 
+bench-load: setup ## Whole calls on one worker, metered and a fifth recorded, and where the ceiling is (CALLS=100)
+	@$(PY) -m bench.load --calls $(or $(CALLS),100) $(ARGS)
+
 bench-network: setup programs ## Calls through bad networks, and directly as a control (SCENARIOS="clean loss5" RUNS=3 SECONDS=20)
 	@$(PY) -m bench.network $(SCENARIOS) --runs $(RUNS) --seconds $(SECONDS) $(ARGS)
 
@@ -62,11 +65,12 @@ soak: setup ## Random lives of wallets and sessions against an auditor, crashes 
 	@SOAK_STEPS=$(STEPS) SOAK_MINUTES=$(MINUTES) $(PY) -m pytest -s tests/billing/soak.py $(ARGS)
 
 bench-connect: setup programs ## How many of CALLS calls come about through bad networks, and how soon (CALLS=200, of each kind)
-	@$(PY) -m bench.connect --calls $(CALLS) $(ARGS)
+	@$(PY) -m bench.connect --calls $(or $(CALLS),200) $(ARGS)
 
 fuzz: setup ## Feed mutated bytes to every parser of strangers' bytes (MINUTES=5); guided by coverage where atheris installs
 	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install -qq "atheris==3.0.0" >/dev/null 2>&1 || true
 	@$(PY) -m tests.fuzz --minutes $(MINUTES) $(ARGS)
+	@$(PY) -m tests.fuzz.plane_native --count 1e6
 
 format: setup ## Format the code and mend what lint can mend
 	@$(VENV)/bin/ruff check --quiet --fix . || true

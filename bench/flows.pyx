@@ -305,7 +305,7 @@ cdef class Flows:
         cdef int i
         self.control = []
         for i in range(self.sender_count):
-            if self.senders[i].due_ns < began:  # a new slice: spread evenly, not all at once
+            if self.senders[i].due_ns < began - 50000000:  # after a rest: spread evenly, not all at once
                 self.senders[i].due_ns = began + self.senders[i].interval_ns * i // max(1, self.sender_count)
         with nogil:
             self._loop(until, sending)

@@ -29,10 +29,10 @@ from typing import Any
 
 from bench import relay_aiortc, relay_janus
 from bench.native import load
-from bench.plane import PLANES
 from bench.relay_case import CASES, PAYLOAD_BYTES, Case, Rig, Run, idle_share, measure, own_core
 from bench.relay_host import BUFFER_BYTES, PAYLOAD_TYPE, TRANSPORT_CC_ID
 from relay.plane import SrtpProfile
+from relay.plane_choice import PLANES
 from relay.srtp import SrtpContext
 
 PROFILE = SrtpProfile.AEAD_AES_128_GCM

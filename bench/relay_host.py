@@ -17,8 +17,8 @@ from typing import Any
 import uvloop
 
 from bench.native import load
-from bench.plane import PLANES
 from relay.plane import Plane, RouteSpec, SocketHandle, SrtpProfile, StreamSpec
+from relay.plane_choice import make_plane
 
 BUFFER_BYTES = 4 << 20
 """As the planes ask for."""
@@ -28,7 +28,7 @@ MID_ID, TRANSPORT_CC_ID = 1, 3
 
 def build_plane(job: dict[str, Any]) -> tuple[Plane, SocketHandle, int]:
     """The plane with a transport per client and a route per subscription, everything switched on that a call has."""
-    plane: Plane = PLANES[job["plane"]]()
+    plane: Plane = make_plane(job["plane"])
     handle, address = plane.bind(("127.0.0.1", 0))
     gate = plane.add_gate(open=True)
     transports = []
