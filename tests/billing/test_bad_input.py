@@ -181,7 +181,8 @@ async def test_a_senseless_key_is_refused(world: World, ask: Ask, owner: Any, na
 @pytest.mark.parametrize("name", ["top_up", "charge", "buy", "reversal", "promo", "sale", "tariff"])
 async def test_bodies_that_are_none_and_strangers_are_refused(world: World, ask: Ask, owner: Any, name: str) -> None:
     write = world.writes[name]
-    for body in (None, [], "text", 7, {}, write.body | {"unknown": 1}):
+    bodies: list[Any] = [None, [], "text", 7, {}, write.body | {"unknown": 1}]
+    for body in bodies:
         assert await refused(ask, owner, write, body) == "bad_request", body
     for role in {Role.CLIENT, Role.PROVIDER, Role.COMPLIANCE, Role.FINANCE} - {write.role}:
         assert await refused(ask, owner, write._replace(role=role), write.body) == "forbidden"

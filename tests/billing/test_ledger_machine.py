@@ -199,7 +199,8 @@ class Machine:
     async def tick(self, how: str, which: list[tuple[int, int]], jump: int) -> None:
         self.slot += jump
         leases = await self._leases()
-        inputs, seen = [], []
+        inputs: list[TickInput] = []
+        seen: list[tuple[Session, int]] = []
         for index, step in which:
             one = self._session(index)
             if one is None or any(one is other for other, _ in seen):
