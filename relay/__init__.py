@@ -5,7 +5,7 @@ media by itself and hands the rest up to ``port`` → ``transport`` (``ice``, ``
 ``room_rtcp``, where they report and ask. What is decided there goes back down as streams, routes and gates. Below the
 plane's interface: ``plane_python`` (handles), ``plane_sockets``, ``plane_packets`` (the way of one packet),
 ``plane_streams`` (what came), ``plane_routes`` (what goes), on the cores ``rtp``, ``rtcp``, ``srtp``, ``codecs``,
-``packet_cache`` and ``feedback``.
+``packet_cache`` and ``feedback``. ``plane_native`` is all that once more in Cython; ``plane_choice`` says which runs.
 
 One subscriber's bandwidth: what went out (``send_history``) and the page's feedback make an estimate (``bandwidth``, of
 ``bandwidth_delay``, ``bandwidth_collapse``, ``bandwidth_loss`` and ``bandwidth_probe``); no feedback at all says

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import sys
@@ -16,6 +17,8 @@ from relay.srtp import PacketBuffer
 SOCKET_BUFFER_BYTES: Final = 4 * 1024 * 1024
 """Asked of the kernel each way, which may grant less: about half a second of a busy worker."""
 _SO_TIMESTAMPNS: Final = 35  # asm-generic/socket.h; Python has no name for it
+_SO_SNDBUFFORCE: Final = 32
+_SO_RCVBUFFORCE: Final = 33
 _TIMESPEC: Final = struct.Struct("@qq")
 _unpack_timespec = _TIMESPEC.unpack_from
 _TRUNCATED: Final = int(socket.MSG_TRUNC)
@@ -62,8 +65,10 @@ class MediaSocket:
         self._socket = socket.socket(socket.AF_INET6 if self._ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
         try:
             self._socket.setblocking(False)
-            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            for option, forced in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
                 self._socket.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+                with contextlib.suppress(OSError):  # beyond net.core.rmem_max, where we may (CAP_NET_ADMIN)
+                    self._socket.setsockopt(socket.SOL_SOCKET, forced, SOCKET_BUFFER_BYTES)
             if self._kernel_times:
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             if self._ipv6:

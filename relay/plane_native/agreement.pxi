@@ -1,6 +1,12 @@
 # What this build takes for granted of the Python plane's constants. Where they differ it must not run.
 
 _DROPS = tuple(DropReason)
+_DROP_NAMES = """
+    EMPTY TOO_LARGE UNKNOWN_KIND UNKNOWN_ADDRESS MALFORMED_RTP MALFORMED_RTCP NO_KEYS UNPROTECT_FAILED REPLAYED
+    UNKNOWN_SSRC STREAMS_FULL DUPLICATE PADDING_ONLY RTX_WITHOUT_STREAM GATE_CLOSED WAITING_FOR_KEY_FRAME ROUTE_PAUSED
+    LAYER_LEFT_OUT PACER_FULL RESEND_OVER_BUDGET PAYLOAD_TYPE_UNMAPPED NO_REMOTE_ADDRESS PROTECT_FAILED SEND_FAILED
+    SPOOL_FULL UPCALL_QUEUE_FULL
+""".split()  # in the order of types.pxi
 _KINDS = {int(kind): kind for kind in UpcallKind}
 
 _SHARED = {
@@ -39,7 +45,7 @@ def _disagreement():
     for (module, name), ours in _SHARED.items():
         if getattr(module, name) != ours:
             return f"{module.__name__}.{name} is {getattr(module, name)}, not {ours}"
-    if len(_DROPS) != DROP_REASONS or _DROPS[SEND_FAILED] is not DropReason.SEND_FAILED:
+    if [reason.name for reason in DropReason] != _DROP_NAMES or len(_DROP_NAMES) != DROP_REASONS:
         return "relay.plane.DropReason has other members"
     if (_ALL_TEMPORAL, _TEMPORAL_LAYERS) != (ALL_TEMPORAL, TEMPORAL_LAYERS):
         return "relay.plane.TEMPORAL_LAYERS differs"

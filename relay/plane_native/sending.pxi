@@ -55,7 +55,7 @@ cdef void send_messages(Plane *p, const Socket *socket, int count) noexcept nogi
             continue
         failure = errno
         if p.out_messages[done].msg_hdr.msg_controllen and failure != EAGAIN and failure != ENOBUFS:
-            if failure == EIO or failure == EINVAL:
+            if failure == EIO:
                 p.segments = False  # no such offload on this route
             send_apart(p, socket.descriptor, p.out_messages + done)
             done += 1

@@ -1,6 +1,6 @@
 # What the kernel and the C library give us. Linux only: elsewhere the extension is not built, and the Python plane runs.
 
-from libc.errno cimport EAGAIN, EINVAL, EIO, ENOBUFS, errno
+from libc.errno cimport EAGAIN, EIO, ENOBUFS, errno
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset

@@ -11,6 +11,7 @@ import argparse
 import importlib.util
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -235,31 +236,37 @@ def fuzz(count: int, seed: int, path: Path) -> None:
     sys.stdout.write(f"{fed:,} datagrams in {time.monotonic() - began:.0f} s, nothing found; drops {drops}\n")
 
 
+def runtime() -> str | None:
+    """The sanitizers' libraries for LD_PRELOAD; None: this compiler has none."""
+    found = [
+        subprocess.run(["cc", f"-print-file-name=lib{name}.so"], capture_output=True, text=True).stdout.strip()
+        for name in ("asan", "ubsan")
+    ]
+    return " ".join(found) if all(Path(path).is_absolute() for path in found) else None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=float, default=1e6)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plain", action="store_true", help="without sanitizers: faster, and finds crashes only")
     args = parser.parse_args()
-    path = build(sanitize=not args.plain)
-    if not args.plain and "ASAN_OPTIONS" not in os.environ:
-        runtime = [
-            subprocess.run(
-                ["gcc", f"-print-file-name=lib{name}.so"], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for name in ("asan", "ubsan")
-        ]
-        environment = {
-            **os.environ,
-            "LD_PRELOAD": " ".join(runtime),
-            "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
-            "UBSAN_OPTIONS": "print_stacktrace=1",
-        }
-        return subprocess.run(
-            [sys.executable, "-m", "tests.fuzz.plane_native", *sys.argv[1:]], env=environment
-        ).returncode
-    fuzz(int(args.count), args.seed, path)
-    return 0
+    if shutil.which("cc") is None:
+        sys.stderr.write("No C compiler: the native plane is not fuzzed.\n")
+        return 0
+    libraries = None if args.plain else runtime()
+    path = build(sanitize=libraries is not None)
+    if libraries is None or "ASAN_OPTIONS" in os.environ:
+        fuzz(int(args.count), args.seed, path)
+        return 0
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": libraries,
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+    command = [sys.executable, "-m", "tests.fuzz.plane_native", *sys.argv[1:]]
+    return subprocess.run(command, env=environment).returncode
 
 
 if __name__ == "__main__":

@@ -37,7 +37,6 @@ class Far:
     profile: SrtpProfile
     socket: socket.socket
     sending: SrtpContext
-    keys: tuple[bytes, bytes]
     transport: TransportHandle
     number: int
     """The next transport-wide number."""
@@ -71,6 +70,7 @@ class Sink:
     owner: Far
     route: RouteHandle
     spec: RouteSpec
+    is_tap: bool = False
 
 
 class Traffic:
@@ -93,19 +93,36 @@ class Traffic:
             self.add_route()
 
     def _connect(self, index: int) -> Far:
-        dice = self.dice
         far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         far.bind(("127.0.0.1", 0))
         far.setblocking(False)
         profile = list(SrtpProfile)[index % 3]
-        size = profile.key_bytes + profile.salt_bytes
-        keys = dice.randbytes(size), dice.randbytes(size)
         transport = self.plane.add_transport()
         self.plane.map_address(transport, self.socket, far.getsockname())
         self.plane.set_remote(transport, self.socket, far.getsockname())
-        self.plane.set_keys(transport, profile, *keys)
-        context = SrtpContext(profile, keys[0], inbound=False)
-        return Far(index, profile, far, context, keys, transport, dice.choice(STARTS))
+        return Far(index, profile, far, self._key(transport, profile), transport, self.dice.choice(STARTS))
+
+    def _key(self, transport: TransportHandle, profile: SrtpProfile) -> SrtpContext:
+        size = profile.key_bytes + profile.salt_bytes
+        receive_key, send_key = self.dice.randbytes(size), self.dice.randbytes(size)
+        self.plane.set_keys(transport, profile, receive_key, send_key)
+        return SrtpContext(profile, receive_key, inbound=False)
+
+    def reconnect(self) -> None:
+        """A page comes back: on another transport, or with other keys, or also from another address."""
+        far, address = self.dice.choice(self.far), ("127.0.0.7", self.dice.randrange(1, 60))
+        choice = self.dice.random()
+        if choice < 0.3:
+            self.plane.remove_transport(far.transport)
+            far.transport = self.plane.add_transport()
+            self.plane.map_address(far.transport, self.socket, far.socket.getsockname())
+            self.plane.set_remote(far.transport, self.socket, far.socket.getsockname())
+            self.sources = [source for source in self.sources if source.owner is not far]
+            self.sinks = [sink for sink in self.sinks if sink.owner is not far or sink.is_tap]
+        elif choice < 0.7:
+            self.plane.map_address(far.transport, self.socket, address)
+            return
+        far.sending = self._key(far.transport, far.profile)
 
     # --- what is set up
 
@@ -160,7 +177,7 @@ class Traffic:
         source, spec = dice.choice(self.sources), self.route_spec()
         if dice.random() < 0.15:
             route = self.plane.add_tap(source.stream, spec, self.spooled("tap"))
-            self.sinks.append(Sink(self.far[0], route, spec))
+            self.sinks.append(Sink(self.far[0], route, spec, is_tap=True))
             return
         owner = dice.choice(self.far)
         # Two routes under one SSRC of one transport would encrypt twice under one index.
@@ -357,6 +374,8 @@ class Traffic:
             if self.sources:
                 plane.remove_stream(self.sources.pop(dice.randrange(len(self.sources))).stream)
             self.add_source()
+        elif dice.random() < 0.2:
+            self.reconnect()
         return None
 
     def ask_again(self) -> object:

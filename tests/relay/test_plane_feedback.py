@@ -117,6 +117,17 @@ def test_feedbacks_follow_each_other_without_a_gap(world: World) -> None:
     assert 30 <= sum(ticks) / len(ticks) <= 45  # 10 ms are 40 ticks
 
 
+def test_feedback_that_is_nearly_due_leaves_with_what_is_due(world: World) -> None:
+    first, second, third = (video_call(world) for _ in range(3))
+    for call, ms in ((first, 1), (second, 10), (third, 30)):
+        world.run(ms)
+        call.send(100, VP8_KEY, transport_cc=0)
+        world.run(0)
+    world.run_for(76 - 40, step_ms=1)
+    told = [call.publisher.take_rtcp() for call in (first, second, third)]
+    assert [len(items) for items in told] == [1, 1, 0]
+
+
 def test_packets_of_an_unannounced_stream_do_not_look_lost(world: World) -> None:
     call = keyed(world, 100)
     call.send(101, transport_cc=0)
