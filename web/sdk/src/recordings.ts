@@ -73,16 +73,16 @@ export class Recordings {
 
   /** The same grant, with what was finished since it was given. */
   refreshed(grant: AccessGrant): Promise<AccessGrant> {
-    return grant.media_url == null ? Promise.resolve(grant) : this.rest.granted<AccessGrant>(grant.media_url);
+    return this.rest.granted<AccessGrant>(grant.media_url);
   }
 
-  story(grant: AccessGrant): Promise<RecordingStory | null> {
-    return grant.story_url == null ? Promise.resolve(null) : this.rest.granted<RecordingStory>(grant.story_url);
+  story(grant: AccessGrant): Promise<RecordingStory> {
+    return this.rest.granted<RecordingStory>(grant.story_url);
   }
 
   /** null: none was made (yet). */
   waveform(grant: AccessGrant): Promise<Waveform | null> {
-    return grant.waveform_url == null ? Promise.resolve(null) : this.rest.granted<Waveform>(grant.waveform_url);
+    return grant.waveform_url === null ? Promise.resolve(null) : this.rest.granted<Waveform>(grant.waveform_url);
   }
 
   /** Who did what with it, newest first. */

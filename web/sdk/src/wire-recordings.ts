@@ -68,13 +68,13 @@ export interface RecordingView {
   /** Not deleted before; later while it is held. */
   retain_until_ms: number;
   held: boolean;
-  tags?: string[];
-  quality?: RecordingQuality | null;
-  compositions?: CompositionView[];
+  tags: string[];
+  quality: RecordingQuality | null;
+  compositions: CompositionView[];
   /** There are a thumbnail and a waveform. */
-  preview?: boolean;
+  preview: boolean;
   /** What whoever asks is entrusted with. */
-  may?: RecordingDuty[];
+  may: RecordingDuty[];
 }
 
 export interface RecordingPage {
@@ -96,12 +96,13 @@ export interface AccessGrant {
   expires_at_ms: number;
   streams: AccessStream[];
   manifest_url: string;
-  story_url?: string | null;
-  thumbnail_url?: string | null;
-  waveform_url?: string | null;
-  compositions?: (CompositionView & { url: string })[];
+  story_url: string;
+  /** null: not made (yet), as the waveform. */
+  thumbnail_url: string | null;
+  waveform_url: string | null;
+  compositions: (CompositionView & { url: string })[];
   /** Answers this grant anew, with what was finished meanwhile. */
-  media_url?: string | null;
+  media_url: string;
 }
 
 export interface AccessView {

@@ -317,6 +317,7 @@ export const policies = {
   readOnly: "Administrators with the duty of key admin can change policies.",
   texts: "Consent texts",
   textsHint: "What people agreed to, by version. Each answer is stored with the version it was given to.",
+  noTexts: "Nobody has been asked yet.",
   textOf: { turnpike: "Turnpike", platform: "Host platform" } as Record<string, string>,
   since: (date: string) => `since ${date}`,
 };

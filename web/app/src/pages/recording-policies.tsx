@@ -51,6 +51,7 @@ export function PoliciesPage() {
         <h2 id="texts">{words.texts}</h2>
         <p className="hint">{words.textsHint}</p>
         {texts.error === null ? null : <Failure error={texts.error} retry={texts.reload} />}
+        {texts.data?.length === 0 ? <p className="hint">{words.noTexts}</p> : null}
         <ol className="proofs">
           {texts.data?.map((text) => (
             <li key={`${text.of} ${text.version}`} className="proof" data-testid="consent-text">

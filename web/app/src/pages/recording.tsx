@@ -9,7 +9,6 @@ import { t } from "../locale";
 import { Player } from "../player/player";
 import { searchPath } from "../recordings/archive-nav";
 import { Details } from "../recordings/details";
-import { withDuties } from "../recordings/duties";
 import { Files } from "../recordings/files";
 import { Holds } from "../recordings/holds";
 import { useJobs } from "../recordings/jobs";
@@ -28,10 +27,7 @@ const UNFINISHED_POLL_MS = 2_000;
 /** One recording: to play it, to take it out, to hold it, and who did so. */
 export function RecordingPage({ id }: { id: string }) {
   const client = useTurnpike();
-  const { data, error, reload, set } = useLoad(
-    async () => withDuties(await client.recordings.get(id), client.me?.user.role),
-    [client, id],
-  );
+  const { data, error, reload, set } = useLoad(() => client.recordings.get(id), [client, id]);
   const [grant, setGrant] = useState<AccessGrant | null>(null);
   const [reason, setReason] = useState("");
   const [asking, setAsking] = useState(false);
@@ -181,7 +177,7 @@ function Closed({ recording, onOpen }: { recording: RecordingView; onOpen: () =>
       </Notice>
     );
   }
-  if (!(recording.may ?? []).includes("viewer")) return <Notice tone="info">{t.recordings.auditorOnly}</Notice>;
+  if (!recording.may.includes("viewer")) return <Notice tone="info">{t.recordings.auditorOnly}</Notice>;
   return (
     <div className="locked">
       <Empty

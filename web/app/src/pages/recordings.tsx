@@ -96,7 +96,7 @@ function RecordingTable({ recordings }: { recordings: readonly RecordingView[] }
               </Link>
               <span className="cell-sub cell-tags">
                 {t.kinds[recording.kind]}
-                {recording.tags?.map((tag) => (
+                {recording.tags.map((tag) => (
                   <span key={tag} className="tag">
                     {tag}
                   </span>
@@ -106,7 +106,7 @@ function RecordingTable({ recordings }: { recordings: readonly RecordingView[] }
             <td className="soft">{when(recording.started_at_ms)}</td>
             <td className="number">{recording.duration_ms === null ? "–" : clock(recording.duration_ms)}</td>
             <td className="soft wide-only">
-              {recording.quality == null ? "–" : t.quality.word(recording.quality.worst_mos)}
+              {recording.quality === null ? "–" : t.quality.word(recording.quality.worst_mos)}
             </td>
             <td className="number soft wide-only">{bytes(recording.bytes)}</td>
             <td>

@@ -171,7 +171,7 @@ export function Player({ recording, grant, onExpired, onMakeWaveform }: Props) {
           {within(data.pauses, now_ms) ? <p className="paused-here">{t.player.paused}</p> : null}
         </div>
         <Track data={data} position={position} onSeek={seek} onKey={sliderKey} />
-        {wave.data === null && grant.waveform_url == null && onMakeWaveform !== undefined ? (
+        {wave.data === null && grant.waveform_url === null && onMakeWaveform !== undefined ? (
           <p className="track-note">
             {t.player.noWaveform}{" "}
             <button type="button" className="link-like" onClick={onMakeWaveform}>
@@ -192,12 +192,7 @@ export function Player({ recording, grant, onExpired, onMakeWaveform }: Props) {
         />
       </div>
       {showLines ? (
-        <Lines
-          lines={story.data === null && grant.story_url != null ? null : lines}
-          error={story.error}
-          current={current}
-          onJump={jump}
-        />
+        <Lines lines={story.data === null ? null : lines} error={story.error} current={current} onJump={jump} />
       ) : null}
       {showKeys ? <Keys onClose={() => setShowKeys(false)} /> : null}
     </section>

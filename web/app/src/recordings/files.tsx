@@ -34,7 +34,7 @@ interface Props {
 export function Files({ recording, grant, jobs, reason, onOpen }: Props) {
   const client = useTurnpike();
   const [wish, setWish] = useState<Wish | null>(null);
-  const may = recording.may ?? [];
+  const may = recording.may;
   const visible = shown(jobs.jobs ?? [], client.me?.user.id ?? "");
   const job = (kind: JobView["kind"], layout: Layout | null) =>
     visible.find((each) => each.kind === kind && each.layout === layout) ?? null;
@@ -47,7 +47,7 @@ export function Files({ recording, grant, jobs, reason, onOpen }: Props) {
     jobs.take(asked);
     setWish(null);
   };
-  const files = recording.compositions ?? [];
+  const files = recording.compositions;
   const exporting = job("export", null);
   return (
     <section className="card" aria-labelledby="files">
@@ -57,7 +57,7 @@ export function Files({ recording, grant, jobs, reason, onOpen }: Props) {
         {LAYOUTS.map((layout) => {
           const file = files.find((each) => each.layout === layout);
           const made = job("composition", layout);
-          const url = grant?.compositions?.find((each) => each.layout === layout)?.url;
+          const url = grant?.compositions.find((each) => each.layout === layout)?.url;
           const name = t.recordings.copies.layouts[layout];
           return (
             <li key={layout} className="file" data-testid={`file-${layout}`}>

@@ -16,7 +16,7 @@ export function Holds({ recording, onChange }: { recording: RecordingView; onCha
   const client = useTurnpike();
   const { data, error, reload } = useLoad(() => client.recordings.holds(recording.id), [client, recording.id]);
   const [asking, setAsking] = useState<Asking | null>(null);
-  const may = (recording.may ?? []).includes("hold_manager");
+  const may = recording.may.includes("hold_manager");
   const gone = recording.state === "expired" || recording.state === "erased";
   const { holds } = t.recordings;
   const submit = async (reason: string) => {

@@ -25,7 +25,7 @@ export function Keeping({ recording, onChange }: { recording: RecordingView; onC
         {recording.held ? ` ${keeping.held}` : null}
         <span className="cell-sub">{left > 0 ? keeping.left(left) : recording.held ? null : keeping.due}</span>
       </p>
-      {(recording.may ?? []).includes("key_admin") && erasable ? (
+      {recording.may.includes("key_admin") && erasable ? (
         <div>
           <Button
             look="danger"

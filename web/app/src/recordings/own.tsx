@@ -43,9 +43,9 @@ export function OwnRecording({ sessionId }: { sessionId: string }) {
       {grant !== null ? (
         <>
           <Player key={grant.streams[0]?.url} recording={data} grant={grant} onExpired={() => setGrant(null)} />
-          {(grant.compositions ?? []).length === 0 ? null : (
+          {grant.compositions.length === 0 ? null : (
             <div className="own-files">
-              {grant.compositions?.map((file) => (
+              {grant.compositions.map((file) => (
                 <Button key={file.id} icon="download" onClick={() => download(`${file.url}&download=1`)}>
                   {t.recordings.copies.layouts[file.layout]}
                 </Button>

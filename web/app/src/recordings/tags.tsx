@@ -18,8 +18,8 @@ export function Tags({ recording, onChange }: { recording: RecordingView; onChan
   const [text, setText] = useState<string | null>(null);
   const [error, setError] = useState<TurnpikeError | null>(null);
   const [busy, setBusy] = useState(false);
-  const tags = recording.tags ?? [];
-  const may = recording.may ?? [];
+  const tags = recording.tags;
+  const may = recording.may;
   const save = async (event: FormEvent) => {
     event.preventDefault();
     setBusy(true);
