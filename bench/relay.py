@@ -22,9 +22,11 @@ import socket
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from bench import relay_aiortc, relay_janus
@@ -228,6 +230,22 @@ async def delays(plane: str, rate: float, seconds: float) -> dict[str, Any]:
     return found
 
 
+async def two_workers(plane: str, rounds: int, seconds: float) -> dict[str, Any]:
+    """CPU per packet of one worker alone, and of two on the same core, each with the load that the one had; in turn."""
+    case = CASES[0]
+    async with CONTENDERS[plane](case) as one, CONTENDERS[plane](case) as other:
+        if one is None or other is None:
+            return {}
+        alone, both = [], []
+        for _ in range(rounds):
+            alone.append((await measure(one, case, seconds, 0.0)).us_per_packet)
+            pair = await asyncio.gather(*(measure(rig, case, seconds, 0.0) for rig in (one, other)))
+            both.append(sum(run.us_per_packet for run in pair) / 2)
+    result = {"one": round(statistics.median(alone), 2), "two": round(statistics.median(both), 2)}
+    say(f"  workers: {result} us per packet")
+    return {**result, "rise": round(result["two"] / result["one"] - 1, 3)}
+
+
 def _middle(runs: list[Run] | None) -> float | None:
     return round(statistics.median(run.us_per_packet for run in runs), 2) if runs else None
 
@@ -267,6 +285,7 @@ async def bench(args: argparse.Namespace) -> dict[str, Any]:
         result["lossless_pps_one_core"] = await lossless(plane, args.rates, args.seconds)
         half = max(result["lossless_pps_one_core"], args.rates[0]) / 2
         result["delay"] = await delays(plane, half, args.seconds)
+        result["two_workers"] = await two_workers(plane, args.rounds, args.seconds)
     result["spread"] = spread
     result["receive_errors"], result["steal_ticks"] = errors, steal
     return result
@@ -282,14 +301,17 @@ def main() -> None:
         "--rates", type=lambda text: [int(rate) for rate in text.split(",")],
         default=[60_000, 80_000, 100_000, 120_000, 140_000, 160_000], help="packets/s to try without loss",
     )  # fmt: skip
+    parser.add_argument("--keep", type=Path, help="write the result there as well, for bench.relay_docs")
     args = parser.parse_args()
     machine = {"cpus": os.cpu_count(), "kernel": platform.release(), "cpu": _cpu_name()}
     versions = {name: version(name) for name in ("aiortc", "pylibsrtp", "Cython")}
     command = "python -m bench.relay " + " ".join(sys.argv[1:])
-    say(
-        json.dumps({"machine": machine, "versions": {**versions, "janus": relay_janus.installed()}, "command": command})
-    )
-    print(json.dumps(asyncio.run(bench(args))))
+    where = {"machine": machine, "versions": {**versions, "janus": relay_janus.installed()}, "command": command}
+    say(json.dumps(where))
+    result = asyncio.run(bench(args))
+    if args.keep is not None:
+        args.keep.write_text(json.dumps({**result, "where": where, "date": time.strftime("%Y-%m-%d")}))
+    print(json.dumps(result))
 
 
 def _cpu_name() -> str:
