@@ -342,6 +342,9 @@ def _compose(sink: Any, layout: str, cast: Cast, duration_ms: int, progress: Pro
         if video is not None:
             container.mux(video.encode(None))
         container.mux(audio.encode(None))
-    finally:
-        container.close()
+    except BaseException:
+        with contextlib.suppress(Exception):  # what went wrong is told, not what the rest of the file ran into
+            container.close()
+        raise
+    container.close()
     return (0, 0) if canvas is None else (canvas.width, canvas.height)

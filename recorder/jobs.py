@@ -118,10 +118,12 @@ class Jobs:
         """Ask for what the policy wants made of each recording that has become ready: of how many it was asked."""
         async with self._database.transaction(ALL_TENANTS) as connection:
             rows = await connection.fetch(_UNPREPARED, PREPARED_AT_ONCE)
+        prepared = 0
         for row in rows:
             recording = await self._recordings.find(row["tenant_id"], row["public_id"])
             if recording is None:
                 continue
+            prepared += 1
             async with self._database.transaction(recording.tenant_id) as connection:
                 first = await connection.fetchval(
                     "update recording set prepared = true where tenant_id = $1 and id = $2 and not prepared"
@@ -134,7 +136,7 @@ class Jobs:
                     wanted.insert(0, ("preview", None))
                 for kind, layout in wanted if first else ():
                     await _insert(connection, recording, kind, layout, None, None, self._now())
-        return len(rows)
+        return prepared
 
     async def find(self, tenant: TenantId, public_id: str) -> Job | None:
         """One job."""

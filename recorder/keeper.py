@@ -25,6 +25,8 @@ log = get_log("recorder.keeper")
 
 JOBS_EVERY_S: Final = 1.0
 LIFECYCLE_EVERY_S: Final = 60.0
+TIDY_EVERY_S: Final = 6 * 3600.0
+"""How often the whole object directory is walked for what was left half written."""
 
 
 class Keeper:
@@ -46,7 +48,7 @@ class Keeper:
             await self._pool.close()
 
     async def _run(self) -> None:
-        looked_s = 0.0
+        looked_s = tidied_s = 0.0
         while True:
             try:
                 while await self._jobs.prepare():
@@ -57,10 +59,12 @@ class Keeper:
                     await self._lifecycle.anchor()
                     await self._lifecycle.sweep_gone()
                     await self._jobs.sweep_leftovers()
-                    await asyncio.to_thread(self._sweep_parts)
                     await self._sweep_spool()
                     while await self._lifecycle.expire():
                         pass
+                if time.monotonic() - tidied_s >= TIDY_EVERY_S or tidied_s == 0.0:
+                    tidied_s = time.monotonic()
+                    await asyncio.to_thread(self._sweep_parts)
             except AWAY as error:
                 log.warning("waiting for PostgreSQL", why=f"{type(error).__name__}: {error}")
             except ObjectStoreError as error:

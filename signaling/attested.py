@@ -203,7 +203,9 @@ class Attested:
             raise ApiError(409, "unknown_text", "Send the text along with a version that is new.") from None
         except TextDiffers:
             raise ApiError(409, "text_differs", "That version stands for another text.") from None
-        if not answer["all_agreed"]:
+        if answer["all_agreed"]:
+            await self._recorded.begin(session)
+        else:
             await self._recorded.stop(session)
         return answer
 

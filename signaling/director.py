@@ -267,9 +267,9 @@ class Director:
         (Whether the call is to be recorded, the recording: None also when the keys' store is away.)
         """
         await self._consent(session, who, consent)
-        return (False, None) if session.kind == "chat" else await self._new_recording(session)
+        return (False, None) if session.kind == "chat" else await self._new_recording(session, session.kind)
 
-    async def _new_recording(self, session: Session) -> tuple[bool, NewRecording | None]:
+    async def _new_recording(self, session: Session, kind: str) -> tuple[bool, NewRecording | None]:
         ids = [person.user_id for person in session.people]
         if not await self._recordings.consented(session.tenant_id, session.id, ids):
             return False, None
@@ -278,7 +278,7 @@ class Director:
                 session.tenant_id,
                 session.id,
                 session.public_id,
-                session.kind,
+                kind,
                 [(p.user_id, p.public_id, p.name, p.role) for p in session.people],
                 self._clock.wall_ms(),
             )
@@ -286,10 +286,10 @@ class Director:
             log.error("no key for a recording", session_id=session.public_id, why=str(error))
             return True, None
 
-    async def begin_recording(self, session: Session) -> Session:
+    async def begin_recording(self, session: Session, kind: str) -> Session:
         """A chat goes on with media: it is recorded from then on, if both have agreed. Raises ``ApiError`` where it has
         to be recorded and cannot be."""
-        wanted, recording = await self._new_recording(session)
+        wanted, recording = await self._new_recording(session, kind)
         if not wanted or session.worker_id is None:
             return session
         placed = Placed(session.worker_id, session.room_epoch)

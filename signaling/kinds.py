@@ -128,21 +128,30 @@ class KindChanges:
 
     async def _change(self, session: Session, who: Principal, rate: Rate) -> Session:
         if session.kind == "chat" and session.recording_public_id is None:
-            session = await self._director.begin_recording(session)
+            session = await self._director.begin_recording(session, rate.kind)
         live_ms = await self._rooms.set_kind(session, None)
         opened = await self._billing.change_kind(session.tenant_id, session.id, session.room_epoch, live_ms, rate)
         if isinstance(opened, BillingRefusal):
             raise billing_error(opened)
         why = f"{session.kind} to {rate.kind} after {live_ms} ms"
-        changed = await self._noted(session, "kind_changed", who, why, **kind_columns(rate))
+        changed = await self._note(session, "kind_changed", who, why, **kind_columns(rate))
         log.info("kind changed", session_id=session.public_id, kind=rate.kind, live_ms=live_ms, by=who.role)
-        if changed.state in IN_CALL and changed.room_epoch == session.room_epoch:
-            await self._rooms.set_kind(changed, rate.kind, opened.revision)
+        try:  # pages offer as soon as they hear of it: the room has to be ready for that
+            if changed.state in IN_CALL and changed.room_epoch == session.room_epoch:
+                await self._rooms.set_kind(changed, rate.kind, opened.revision)
+        finally:
+            await self._announcer.changed(changed)
         await self._announcer.wallets(changed)
         return changed
 
     async def _noted(self, session: Session, what: str, who: Principal, why: str, **columns: Any) -> Session:
-        noted = await self._store.note(
+        noted = await self._note(session, what, who, why, **columns)
+        if noted.revision != session.revision:
+            await self._announcer.changed(noted)
+        return noted
+
+    async def _note(self, session: Session, what: str, who: Principal, why: str, **columns: Any) -> Session:
+        return await self._store.note(
             session.tenant_id,
             session.id,
             what,
@@ -152,9 +161,6 @@ class KindChanges:
             during=IN_CALL,
             **columns,
         )
-        if noted.revision != session.revision:
-            await self._announcer.changed(noted)
-        return noted
 
 
 @dataclass(frozen=True, slots=True)

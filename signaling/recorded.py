@@ -9,6 +9,7 @@ from pydantic import Field
 from config.clock import Clock
 from config.http import ApiError, Body, Call, Endpoint, endpoint
 from config.identity import Role
+from config.logs import get_log
 from recorder import audit
 from recorder.catalogue import Recordings
 from relay.messages import PauseRecording, StopRecording
@@ -18,6 +19,8 @@ from signaling.messages import SessionView
 from signaling.rooms import Rooms
 from signaling.store import Session, SessionStore
 from signaling.views import session_view
+
+log = get_log("signaling.recorded")
 
 PAUSE_S: Final = (1, 900)
 """For how long a recording may be paused at a time."""
@@ -91,6 +94,18 @@ class Recorded:
     @property
     def now_ms(self) -> int:
         return self._clock.wall_ms()
+
+    async def begin(self, session: Session) -> None:
+        """Everybody agrees by now: a call that goes on unrecorded is recorded from here on, if it can be."""
+        if session.over or session.worker_id is None or session.recording != "off" or session.kind == "chat":
+            return
+        try:
+            changed = await self._director.begin_recording(session, session.kind)
+        except ApiError as refusal:
+            log.warning("a call goes on unrecorded", session_id=session.public_id, why=refusal.code)
+            return
+        if changed.recording != session.recording:
+            await self._announcer.changed(changed)
 
     async def stop(self, session: Session) -> None:
         """A host platform says that somebody agrees no more: the recording ends, if there is one."""

@@ -19,6 +19,7 @@ from aiohttp import ClientResponse
 
 from config.clock import SystemClock, VirtualClock
 from config.ids import DEFAULT_TENANT
+from config.objects import ObjectStoreError
 from recorder import retention
 from recorder.check import Findings, check_store
 from recorder.files import FolderFiles
@@ -306,6 +307,31 @@ async def test_missing_segment_fails_the_job_by_its_name(desk: Desk, ask: Ask, r
     assert await work(desk, clock) == "failed"
     shown = await (await ask("GET", f"/jobs/{job['id']}", "compliance")).json()
     assert (shown["state"], ".seg is missing" in shown["failure"]) == ("failed", True)
+
+
+async def test_store_that_is_away_in_the_middle_makes_the_job_wait(
+    desk: Desk, ask: Ask, ready: str, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recorder.job_work.PIECE_BYTES", 8 * 1024)
+    job = await compose(ask, ready, "side_by_side")
+    put = desk.services.objects.put
+
+    async def fails(key: str, data: bytes, **more: Any) -> None:
+        if key.endswith("-00002.seg"):
+            raise ObjectStoreError("the bucket does not answer")
+        await put(key, data, **more)
+
+    monkeypatch.setattr(desk.recordings.objects, "put", fails)
+    assert await work(desk, clock) == "waiting"
+    shown = await (await ask("GET", f"/jobs/{job['id']}", "compliance")).json()
+    assert (shown["state"], shown["attempts"], "does not answer" in shown["failure"]) == ("queued", 1, True)
+    monkeypatch.setattr(desk.recordings.objects, "put", put)
+    clock.advance_ms(LEASE_MS + 1)
+    assert await work(desk, clock) == "done"
+    grant = await granted(ask, ready)
+    whole = await (await ask("GET", grant["compositions"][0]["url"])).read()
+    with av.open(io.BytesIO(whole)) as container:
+        assert sum(1 for _ in container.decode(video=0)) > 40
 
 
 async def test_attempts_run_out(desk: Desk, ask: Ask, ready: str, clock: VirtualClock) -> None:

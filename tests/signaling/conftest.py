@@ -224,7 +224,8 @@ class FakeRecordings:
     async def consented(self, _tenant: int, session_id: int, user_ids: list[int]) -> bool:
         return all(self.consents.get((session_id, user_id), False) for user_id in user_ids)
 
-    async def create(self, _tenant: int, session_id: int, *_: object) -> FakeNewRecording:
+    async def create(self, _tenant: int, session_id: int, _public_id: str, kind: str, *_: object) -> FakeNewRecording:
+        assert kind in ("audio", "video")
         made = FakeNewRecording(session_id, new_public_id("rec"), "key-1", b"wrapped")
         return self.made.setdefault(session_id, made)
 

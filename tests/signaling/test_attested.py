@@ -172,6 +172,19 @@ async def test_consent_that_a_platform_takes_back_ends_the_recording(
     assert (await world.get(session)).recording == "stopped"
 
 
+async def test_call_goes_on_recorded_once_a_platform_attests_that_all_agree(world: World, platform: Platform) -> None:
+    silent = Consent(version=ATTESTED, accepted=False)
+    session = await world.ring(consent=silent)
+    session = await world.control.director.accept(world.ada, session.public_id, silent)
+    assert session.recording == "off"
+    for person in session.people:
+        world.recordings.consents[session.id, person.user_id] = True
+    assert (await (await platform.attest(session)).json())["all_agreed"]
+    now = await world.get(session)
+    assert now.recording == "recording"
+    assert now.recording_public_id is not None
+
+
 class NoKeys(FakeRecordings):
     """The store of keys is away."""
 
