@@ -87,7 +87,8 @@ def text(result: Mapping[str, Any]) -> str:
     if delay and "alone" in delay:
         said.append(
             f"Delay from client to client at {delay['packets_per_s']:,.0f} packets/s:"
-            f" p50 {delay['alone']['p50_ms']} ms, p99 {delay['alone']['p99_ms']} ms; beside a process that takes all it gets of the same core"
+            f" p50 {delay['alone']['p50_ms']} ms, p99 {delay['alone']['p99_ms']} ms;"
+            f" beside a process that takes all it gets of the same core"
             f" p50 {delay['beside_a_busy_process']['p50_ms']} ms, p99 {delay['beside_a_busy_process']['p99_ms']} ms."
         )
     workers = result.get("two_workers")
