@@ -155,6 +155,7 @@ programs:
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v promtool >/dev/null || missing="$$missing prometheus"; \
 	command -v turnserver >/dev/null || missing="$$missing coturn"; \
+	command -v firefox-esr >/dev/null || missing="$$missing firefox-esr"; \
 	if [ -n "$$missing" ] && command -v apt-get >/dev/null && $(AS_ROOT) true 2>/dev/null; then \
 		echo "Installing$$missing"; \
 		$(AS_ROOT) apt-get update -qq >/dev/null 2>&1; \

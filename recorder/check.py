@@ -20,7 +20,7 @@ from recorder.signed import ROOT_FORMAT, Signed, Unsigned, opened
 PROBLEMS_MAX: Final = 1000
 _ROOT: Final = re.compile(r"root-(\d{3})\.json")
 _NUMBERED: Final = re.compile(r"manifest-(\d{5,9})\.json")
-MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 """What reading a document of somebody else's making may raise."""
 
 
@@ -68,14 +68,13 @@ async def check_recording(files: Files, base: str, names: list[str], trusted: by
         for part in newest["parts"]:
             seen |= await _check_part(files, base, prefix, newest, part, names, out)
         seen |= await check_products(files, base, prefix, newest, names, trusted, out)
+        signed = {str(part["epoch"]) for part in newest["parts"]} | {str(PRODUCT_EPOCH)}
+        following = f"root-{int(newest['number']) + 1:03d}.json"
     except MALFORMED as error:
         out.problem(f"{base}: the root cannot be understood: {type(error).__name__}")
         return
-    signed = {str(part["epoch"]) for part in newest["parts"]} | {str(PRODUCT_EPOCH)}
     for epoch in sorted({name.split("/")[0] for name in names if "/" in name} - signed):
-        out.problem(
-            f"{base}{epoch}/ is a part that no root signs: root-{int(newest['number']) + 1:03d}.json is missing"
-        )
+        out.problem(f"{base}{epoch}/ is a part that no root signs: {following} is missing")
     for name in names:
         if base + name not in seen:
             out.notes.append(f"{base}{name} is not part of the recording (left by a recorder that was killed)")
