@@ -58,7 +58,8 @@ def opened(data: bytes, purpose: str) -> Signed:
         statement, signature = read["statement"], read["signature"]
         public, value = bytes.fromhex(signature["public_key"]), bytes.fromhex(signature["value"])
         head = (statement["format"], statement["version"], signature["algorithm"], signature["key_id"])
-        exact = canonical(read) == data  # no second way to write the same statement
+        written = (signature["public_key"], signature["value"])
+        exact = canonical(read) == data and written == (public.hex(), value.hex())  # no second way to write the same
     except (ValueError, KeyError, TypeError, RecursionError):
         raise Unsigned("is not a signed statement") from None
     if head != (purpose, VERSION, SIGNATURE_ALGORITHM, signing_key_id(public)) or not exact:
