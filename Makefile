@@ -23,7 +23,7 @@ WEB := $(if $(WEB_SOURCES),$(STAMPS)/web)
 NPM := $(STAMPS)/npm
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check call bench-relay bench-load bench-network bench-billing chaos-billing soak bench-connect fuzz format lock clean setup programs
+.PHONY: help run test check call bench-relay bench-load bench-network bench-recorder test-recording chaos-recording bench-billing chaos-billing soak bench-connect fuzz format lock clean setup programs
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -54,6 +54,15 @@ bench-load: setup ## Whole calls on one worker, metered and a fifth recorded, an
 
 bench-network: setup programs ## Calls through bad networks, and directly as a control (SCENARIOS="clean loss5" RUNS=3 SECONDS=20)
 	@$(PY) -m bench.network $(SCENARIOS) --runs $(RUNS) --seconds $(SECONDS) $(ARGS)
+
+bench-recorder: setup ## What recording costs, live and beside aiortc's MediaRecorder
+	@$(PY) -m bench.recorder $(ARGS)
+
+test-recording: setup programs ## Beeps and flashes through bad networks, found again in the recordings (ARGS="clean loss5")
+	@$(PY) -m bench.recording_check $(ARGS)
+
+chaos-recording: setup ## Recorded calls while worker, recorder and object store are killed or filled up (ARGS="--calls 3")
+	@$(PY) -m bench.chaos_recording $(ARGS)
 
 bench-billing: setup ## What the ledger bears: 10,000 live sessions, all posting at once, top-ups meanwhile (ARGS="--sessions 1000")
 	@$(PY) -m bench.billing $(ARGS)

@@ -1,0 +1,176 @@
+"""Calls of two clients of this project through a whole installation: signed in, connected, and back when a room moves.
+
+What a side sends is up to its ``track``: events to be found again (``bench.beeps``), or stamped packets
+(``bench.media_tracks``). Datagrams go through a proxy where one is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import aiohttp
+import socketio
+
+from bench.beeps import EventTrack, Marks
+from bench.media_client import MediaClient, Negotiator
+from bench.netproxy import Proxy
+from relay.rtcp import ntp64_of, pack_cname, pack_receiver_report, pack_sender_report
+
+ACK_S: Final = 8.0
+REPORT_S: Final = 0.5
+TROUBLE: Final = (socketio.exceptions.SocketIOError, aiohttp.ClientError, TimeoutError, OSError)
+
+
+class Refused(Exception):
+    """The server said no, with a code."""
+
+
+class EventClient(MediaClient):
+    """A media client whose tracks are ``EventTrack``, with sender reports that name the moment they are sent."""
+
+    def __init__(
+        self, negotiate: Negotiator, zero_ns: int, marks: Marks, gate: Callable[[Any], Any], **more: Any
+    ) -> None:
+        super().__init__(negotiate, **more)
+        self._zero_ns, self._marks, self._gate = zero_ns, marks, gate
+
+    async def _offer(self, *, fresh: bool) -> None:
+        await super()._offer(fresh=fresh)
+        self._remote = self._gate(self._remote)
+        for source, track in self.sent.items():
+            if not isinstance(track, EventTrack):
+                self.sent[source] = EventTrack.of(track, self._zero_ns, self._marks)
+
+    def start(self) -> None:
+        now_ns = time.monotonic_ns() - self._zero_ns
+        self._marks.spans.append([now_ns, now_ns])
+        super().start()
+
+    async def _send_reports(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            now_ns = time.monotonic_ns()
+            ntp64 = ntp64_of(time.time_ns())
+            for track in self.sent.values():
+                if isinstance(track, EventTrack) and track.packets:
+                    at = track.rtp_time(now_ns)
+                    report = pack_sender_report(track.ssrc, ntp64, at, track.packets, track.octets)
+                    self._send_rtcp(report + pack_cname(track.ssrc, "client"))
+            self._send_rtcp(pack_receiver_report(1))
+
+
+class Side:
+    """One person in calls: a socket that comes back by itself, and a media connection."""
+
+    def __init__(
+        self, url: str, name: str, who: dict[str, str], http: aiohttp.ClientSession, proxy: Proxy | None
+    ) -> None:
+        self.name = name
+        self.id = who["id"]
+        self.client: MediaClient | None = None
+        self.marks = Marks()
+        self.zero_ns = time.monotonic_ns()
+        self.zero_wall_ms = time.time() * 1000
+        self.views: dict[str, dict[str, Any]] = {}
+        self.sent: list[dict[str, Any]] = []
+        """What each track of each connection sent."""
+        self.epoch = 0
+        self.sio = socketio.AsyncClient(reconnection_delay=0.5, reconnection_delay_max=2, handle_sigint=False)
+        self.sio.on("session.updated", self._updated)
+        self.sio.on("session.ringing", self._updated)
+        self._url, self._token, self._http, self._proxy = url, who["token"], http, proxy
+
+    async def connect(self) -> None:
+        """Open the socket, however long it takes."""
+        while True:
+            with contextlib.suppress(*TROUBLE):
+                await self.sio.connect(self._url, auth={"token": self._token}, transports=["websocket"])
+                return
+            await asyncio.sleep(0.5)
+
+    async def close(self) -> None:
+        await self.leave()
+        await self.sio.disconnect()
+
+    async def say(self, message: str, body: dict[str, Any]) -> Any:
+        """Send a message; its data. Raises ``Refused``, or what the network does."""
+        answer = await self.sio.call(message, body, timeout=ACK_S)
+        if not answer["ok"]:
+            raise Refused(answer["error"]["code"])
+        return answer["data"]
+
+    async def ask(self, method: str, path: str) -> Any:
+        """Over REST."""
+        headers = {"Authorization": f"Bearer {self._token}"}
+        timeout = aiohttp.ClientTimeout(total=ACK_S)
+        async with self._http.request(method, f"{self._url}/api/v1{path}", headers=headers, timeout=timeout) as answer:
+            told = await answer.json()
+            if answer.status >= 400:
+                raise Refused(told["error"]["code"])
+            return told
+
+    async def _updated(self, payload: Any) -> None:
+        self.learn(payload["data"])
+
+    def learn(self, view: dict[str, Any]) -> dict[str, Any]:
+        """Keep the newer of two views; returns it."""
+        known = self.views.get(view["id"])
+        if known is None or view["revision"] > known["revision"]:
+            self.views[view["id"]] = view
+        return self.views[view["id"]]
+
+    async def join(self, session_id: str, **more: Any) -> None:
+        """Connect and send. Raises ``Refused``, TimeoutError, or what the network does."""
+        await self.leave()
+
+        async def negotiate(sdp: str, sources: dict[str, Any], fresh: bool) -> str:
+            answer = await self.say(
+                "room.join", {"session_id": session_id, "sdp": sdp, "sources": sources, "fresh": fresh}
+            )
+            self.epoch = answer["room_epoch"]
+            return str(answer["sdp"])
+
+        client = await self.make(negotiate, **more).__aenter__()
+        try:
+            await client.connect()
+        except BaseException:
+            await client.__aexit__(None, None, None)
+            raise
+        self.client = client
+        client.start()
+
+    def make(self, negotiate: Negotiator, **more: Any) -> MediaClient:
+        """The client of a new connection."""
+        return EventClient(negotiate, self.zero_ns, self.marks, self._through, **more)
+
+    def _through(self, target: Any) -> Any:
+        return target if self._proxy is None else self._proxy.gate(self.name, target)
+
+    async def leave(self) -> None:
+        """Close the media connection."""
+        client, self.client = self.client, None
+        if client is not None:
+            for source, track in client.sent.items():
+                about = {"packets": track.packets, "resent": track.resent, "key_frames": track.key_frames}
+                self.sent.append({"source": source, **about, "key_frame_requests": track.key_frame_requests})
+            await client.__aexit__(None, None, None)
+
+
+async def begin(client: Side, provider: Side, consent: str, key: str) -> str:
+    """Request and accept; the session's id."""
+    yes = {"version": consent, "accepted": True}
+    wish = {"provider_id": provider.id, "kind": "video", "consent": yes, "request_key": key}
+    view = client.learn(await client.say("session.request", wish))
+    provider.learn(await provider.say("session.accept", {"session_id": view["id"], "consent": yes}))
+    return str(view["id"])
+
+
+async def consent_version(http: aiohttp.ClientSession, url: str, token: str) -> str:
+    """The text in force."""
+    async with http.get(f"{url}/api/v1/consent", headers={"Authorization": f"Bearer {token}"}) as answer:
+        answer.raise_for_status()
+        return str((await answer.json())["version"])
