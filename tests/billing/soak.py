@@ -29,6 +29,10 @@ _began = time.monotonic()
 _done = {"steps": 0}
 
 
+def time_left() -> bool:
+    return time.monotonic() - _began < MINUTES * 60
+
+
 def lives(number: int, count: int) -> list[list[tuple[Any, ...]]]:
     """Hypothesis' choice, without its runner: shrinking takes longer here than it helps."""
     made: list[list[tuple[Any, ...]]] = []
@@ -52,8 +56,8 @@ def lives(number: int, count: int) -> list[list[tuple[Any, ...]]]:
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("part", range(-(-STEPS // PART)))
 async def test_soak(town: Town, owner: Any, part: int) -> None:
-    for life in lives(part, PART // LIFE):
-        if time.monotonic() - _began > MINUTES * 60:
+    for life in lives(part, PART // LIFE) if time_left() else ():
+        if not time_left():
             break
         await live(town, owner, life)
         _done["steps"] += len(life)
