@@ -151,6 +151,12 @@ async def _statement(connection: Any, row: Any) -> dict[str, Any]:
         row["tenant_id"],
         row["session_id"],
     )
+    texts = await connection.fetch(
+        "select version, encode(sha256(convert_to(text, 'UTF8')), 'hex') as sha256 from consent_text"
+        " where tenant_id = $1 and version = any($2) order by version",
+        key[0],
+        [each["text_version"] for each in consents],
+    )
     head = await connection.fetchrow(
         "select n, encode(hash, 'hex') as hash from audit_log where tenant_id = $1 order by n desc limit 1", key[0]
     )
@@ -174,6 +180,7 @@ async def _statement(connection: Any, row: Any) -> dict[str, Any]:
             }
             for each in consents
         ],
+        "consent_texts": {each["version"]: each["sha256"] for each in texts},
         "parts": [dict(part) for part in parts],
         "audit": None if head is None else dict(head),
     }

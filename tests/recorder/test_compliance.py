@@ -16,6 +16,7 @@ from aiohttp import ClientResponse
 from config.clock import VirtualClock
 from config.ids import DEFAULT_TENANT
 from recorder import retention
+from recorder.catalogue import CONSENT_TEXT
 from recorder.check import Findings, check_store
 from recorder.check_bundle import check_bundle
 from recorder.files import FolderFiles, ZipFiles
@@ -76,6 +77,12 @@ async def check(path: Path, desk: Desk) -> Findings:
     found = Findings()
     await check_bundle(ZipFiles(path), desk.services.signer.key.public, found)
     return found
+
+
+async def test_root_signs_who_agreed_to_which_text(desk: Desk, ready: str) -> None:
+    root = json.loads(next(desk.objects_dir.rglob("root-000.json")).read_bytes())["statement"]
+    assert [(each["text_version"], each["accepted"]) for each in root["consents"]] == [(CONSENT_TEXT.version, True)] * 2
+    assert root["consent_texts"] == {CONSENT_TEXT.version: hashlib.sha256(CONSENT_TEXT.text.encode()).hexdigest()}
 
 
 async def test_export_is_a_bundle_that_verifies_offline_and_plays(
