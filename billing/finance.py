@@ -23,6 +23,7 @@ class Held(NamedTuple):
     name: str
     email: str
     role: str
+    avatar_hue: int
     currency: str
     balance_minor: int
     held_minor: int
@@ -46,7 +47,8 @@ async def read_accounts(database: Database, tenant: TenantId, query: str) -> lis
 
 
 _ACCOUNTS: Final = """
-select u.public_id, u.name, u.email, u.role, a.currency, a.posted_minor, a.held_minor, a.promo_minor,
+select u.public_id, u.name, u.email, u.role, coalesce(u.avatar_hue, 0) as avatar_hue, a.currency, a.posted_minor,
+  a.held_minor, a.promo_minor,
   coalesce((select -sum(o.posted_minor) from account o where o.tenant_id = a.tenant_id and o.user_id = a.user_id
     and o.kind = 'receivable' and o.currency = a.currency), 0)::bigint as owed_minor
 from account a join app_user u on u.tenant_id = a.tenant_id and u.id = a.user_id

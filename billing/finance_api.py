@@ -29,6 +29,7 @@ class HeldView(View):
     name: str
     email: str
     role: str
+    avatar_hue: int
     currency: str
     balance_minor: int
     held_minor: int
@@ -175,6 +176,7 @@ def _held(one: Held) -> HeldView:
         name=one.name,
         email=one.email,
         role=one.role,
+        avatar_hue=one.avatar_hue,
         currency=one.currency,
         balance_minor=one.balance_minor,
         held_minor=one.held_minor,

@@ -256,8 +256,9 @@ def _writes(billing: Billing, path: str, changed: WalletChanged | None) -> list[
         )
         if isinstance(answer, BillingRefusal):
             raise refused(answer)
-        for user_id, role in await billing.parties(who.tenant_id, PublicId(named[0])) if changed is not None else ():
-            await changed(who.tenant_id, user_id, await billing.wallet(who.tenant_id, user_id, role))
+        if changed is not None:
+            for user_id, role in await billing.parties(who.tenant_id, PublicId(named[0])):
+                await changed(who.tenant_id, user_id, await billing.wallet(who.tenant_id, user_id, role))
         return ReversalView(
             id=answer.public_id,
             amount_minor=answer.amount_minor,

@@ -100,6 +100,11 @@ class Participant:
         """Packets from this participant forwarded to others, in total."""
         return sum(self._forwarded.values())
 
+    @property
+    def resting(self) -> frozenset[str]:
+        """Kinds of media (audio, video) that were agreed on and are not paid for."""
+        return frozenset(media.kind for media in (self.agreement.media if self.agreement else ()) if not media.paid)
+
     def declared_off(self, kind: SessionKind) -> bool:
         """Whether every source that a session of this kind is about is declared off; a screen is an extra."""
         return all(self.muted.get(source, False) for source in EXPECTED_SOURCES[kind])

@@ -75,7 +75,7 @@ async def test_accounts_are_found_by_name_address_and_id(town: Town, ask: Ask, o
 
 async def test_a_tariffs_history_says_what_is_in_force(town: Town, ask: Ask, owner: Any) -> None:
     provider = await id_of(owner, await town.provider())
-    later = int(datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC).timestamp() * 1000)
+    later = int(datetime.datetime(2090, 1, 1, tzinfo=datetime.UTC).timestamp() * 1000)
     for rate, more in ((250, {}), (300, {"valid_from_ms": later})):
         body = {"provider_id": provider, "kind": "video", "minor_per_minute": rate, "currency": "USD", **more}
         status, _ = await ask(Role.FINANCE, STAFF, "PUT", "/finance/tariffs", json={**body, "provider_bps": 8_000})

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from relay.bus import ControlBus
 from relay.evidence import LiveClock, Signs
-from relay.messages import KindSet, MediaStarted, SessionKind, SetGrant, SetKind
+from relay.messages import KindSet, MediaStarted, NegotiationNeeded, SessionKind, SetGrant, SetKind
 from tests.relay.call import CLIENT, PROVIDER, Call, running_worker, two_pages, until
 
 SECOND = 1_000_000_000
@@ -55,8 +55,11 @@ async def test_video_ends_at_once_whatever_pages_send_and_comes_back_on_the_same
         await client.renegotiate()  # as for a restart; the other one says nothing until the camera is wanted again
         for page in (client, provider):
             page.off.clear()
+        await client.renegotiate()  # too early: nothing is taken yet
         again = await set_kind(call, "video", 3)
         assert again.live_ms >= before.live_ms > 0, "the clock runs on"
+        for who in (CLIENT, PROVIDER):
+            await call.wait_for(NegotiationNeeded, lambda event, who=who: event.user_id == who)  # type: ignore[misc]
         await client.renegotiate()
         await provider.renegotiate()
         await until(lambda: client.received["camera"].frames_decodable > 5)

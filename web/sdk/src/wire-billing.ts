@@ -134,6 +134,7 @@ export interface HeldView {
   name: string;
   email: string;
   role: Role;
+  avatar_hue: number;
   currency: string;
   balance_minor: number;
   held_minor: number;

@@ -1,7 +1,7 @@
 import { useTurnpike } from "@turnpike/react";
 import type { AlertView, BooksView, RevenueLine } from "@turnpike/sdk";
 
-import { money, when } from "../format";
+import { exactly, money } from "../format";
 import { t } from "../locale";
 import { Button } from "../ui/button";
 import { Empty, Failure, Skeleton } from "../ui/feedback";
@@ -52,7 +52,7 @@ function Proof({ books }: { books: BooksView }) {
         <div>
           <strong>{wrong === 0 ? t.finance.books.right : t.finance.books.wrong(wrong)}</strong>
           <span>
-            {t.finance.books.at(when(books.proved_at_ms))}
+            {t.finance.books.at(exactly(books.proved_at_ms))}
             {waiting === 0 ? "" : ` · ${t.finance.books.waiting(waiting)}`}
           </span>
         </div>

@@ -2,7 +2,7 @@ import { useTurnpike } from "@turnpike/react";
 import type { ProviderView, TariffRow } from "@turnpike/sdk";
 import { useState } from "react";
 
-import { money, when } from "../format";
+import { exactly, money } from "../format";
 import { t } from "../locale";
 import { Button } from "../ui/button";
 import { Empty, Failure, Notice, Skeleton } from "../ui/feedback";
@@ -104,9 +104,9 @@ function History({ provider }: { provider: ProviderView }) {
                   </span>
                   <span className="cell-sub">
                     {row.state === "announced"
-                      ? t.finance.tariffs.from(when(row.valid_from_ms))
-                      : t.finance.tariffs.since(when(row.valid_from_ms))}
-                    {row.valid_until_ms == null ? "" : ` ${t.finance.tariffs.until(when(row.valid_until_ms))}`}
+                      ? t.finance.tariffs.from(exactly(row.valid_from_ms))
+                      : t.finance.tariffs.since(exactly(row.valid_from_ms))}
+                    {row.valid_until_ms == null ? "" : ` ${t.finance.tariffs.until(exactly(row.valid_until_ms))}`}
                   </span>
                 </td>
                 <td className="number">

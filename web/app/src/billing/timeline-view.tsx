@@ -1,5 +1,5 @@
 import type { Session, SessionState, Timeline, UserView } from "@turnpike/sdk";
-import { useState } from "react";
+import { useState, useSyncExternalStore } from "react";
 
 import { clock, duration, exactTime, money } from "../format";
 import { t } from "../locale";
@@ -116,7 +116,7 @@ function MeterFacts({ session, line }: { session: Session; line: Timeline }) {
 }
 
 function Picture({ session, line }: { session: Session; line: Timeline }) {
-  const narrow = globalThis.innerWidth < 600;
+  const narrow = useNarrow();
   const labels = narrow ? 0 : LABELS;
   const width = narrow ? 320 : 720;
   const span = drawnSpan(line);
@@ -230,6 +230,20 @@ function Picture({ session, line }: { session: Session; line: Timeline }) {
           ))}
       </svg>
     </figure>
+  );
+}
+
+const NARROW = "(width < 600px)";
+
+/** Whether there is no room for labels beside the lanes; follows a window that is turned or resized. */
+function useNarrow(): boolean {
+  return useSyncExternalStore(
+    (changed) => {
+      const query = matchMedia(NARROW);
+      query.addEventListener("change", changed);
+      return () => query.removeEventListener("change", changed);
+    },
+    () => matchMedia(NARROW).matches,
   );
 }
 

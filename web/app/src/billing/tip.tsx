@@ -57,7 +57,7 @@ export function TipDialog({ session, onClose }: { session: Session; onClose: () 
         }}
       >
         <fieldset className="segments">
-          <legend className="label">{t.tip.what}</legend>
+          <legend className="visually-hidden">{t.tip.what}</legend>
           {(["tip", "gift"] as const).map((one) => (
             <label key={one} className="segment segment-word">
               <input type="radio" name="tip-kind" checked={kind === one} onChange={() => setKind(one)} />

@@ -66,7 +66,7 @@ export function Controls({ session, actions, unread, chatOpen, onChat, onDevices
         badge={unread}
       />
       <Control
-        icon={video ? "camera" : session.view.kind === "audio" ? "phone" : "chat"}
+        icon="swap"
         label={t.kindChange.control}
         short={t.kindChange.control}
         title={t.kindChange.open}

@@ -235,7 +235,7 @@ export const en = {
   quality: {
     title: "Connections",
     receipt: "Receipt",
-    open: "Connection details",
+    open: "Time line and connections",
     none: "Nothing was measured",
     noneHint: "Figures appear a few seconds after both sides are connected.",
     times: "What happened when",

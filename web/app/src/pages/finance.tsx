@@ -120,7 +120,7 @@ function Account({
   const amount = (minor: number) => money(minor, account.currency);
   return (
     <li className="account" data-testid="account">
-      <Avatar user={{ name: account.name }} size={40} />
+      <Avatar user={account} size={40} />
       <span className="account-who">
         <strong>{account.name}</strong>
         <span className="soft">
