@@ -33,4 +33,6 @@ def choose_plane(wanted: Wanted = "auto") -> tuple[Plane, str]:
         return PythonPlane(), "as TURNPIKE_PLANE says"
     if wanted == "native":
         return make_native_plane(), "as TURNPIKE_PLANE says"
-    return PythonPlane(), "the native plane is not the default yet" if WHY_NOT is None else f"{WHY_NOT}"
+    if WHY_NOT is None:
+        return make_native_plane(), "it was built here"
+    return PythonPlane(), WHY_NOT
