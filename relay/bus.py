@@ -29,8 +29,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from config.ids import SessionId, WorkerId, shard_of
 from config.logs import get_log
-from relay.messages import REFUSALS, Command, Event, Refused, Reply, WorkerStatus
+from relay.messages import REFUSALS, Command, Event, Refused, Reply
 from relay.messages_json import decode_command, decode_event, decode_reply, decode_status, encode
+from relay.messages_status import WorkerStatus
 
 log = get_log("relay.bus")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from relay.messages import Command, Event, Message, Reply, WorkerStatus
+from relay.messages import Command, Event, Message, Reply
+from relay.messages_status import WorkerStatus
 
 _encoder = msgspec.json.Encoder()
 _command: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)

@@ -30,7 +30,8 @@ from config.settings import Settings
 from relay.bus import BUS_ERRORS, WorkerBus, check_cancelled
 from relay.dtls import DtlsCertificate
 from relay.journal import Journal, JournalEntry, closed_files, read_file
-from relay.messages import Event, WorkerStatus
+from relay.messages import Event
+from relay.messages_status import WorkerStatus
 from relay.metrics import CONNECT_SECONDS, FORWARD_SAMPLED, FORWARD_SECONDS, LATE_SECONDS, RelayCollector
 from relay.outbox import Outbox
 from relay.plane_choice import choose_plane

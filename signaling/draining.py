@@ -14,7 +14,8 @@ from config.connections import open_redis
 from config.ids import WorkerId
 from config.settings import Settings
 from relay.bus import BUS_ERRORS, ControlBus, WorkerUnreachable
-from relay.messages import Done, Drain, WorkerStatus
+from relay.messages import Done, Drain
+from relay.messages_status import WorkerStatus
 
 LOOK_EVERY_S: Final = 0.5
 EXIT_NOT_FOUND: Final = 3

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from config.connections import open_redis
 from config.settings import Settings
 from relay.bus import ControlBus
-from relay.messages import WorkerStatus
+from relay.messages_status import WorkerStatus
 
 EXIT_NOT_RUNNING = 3
 """As ``systemctl status`` has it."""

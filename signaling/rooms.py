@@ -42,8 +42,8 @@ from relay.messages import (
     Source,
     StartRecording,
     StopRecording,
-    WorkerStatus,
 )
+from relay.messages_status import WorkerStatus
 from signaling.client_messages import JoinRoom, RoomAnswer, RoomStats, RoomTrack
 from signaling.lifecycle import IN_CALL
 from signaling.store import Session, SweepRow

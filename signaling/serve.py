@@ -28,7 +28,7 @@ from config.migrate import MigrationError, migrate
 from config.process import EXIT_FAULT, EXIT_USAGE, STOP_MAX_S
 from config.settings import Settings
 from relay.bus import BUS_ERRORS, bury
-from relay.messages import WorkerStatus
+from relay.messages_status import WorkerStatus
 from signaling import info
 from signaling.info import RoleInfo, RunFile, exclusive, serve_lock, write_run_file
 from signaling.installation import Servers, servers

@@ -40,8 +40,8 @@ from relay.messages import (
     StartRecording,
     StopRecording,
     TrackStarted,
-    WorkerStatus,
 )
+from relay.messages_status import WorkerStatus
 from relay.port import PortDrop
 from relay.rooms import PROBES_MAX
 from relay.spool import RtpRecord, SenderReportRecord, TrackEventRecord, open_part

@@ -45,8 +45,8 @@ from relay.messages import (
     SetGrant,
     SetKind,
     StartRecording,
-    WorkerStatus,
 )
+from relay.messages_status import WorkerStatus
 from signaling import demo
 from signaling.application import application
 from signaling.assembly import Control, Servers, assemble

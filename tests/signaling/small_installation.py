@@ -56,7 +56,8 @@ from config.connections import open_redis
 from config.process import run_role
 from config.settings import Settings
 from relay.bus import WorkerBus
-from relay.messages import Done, WorkerStatus
+from relay.messages import Done
+from relay.messages_status import WorkerStatus
 
 async def main(settings):
     redis = open_redis(settings.redis_url)
