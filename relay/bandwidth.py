@@ -44,6 +44,8 @@ COLLAPSED: Final = 0.5
 """What packets that come one by one say of the path is believed at once when it is less than this of the estimate."""
 OUTAGE_NS: Final = 300_000_000
 """Packets lost in a row over more than this time met an outage, not a queue."""
+REORDERED_MAX_NS: Final = 15_000_000
+"""What is overtaken by longer than this was sent again."""
 DRAINS_MS: Final = 30.0
 """Where less stands, the queue is empty now and then: it is not what loses packets."""
 DRAIN_S: Final = 1.0
@@ -215,13 +217,18 @@ class BandwidthEstimator:
         self.feedbacks += 1
         self._receiver = None
         expected = lost = 0
-        for packet in told:
+        for packet, again in zip(told, _sent_again(told), strict=True):
             if packet.arrival_ns is None:
                 self._lost_run.append(packet)
                 continue
+            if again:  # it says nothing of when it was sent, and the others around it may well be lost
+                expected += not packet.late
+                lost -= packet.late
+                self._arriving.add(packet.arrival_ns, packet.sent.size_bytes)
+                continue
             run_lost = self._end_lost_run(packet)
-            expected += run_lost + (0 if packet.late else 1)
-            lost += run_lost - (1 if packet.late else 0)
+            expected += run_lost + 1
+            lost += run_lost
             self._arrived(packet.sent, packet.arrival_ns)
         overflowed = (
             expected >= BURST_PACKETS_MIN
@@ -338,6 +345,20 @@ class BandwidthEstimator:
                 swing_ms=round(self.delay.swing_ms),
                 loss=round(self.loss.share, 3),
             )
+
+
+def _sent_again(told: Sequence[Told]) -> list[bool]:
+    """Which of them came because they were sent again under the same number, as audio is: told lost before, or long
+    overtaken by later ones."""
+    again: list[bool] = []
+    later_ns: int | None = None
+    for packet in reversed(told):
+        arrival_ns = packet.arrival_ns
+        overtaken = arrival_ns is not None and later_ns is not None and arrival_ns - later_ns > REORDERED_MAX_NS
+        again.append(packet.late or overtaken)
+        if arrival_ns is not None:
+            later_ns = arrival_ns if later_ns is None else min(later_ns, arrival_ns)
+    return again[::-1]
 
 
 def _has(told: Sequence[Told], cluster: int) -> bool:

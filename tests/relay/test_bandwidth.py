@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.netlink import CLEAN, Conditions
-from relay.bandwidth import BPS_MIN, START_BPS, STATUSES, BandwidthEstimator, FeedbackReader
+from relay.bandwidth import BPS_MIN, START_BPS, STATUSES, BandwidthEstimator, FeedbackReader, Told
 from relay.plane import SentPacket
 from relay.rtcp_transport_cc import TICK_NS, TransportFeedback
 from tests.relay.bandwidth_path import MS, Path
@@ -81,6 +81,20 @@ def test_wandering_delay_does_not_starve_a_call(seed: str) -> None:
 def test_an_outage_says_nothing_of_the_capacity() -> None:
     path = Path().run(4_000).set(Conditions(down=True)).run(2_000).set(CLEAN).run(2_000)
     assert path.estimator.estimate_bps >= START_BPS
+
+
+def test_sound_sent_again_after_an_outage_is_no_proof_that_pictures_were_lost_to_a_queue() -> None:
+    estimator = BandwidthEstimator()
+    packets = [SentPacket(n, 1_100, n * 7 * MS, 0) for n in range(600)]
+    for begin in range(0, 200, 10):
+        told = [Told(packet, packet.sent_ns + 5 * MS) for packet in packets[begin : begin + 10]]
+        estimator.feedback(told, told[-1].sent.sent_ns + 20 * MS)
+    back_ns = packets[500].sent_ns
+    outage = [Told(packet, back_ns + 40 * MS if packet.number % 3 == 0 else None) for packet in packets[200:500]]
+    after = [Told(packet, packet.sent_ns + 5 * MS) for packet in packets[500:510]]
+    estimator.feedback([*outage, *after], back_ns + 90 * MS)
+    assert estimator.estimate_bps == START_BPS
+    assert estimator.delay.swing_ms == 0
 
 
 @pytest.mark.parametrize("start", [0, 1, 32_767, 32_768, 65_534, 65_535])
