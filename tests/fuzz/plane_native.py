@@ -8,6 +8,7 @@ process with a report; the same ``--seed`` finds it again.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import importlib.util
 import os
 import random
@@ -31,15 +32,21 @@ TAG = bytes(16)
 
 def build(*, sanitize: bool) -> Path:
     """The compiled driver, built where its sources are newer. Raises what the compiler does."""
+    target = BUILT / ("checked" if sanitize else "plain")
+    target.mkdir(parents=True, exist_ok=True)
+    with (target / "lock").open("w") as lock:  # several may begin at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _build(target, sanitize=sanitize)
+
+
+def _build(target: Path, *, sanitize: bool) -> Path:
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
-    target = BUILT / ("checked" if sanitize else "plain")
     sources = [Path(__file__).parent / "plane_driver.pyx", *(ROOT / "relay" / "plane_native").glob("*.p*x*")]
     built = next(target.glob("plane_driver.*.so"), None)
     if built is not None and built.stat().st_mtime > max(source.stat().st_mtime for source in sources):
         return built
-    target.mkdir(parents=True, exist_ok=True)
     checks = (
         [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"] if sanitize else []
     )
