@@ -85,7 +85,6 @@ class Reorder:
         self._order: list[int] = []
         self._next: int | None = None
         self._started_ns: int | None = None
-        self._blocked_ns: int | None = None
 
     @property
     def waiting(self) -> bool:
@@ -134,15 +133,15 @@ class Reorder:
             self._next = self._order[0]
         while self._order:
             number, lost = self._order[0], self._order[0] - self._next
-            if lost and not self._give_up(now_ns, final):
+            if lost and not (final or self._give_up(now_ns, number)):
                 return
             heapq.heappop(self._order)
             self.lost += lost
             self._next = number + 1
-            self._blocked_ns = None
             yield Ordered(self._held.pop(number), lost)
 
-    def _give_up(self, now_ns: int, final: bool) -> bool:
-        if self._blocked_ns is None:
-            self._blocked_ns = now_ns
-        return final or now_ns - self._blocked_ns >= REORDER_WAIT_NS or len(self._held) > REORDER_PACKETS_MAX
+    def _give_up(self, now_ns: int, number: int) -> bool:
+        """Whether what is missing before a held packet was waited for long enough: each gap since it showed, not since
+        the one before it was given up, or losses that follow each other add up to seconds."""
+        since_ns = self._held[number].arrival_ns
+        return now_ns - since_ns >= REORDER_WAIT_NS or len(self._held) > REORDER_PACKETS_MAX

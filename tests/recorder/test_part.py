@@ -88,6 +88,18 @@ def test_loss_skips_to_the_next_key_frame_and_is_told(scene: Scene) -> None:
     }
 
 
+def test_losses_that_follow_each_other_cost_no_more_than_what_was_lost(scene: Scene) -> None:
+    sound, picture = Sender("opus", ssrc=1), Sender("vp8", ssrc=2)
+    sent = sound.packets(audio(8.0))
+    kept = lossy(sent, 0.05)
+    scene.add(sound, kept, reports_ms=(2500,))
+    scene.add(picture, picture.packets(video("vp8", 8.0)))
+    muxed = finish(scene)
+    described = muxed.core.described()
+    assert described["sound_overlapping_packets"] == 0
+    assert described["sound_filled_ms"] == 20 * (len(sent) - len(kept))
+
+
 def test_silence_of_dtx_is_filled_so_that_sound_stays_in_time(scene: Scene) -> None:
     sound, picture = Sender("opus", ssrc=1), Sender("vp8", ssrc=2)
     spoken = [packet for packet in audio(8.0) if not 2000 <= packet.at_ms < 4500]
