@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Protocol
 
 from recorder import av1, vp9
 from recorder.h264 import ParameterSets, nal_units, starts_unit
-from recorder.sequence import Ordered, Unwrapper
+from recorder.sequence import Ordered, RtpPacket, Unwrapper
 
 FRAME_PACKETS_MAX: Final = 4096
 """A frame of more packets is given up as broken."""
@@ -195,6 +195,7 @@ class VideoAssembler:
         self._unwrap = unwrap
         self._parts: list[bytes] = []
         self._timestamp = 0
+        self._sent_timestamp = 0
         self._arrival_ns = 0
         self._picture: tuple[int, int] | None = None
         self._broken = True
@@ -202,6 +203,8 @@ class VideoAssembler:
     def push(self, ordered: Ordered) -> Frame | None:
         """Take in the next packet; the frame that it completes, if any."""
         packet = ordered.packet
+        if self._parts and packet.timestamp == self._sent_timestamp and packet.payload and not ordered.lost:
+            return self._add(packet)  # what is usual: the next packet of the frame
         timestamp = self._unwrap(packet.timestamp)
         starts = bool(packet.payload) and self._format.starts(packet.payload)
         if ordered.lost and (self._parts or not starts or not self._follows(packet.payload)):
@@ -215,7 +218,11 @@ class VideoAssembler:
                 self._break()
                 return None
             self._timestamp, self._arrival_ns = timestamp, packet.arrival_ns
+            self._sent_timestamp = packet.timestamp
             self._picture = self._format.picture(packet.payload)
+        return self._add(packet)
+
+    def _add(self, packet: RtpPacket) -> Frame | None:
         self._parts.append(packet.payload)
         if len(self._parts) > FRAME_PACKETS_MAX:
             self._break()

@@ -97,6 +97,21 @@ class PartCore:
         self._active: list[Track] = []
         self._next_step_ns = 0
 
+    def push_all(self, records: Iterable[tuple[int, Record]]) -> Iterator[Action]:
+        """Take in records one after the other, as ``push`` does."""
+        tracks = self.tracks
+        for number, record in records:
+            track = tracks.get(number)
+            if track is None or not isinstance(record, RtpRecord):
+                yield from self.push(number, record)
+                continue
+            arrival_ns, packet = record
+            if arrival_ns > self.now_ns:
+                self.now_ns = arrival_ns
+            track.rtp(arrival_ns, packet)
+            if self.now_ns >= self._next_step_ns:
+                yield from self._step()
+
     def push(self, number: int, record: Record) -> Iterable[Action]:
         """Take in one record; what is to be written now."""
         if record.arrival_ns > self.now_ns:

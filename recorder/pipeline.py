@@ -104,14 +104,12 @@ class Pipeline:
                 self.corrupt = True
                 self.core.problem(str(error))
                 continue
-            for number, record in self.merge.push(found, ahead):
-                self._carry_out(self.core.push(number, record), outputs)
+            self._carry_out(self.core.push_all(self.merge.push(found, ahead)), outputs)
             if found or ahead:
                 continue
             if not over:
                 return Round(outputs, busy=False, done=False)
-            for number, record in self.merge.finish():
-                self._carry_out(self.core.push(number, record), outputs)
+            self._carry_out(self.core.push_all(self.merge.finish()), outputs)
             self._carry_out(self.core.finish(), outputs)
             self._done = True
         return Round(outputs, busy=not self._done, done=self._done)

@@ -34,6 +34,8 @@ from relay.spool.format import (
 
 POLL_BYTES_MAX: Final = 4 * 1024 * 1024
 """What one poll takes from one file at most; call again until it returns nothing."""
+AHEAD_BYTES: Final = 64 * 1024
+"""Read from a file at a time: a second of video."""
 PART_JSON_BYTES_MAX: Final = 1024 * 1024
 
 UnwrapKey = Callable[[str, bytes], bytes]
@@ -63,7 +65,7 @@ def open_part(directory: Path, unwrap_key: UnwrapKey) -> SpoolPartReader:
 class _File:
     """Where the reader stands in one spool file."""
 
-    __slots__ = ("fd", "next_index", "number", "offset", "seal")
+    __slots__ = ("ahead", "ahead_at", "fd", "next_index", "number", "offset", "seal")
 
     def __init__(self, number: int, fd: int) -> None:
         self.number = number
@@ -71,6 +73,18 @@ class _File:
         self.offset = 0
         self.next_index = 0
         self.seal: BlockSeal | None = None
+        self.ahead = b""
+        """What was read of the file from ``ahead_at`` on: several blocks at once."""
+        self.ahead_at = 0
+
+    def read(self, size: int) -> bytes:
+        """So many bytes at the reader's place; fewer at the end of the file."""
+        start = self.offset - self.ahead_at
+        data = self.ahead[start : start + size]
+        if len(data) < size:
+            self.ahead, self.ahead_at = os.pread(self.fd, max(size, AHEAD_BYTES), self.offset), self.offset
+            data = self.ahead[:size]
+        return data
 
 
 class SpoolPartReader:
@@ -80,6 +94,7 @@ class SpoolPartReader:
         self.directory = directory
         self.header = header
         self._part_json = part_json
+        self._closed, self._lock = str(directory / CLOSED_NAME), str(directory / LOCK_NAME)
         self._data_key = data_key
         self._files: dict[int, _File] = {}
         self._found = 0
@@ -94,13 +109,13 @@ class SpoolPartReader:
     @property
     def closed(self) -> bool:
         """Whether the writer ended in order. Look before the last ``poll``, not after it."""
-        return (self.directory / CLOSED_NAME).exists()
+        return os.path.exists(self._closed)
 
     @property
     def writer_alive(self) -> bool:
         """Whether the writing process still holds the part. Look before the last ``poll``, not after it."""
         try:
-            fd = os.open(self.directory / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return False
         try:
@@ -163,6 +178,7 @@ class SpoolPartReader:
         if file.seal is None and not self._read_file_head(file, closed):
             return
         seal = file.seal
+        file.ahead = b""  # what was read before may have been a moment too early
         taken = 0
         while seal is not None and taken < POLL_BYTES_MAX:
             block = self._read_block(file, closed)
@@ -193,7 +209,7 @@ class SpoolPartReader:
 
     def _read_block(self, file: _File, closed: bool) -> bytes | None:
         """The whole block at the reader's place; None where there is none (yet)."""
-        head = os.pread(file.fd, BLOCK_HEAD_BYTES, file.offset)
+        head = file.read(BLOCK_HEAD_BYTES)
         if not head and not closed:
             return None
         if len(head) == BLOCK_HEAD_BYTES and any(head):
@@ -201,7 +217,7 @@ class SpoolPartReader:
                 size = block_bytes(head, file.next_index)
             except ValueError as error:
                 raise SpoolCorrupt(file.number, file.offset, str(error)) from error
-            block = os.pread(file.fd, size, file.offset)
+            block = file.read(size)
             # After a power failure a file system may show a tail of zeros that was never written: torn, not damaged.
             if len(block) == size and any(block[BLOCK_HEAD_BYTES:]):
                 return block
