@@ -28,9 +28,6 @@ from relay.messages import (
     ParticipantConnected,
     ParticipantDisconnected,
     ReceivedTrack,
-    RecordingPaused,
-    RecordingStarted,
-    RecordingStopped,
     Refused,
     ReportStats,
     RoomClosed,
@@ -46,6 +43,7 @@ from relay.reports import TimeBase
 from relay.room_bandwidth import RoomBandwidth
 from relay.room_events import RoomEvents, RoomListener
 from relay.room_quality import RoomQuality
+from relay.room_recording import RoomRecorder
 from relay.room_rtcp import RoomRtcp
 from relay.spool import SpoolPart
 from relay.transport import Transport, TransportEnd, TransportState
@@ -84,6 +82,7 @@ class Room:
         self._rtcp = RoomRtcp(self._plane, self.time, self.participants)
         self._wiring = Wiring(self._plane, self._gate, self.participants, self._rtcp.want_key_frame, self._tell_layers)
         self._rtcp.wiring = self._wiring
+        self.recorder = RoomRecorder(self._plane, self._wiring, self._events)
         self._bandwidth = RoomBandwidth(
             self._plane, self.participants, self._wiring, self._events.log, self._video_paused
         )
@@ -194,54 +193,10 @@ class Room:
         """A page's digest of its getStats."""
         return None if self._quality.report(command, now_ns) else refused("unknown_participant")
 
-    # recording
-
     @property
     def recording(self) -> RoomRecording | None:
-        """The recording that is being written."""
+        """The recording that is being written; ``recorder`` begins and ends it."""
         return self._wiring.recording
-
-    def start_recording(self, part: SpoolPart, now_ns: int) -> None:
-        """Spool every track into an open part from now on."""
-        recording = RoomRecording(part, self._plane, now_ns)
-        self._wiring.record(recording, now_ns)
-        self._events.tell(RecordingStarted, now_ns, recording_public_id=recording.recording_public_id)
-
-    def stop_recording(self, now_ns: int) -> SpoolPart | None:
-        """Spool no more; the part that the worker has to close."""
-        recording = self.recording
-        if recording is None:
-            return None
-        self._wiring.record(None, now_ns)
-        self._events.tell(RecordingStopped, now_ns, recording_public_id=recording.recording_public_id)
-        return recording.part
-
-    def pause_recording(self, for_ms: int, now_ns: int) -> None:
-        """Spool nothing for ``for_ms`` at most."""
-        if (recording := self.recording) is not None:
-            was = recording.paused_until_ns
-            self._wiring.pause_recording(now_ns + for_ms * 1_000_000, now_ns)
-            if was is None:
-                self._tell_paused(recording, True, now_ns)
-
-    def resume_recording(self, now_ns: int) -> None:
-        """Spool again, if that was paused."""
-        if (recording := self.recording) is not None and recording.paused_until_ns is not None:
-            self._wiring.pause_recording(None, now_ns)
-            self._tell_paused(recording, False, now_ns)
-
-    def _tell_paused(self, recording: RoomRecording, paused: bool, now_ns: int) -> None:
-        self._events.tell(RecordingPaused, now_ns, recording_public_id=recording.recording_public_id, paused=paused)
-
-    def _keep_recording(self, now_ns: int) -> None:
-        """What a recording needs from time to time."""
-        recording = self.recording
-        if recording is None:
-            return
-        if recording.paused_until_ns is not None and now_ns >= recording.paused_until_ns:
-            self.resume_recording(now_ns)
-        if recording.key_frames_due(now_ns):
-            self._wiring.ask_recorded(now_ns)
 
     # time
 
@@ -256,7 +211,7 @@ class Room:
             return
         self._observe(now_ns)
         self._wiring.follow_all(now_ns)
-        self._keep_recording(now_ns)
+        self.recorder.keep(now_ns)
         self._rtcp.send_due(now_ns)
         self._bandwidth.tick(now_ns)
         self._quality.note_joins(now_ns)
@@ -290,7 +245,7 @@ class Room:
     def _say_goodbye(self, reason: str, now_ns: int) -> SpoolPart | None:
         self._observe(now_ns)
         self.live.close(now_ns)
-        part = self.stop_recording(now_ns)
+        part = self.recorder.stop(now_ns)
         self._quality.tell(now_ns)
         self._tell_evidence(now_ns, final=True)
         for participant in self.participants.values():

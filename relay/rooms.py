@@ -235,7 +235,7 @@ class Rooms:
         if room.closed:  # while the disk was busy
             await self._close_part(part)
             return refused("unknown_room")
-        room.start_recording(part, self._clock.monotonic_ns())
+        room.recorder.start(part, self._clock.monotonic_ns())
         return Done()
 
     async def _open_part(self, room: Room, command: StartRecording, data_key: bytes) -> SpoolPart:
@@ -264,13 +264,13 @@ class Rooms:
     def _part_failed(self, room: Room, recording_public_id: str) -> None:
         """The disk gave up on a part: the call goes on unrecorded, and control hears that it does."""
         if room.recording is not None and room.recording.recording_public_id == recording_public_id:
-            part = room.stop_recording(self._clock.monotonic_ns())
+            part = room.recorder.stop(self._clock.monotonic_ns())
             if part is not None:
                 self._spool.close_part(part)
 
     async def _stop_recording(self, room: Room, command: StopRecording) -> Reply:
         if room.recording is not None and room.recording.recording_public_id == command.recording_public_id:
-            await self._close_part(room.stop_recording(self._clock.monotonic_ns()))
+            await self._close_part(room.recorder.stop(self._clock.monotonic_ns()))
         return Done()
 
     async def _pause_recording(self, room: Room, command: PauseRecording) -> Reply:
@@ -278,9 +278,9 @@ class Rooms:
         if recording is None or recording.recording_public_id != command.recording_public_id:
             return refused("not_recording")
         if command.for_ms > 0:
-            room.pause_recording(min(command.for_ms, PAUSE_MAX_MS), self._clock.monotonic_ns())
+            room.recorder.pause(min(command.for_ms, PAUSE_MAX_MS), self._clock.monotonic_ns())
         else:
-            room.resume_recording(self._clock.monotonic_ns())
+            room.recorder.resume(self._clock.monotonic_ns())
         return Done()
 
     async def _close_part(self, part: SpoolPart | None) -> None:
