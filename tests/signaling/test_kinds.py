@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from config.http import ApiError
@@ -78,6 +80,17 @@ async def test_rate_that_was_not_shown_is_not_agreed_to(world: World) -> None:
         await kinds.ask(world.client, session.public_id, "video", 150)
     assert (refused.value.code, refused.value.details) == ("rate_changed", {"minor_per_minute": 199})
     assert (await world.get(session)).asked_kind is None
+
+
+async def test_agreement_that_is_sent_twice_at_once_changes_the_terms_once(world: World) -> None:
+    session, kinds = await audio_call(world), world.control.kinds
+    await world.worker.live(session, 30_000)
+    await kinds.ask(world.ada, session.public_id, "video", 199)
+    agreed = await asyncio.gather(*(kinds.ask(world.client, session.public_id, "video", 199) for _ in range(4)))
+    assert {one.kind for one in agreed} == {"video"}
+    terms = await world.control.billing.terms(session.tenant_id, session.id)
+    assert terms is not None
+    assert (terms.rate.kind, terms.revision) == ("video", 2)
 
 
 async def test_declined_or_late_agreement_changes_nothing(world: World) -> None:

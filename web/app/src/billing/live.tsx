@@ -31,12 +31,8 @@ export function LiveCall({ session }: { session: Session }) {
 }
 
 /** What the wallet would be if the call ended now: its balance less what has accrued and is not posted yet. */
-export function useLiveBalance(): { balance: number | null; session: Session | null } {
-  const { wallet, current } = useTurnpike();
-  useChanges(current);
-  const view = wallet.view;
-  const reading = current === null ? null : current.cost();
-  if (view === null) return { balance: null, session: current };
-  if (current === null || current.role !== "client") return { balance: view.balance_minor, session: current };
-  return { balance: reading?.balance_minor ?? view.balance_minor, session: current };
+export function LiveBalance({ session }: { session: Session }) {
+  const { wallet } = useTurnpike();
+  const reading = useCost(session);
+  return <>{money(reading.balance_minor ?? wallet.view?.balance_minor ?? 0, session.view.rate.currency)}</>;
 }

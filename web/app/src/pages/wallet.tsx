@@ -2,7 +2,7 @@ import { useTurnpike } from "@turnpike/react";
 import type { EarningsView, TransferView, WalletView } from "@turnpike/sdk";
 import { useEffect } from "react";
 
-import { LiveCall, useLiveBalance } from "../billing/live";
+import { LiveBalance, LiveCall } from "../billing/live";
 import { Packages } from "../billing/packages";
 import { StatementForm } from "../billing/statement";
 import { day, money, when } from "../format";
@@ -66,14 +66,19 @@ export function WalletPage() {
 }
 
 function Purse() {
-  const { wallet } = useTurnpike();
-  const { balance, session } = useLiveBalance();
+  const { wallet, current } = useTurnpike();
   const view = wallet.view;
   return (
     <section className="purse">
-      <span className="label">{session === null ? t.wallet.available : t.purse.balance}</span>
+      <span className="label">{current === null ? t.wallet.available : t.purse.balance}</span>
       <span className="purse-amount" data-testid="purse-amount">
-        {view === null ? "…" : money(session === null ? view.available_minor : (balance ?? 0), view.currency)}
+        {view === null ? (
+          "…"
+        ) : current === null ? (
+          money(view.available_minor, view.currency)
+        ) : (
+          <LiveBalance session={current} />
+        )}
       </span>
       {view === null ? null : <PurseParts view={view} />}
       <TopUp />
