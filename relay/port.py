@@ -228,6 +228,8 @@ class MediaPort:
 
     def next_timer_ns(self, now_ns: int) -> int | None:
         """When ``run_timers`` wants to be called next."""
+        if not self._connecting:  # asked after every batch of packets
+            return self.plane.next_timer_ns()
         for handle in [h for h, t in self._connecting.items() if t.state is not TransportState.CONNECTING]:
             del self._connecting[handle]
         timers = [self.plane.next_timer_ns()]
