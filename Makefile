@@ -9,7 +9,7 @@ RUNS ?= 3
 CALLS ?=
 SECONDS ?= 20
 STEPS ?= 100000
-MINUTES ?= 60
+MINUTES ?=
 ARGS ?=
 JOBS ?= 2
 NOTHING_SELECTED := 5
@@ -71,14 +71,14 @@ chaos-billing: setup ## 200 calls while processes are killed -9 for 3 minutes; t
 	@$(PY) -m bench.chaos_billing $(ARGS)
 
 soak: setup ## Random lives of wallets and sessions against an auditor, crashes included (STEPS=100000, for MINUTES=60 at most)
-	@SOAK_STEPS=$(STEPS) SOAK_MINUTES=$(MINUTES) $(PY) -m pytest -s tests/billing/soak.py $(ARGS)
+	@SOAK_STEPS=$(STEPS) SOAK_MINUTES=$(or $(MINUTES),60) $(PY) -m pytest -s tests/billing/soak.py $(ARGS)
 
 bench-connect: setup programs ## How many of CALLS calls come about through bad networks, and how soon (CALLS=200, of each kind)
 	@$(PY) -m bench.connect --calls $(or $(CALLS),200) $(ARGS)
 
 fuzz: setup ## Feed mutated bytes to every parser of strangers' bytes (MINUTES=5); guided by coverage where atheris installs
 	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install -qq "atheris==3.0.0" >/dev/null 2>&1 || true
-	@$(PY) -m tests.fuzz --minutes $(MINUTES) $(ARGS)
+	@$(PY) -m tests.fuzz --minutes $(or $(MINUTES),5) $(ARGS)
 	@$(PY) -m tests.fuzz.plane_native --count 1e6
 
 format: setup ## Format the code and mend what lint can mend
