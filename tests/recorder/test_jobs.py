@@ -93,6 +93,23 @@ async def test_composition_plays_by_range_and_is_audited(desk: Desk, ask: Ask, r
     assert actions == ["composition_asked"] * 2 + ["access_granted", "stream_opened", "access_refused"]
 
 
+@pytest.mark.parametrize("codec", ["h264", "vp9", "av1"])
+async def test_every_codec_that_is_recorded_can_be_composed(
+    desk: Desk, ask: Ask, clock: VirtualClock, codec: str
+) -> None:
+    scene = call(desk, 2.0, codec)
+    scene.close()
+    await PartJob(scene.directory, desk.services).run()
+    path = f"/recordings/{desk.new.public_id}"
+    await compose(ask, path, "side_by_side")
+    assert await work(desk, clock) == "done"
+    [made] = (await granted(ask, path))["compositions"]
+    with av.open(io.BytesIO(await (await ask("GET", made["url"])).read())) as container:
+        frame = list(container.decode(video=0))[25]
+    line = bytes(frame.planes[0])[200 * frame.planes[0].line_size :][:1280]
+    assert [max(half) - min(half) > 60 for half in (line[:640], line[640:])] == [True, True]  # no sign: a picture
+
+
 async def test_nothing_that_is_made_is_stored_in_clear(desk: Desk, ask: Ask, ready: str, clock: VirtualClock) -> None:
     for layout in ("side_by_side", "audio"):
         await compose(ask, ready, layout)
