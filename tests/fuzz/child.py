@@ -131,8 +131,9 @@ def main() -> None:
     atheris = _atheris() if options.engine != "own" else None
     packages = ["relay", "recorder", "billing", "signaling", "config"]
     with atheris.instrument_imports(include=packages) if atheris is not None else contextlib.nullcontext():
-        from tests.fuzz.table import TARGETS
-    target = TARGETS[options.target]
+        from tests.fuzz.table import load
+
+        target = load(options.target)
     feeder = Feeder(target, options.findings, options.stats, options.seconds)
     for seed in target.seeds():
         (options.corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
