@@ -168,6 +168,9 @@ programs:
 	if [ -n "$$missing" ] && command -v apt-get >/dev/null && $(AS_ROOT) true 2>/dev/null; then \
 		echo "Installing$$missing"; \
 		$(AS_ROOT) apt-get update -qq >/dev/null 2>&1; \
-		$(AS_ROOT) apt-get install -y -qq --no-install-recommends $$missing >/dev/null 2>&1 || \
-			echo "Could not install$$missing; tests that need them are skipped"; \
+		for one in $$missing; do \
+			$(AS_ROOT) apt-get install -y -qq --no-install-recommends $$one >/dev/null 2>&1 || \
+				echo "Could not install $$one; tests that need it are skipped"; \
+		done; \
+		case "$$missing" in *coturn*) $(AS_ROOT) systemctl disable --now coturn >/dev/null 2>&1 || true;; esac; \
 	fi
