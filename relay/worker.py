@@ -379,10 +379,14 @@ async def main(settings: Settings) -> int:
         return 2
     redis = open_redis(settings.redis_url, name="worker")
     store = EvidenceStore(settings.database_url, "worker") if settings.database_url else None
+    runs = False
     try:
         async with Worker(settings, redis, store, SystemClock()) as worker:
+            runs = True
             await worker.run()
     except (OSError, ValueError) as error:
+        if runs:
+            raise  # not a setting that is wrong: the log gets all that is known of it
         log.error("worker cannot start", why=str(error))
         return 1
     finally:
