@@ -66,9 +66,14 @@ THREADS: Final = 2
 NICENESS: Final = 10
 GARBAGE_EVERY: Final = 50_000
 """Objects made between two searches for cycles: packets are many, and none of them is in one."""
-EXIT_FAILED: Final = 3
+EXIT_FAILED, EXIT_HOPELESS = 3, 4
 
 Worked = Callable[[], Awaitable[str]]
+
+
+def is_hopeless(error: Exception) -> bool:
+    """Whether trying again does not mend it."""
+    return isinstance(error, HOPELESS) and not isinstance(error, Unavailable)
 
 
 class Recorder:
@@ -148,7 +153,7 @@ class Recorder:
                 metrics.FAILURES.inc()
                 log.fault("cannot record a part", directory=str(directory), attempt=attempt)
                 if attempt >= TRIES_MAX:
-                    if isinstance(error, HOPELESS):
+                    if is_hopeless(error):
                         await self._give_up(directory, f"{type(error).__name__}: {error}")
                         return
                     self._stuck.add(directory)  # what is not stored is never given up: somebody is to look at it
@@ -167,7 +172,8 @@ class Recorder:
             await asyncio.to_thread(upkeep.forget_attempts, directory)
 
     async def _alone(self, directory: Path) -> str:
-        """Work on the part in a process of its own. Raises ``RecorderError`` where that dies or gives up."""
+        """Work on the part in a process of its own. Raises ``RecorderError`` where that is hopeless,
+        ``ChildProcessError`` where it dies or fails."""
         settings = self._settings
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -191,7 +197,8 @@ class Recorder:
             raise
         if status:
             died = f"died of {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-            raise RecorderError(f"the process that worked on this part alone {died}")
+            told = f"the process that worked on this part alone {died}"
+            raise RecorderError(told) if status == EXIT_HOPELESS else ChildProcessError(told)
         return "done"
 
     async def _give_up(self, directory: Path, why: str) -> None:
@@ -282,9 +289,9 @@ async def main_alone(settings: Settings, directory: Path) -> int:
     async with services_of(settings) as services:
         try:
             await PartJob(directory, services).run()
-        except Exception:  # noqa: BLE001 - the outermost boundary of this process: logged once, told by the status
+        except Exception as error:  # noqa: BLE001 - the outermost boundary of this process: logged, told by the status
             log.fault("cannot record a part", directory=str(directory))
-            return EXIT_FAILED
+            return EXIT_HOPELESS if is_hopeless(error) else EXIT_FAILED
     return 0
 
 

@@ -20,6 +20,7 @@ from config.clock import VirtualClock
 from config.ids import DEFAULT_TENANT, SessionId
 from config.metrics import render
 from recorder import metrics, service, upkeep
+from recorder.errors import RecorderError, Unavailable
 from recorder.job import PartJob
 from recorder.service import Recorder
 from recorder.verify import export_streams, verify
@@ -267,6 +268,27 @@ async def test_part_that_killed_the_recorder_is_worked_on_in_a_process_of_its_ow
         assert scene.directory in recorder._tasks
         assert scene.directory not in recorder._jobs
         await until_state(desk, "ready")
+
+
+async def test_process_that_dies_with_a_part_is_no_reason_to_give_the_part_up(
+    desk: Desk, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses = iter([-9, service.EXIT_FAILED, service.EXIT_HOPELESS])
+
+    class Dead:
+        async def wait(self) -> int:
+            return next(statuses)
+
+    async def dead(*_: object, **__: object) -> Dead:
+        return Dead()
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", dead)
+    recorder = Recorder(desk.settings, desk.services, clock)
+    for kind in (ChildProcessError, ChildProcessError, RecorderError):
+        with pytest.raises(kind) as told:
+            await recorder._alone(Path("part"))
+        assert service.is_hopeless(told.value) == (kind is RecorderError)
+    assert not service.is_hopeless(Unavailable("PostgreSQL is away"))
 
 
 async def test_second_recorder_waits_for_the_first(tmp_path: Path) -> None:
