@@ -51,11 +51,11 @@ export function PastSession({ id }: { id: string }) {
           )}
         </div>
       </header>
+      {session.role === "observer" || view.recording_id == null ? null : <OwnRecording sessionId={view.id} />}
       <section className="block" aria-labelledby="happened">
         <h2 id="happened">{t.timeline.title}</h2>
         <TimelineView session={session} line={line} />
       </section>
-      {session.role === "observer" || view.recording_id == null ? null : <OwnRecording sessionId={view.id} />}
       <section className="block" aria-labelledby="connections">
         <h2 id="connections">{t.quality.title}</h2>
         {quality.participants.length === 0 ? (

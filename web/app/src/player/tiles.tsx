@@ -6,8 +6,13 @@ import { Icon } from "../ui/icons";
 import type { Playback } from "./playback";
 import { localTime } from "./transport";
 
+/** As the voices on the track. */
+const HUES = [165, 265] as const;
+
 export interface Tile {
   key: string;
+  /** Of the person's placard. */
+  hue: number;
   person: RecordingParticipant;
   screen: boolean;
   streams: readonly AccessStream[];
@@ -24,6 +29,7 @@ export function tilesOf(
   const isScreen = (s: AccessStream) => facts.find((f) => f.n === s.n)?.source === "screen";
   const of = (person: RecordingParticipant, screen: boolean): Tile => ({
     key: screen ? `${person.id} screen` : person.id,
+    hue: HUES[people.indexOf(person) % HUES.length] ?? HUES[0],
     person,
     screen,
     streams: streams.filter((s) => s.participant_id === person.id && isScreen(s) === screen),
@@ -51,7 +57,7 @@ interface Props {
 
 /** One person's picture, or a placard where there is none; or a shared screen. */
 export function TileView({ tile, facts, at, attach, muted, onSound, onError, speaking, featured, mos }: Props) {
-  const { person, screen, streams } = tile;
+  const { person, screen, streams, hue } = tile;
   const now = streams.filter((s) => localTime(s, at) !== null);
   const seen = now.some((s) => pictured(s, facts));
   const label = screen ? t.player.screenOf(person.name) : person.name;
@@ -83,7 +89,7 @@ export function TileView({ tile, facts, at, attach, muted, onSound, onError, spe
       ))}
       {seen ? null : (
         <div className="placard">
-          <Avatar user={{ name: person.name, avatar_hue: hueOf(person.id) }} size={featured ? 96 : 72} />
+          <Avatar user={{ name: person.name, avatar_hue: hue }} size={featured ? 96 : 72} />
           <span className="placard-words">{placard(now.length > 0, streams, at)}</span>
         </div>
       )}
@@ -117,9 +123,4 @@ function placard(heard: boolean, streams: readonly AccessStream[], at: number): 
   if (heard) return t.player.audioOnly;
   if (!streams.some((s) => at * 1000 >= s.offset_ms)) return t.player.absent;
   return streams.some((s) => at * 1000 < s.offset_ms) ? t.player.missing : t.player.gone;
-}
-
-/** A colour for a person of whom the recording knows only the id; always the same one. */
-function hueOf(id: string): number {
-  return [...id].reduce((hash, letter) => (hash * 31 + letter.charCodeAt(0)) % 360, 7);
 }
