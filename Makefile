@@ -125,7 +125,7 @@ $(STAMPS)/venv:
 	} || { cat $(STAMPS)/venv.log; echo "Python cannot make virtual environments here (see above)." >&2; exit 1; }
 	@touch $@
 
-$(STAMPS)/python: $(STAMPS)/venv requirements.lock pyproject.toml setup.py $(wildcard relay/plane_native/*.p[yx]*)
+$(STAMPS)/python: $(STAMPS)/venv requirements.lock pyproject.toml $(wildcard relay/plane_native/*.p[yx]*)
 	@echo "Installing pinned dependencies into $(VENV)"
 	@$(PY) -m pip install -qq -r requirements.lock
 	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .

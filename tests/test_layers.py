@@ -48,8 +48,7 @@ HOMES = {
 
 TOP_LEVEL = {
     ".ci", ".gitignore", ".python-version", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "bench", "billing",
-    "config", "deploy", "docs", "pyproject.toml", "recorder", "relay", "requirements.lock", "setup.py", "signaling", "tests",
-    "web",
+    "config", "deploy", "docs", "pyproject.toml", "recorder", "relay", "requirements.lock", "signaling", "tests", "web",
 }  # fmt: skip
 """Everything that may lie at the top of the repository."""
 
