@@ -99,43 +99,33 @@ cdef int pack_nack(uint8_t *to, uint32_t sender, uint32_t media, const uint16_t 
 # --- when packets of a transport arrived
 
 
-cdef inline int arrival_slot(const Arrivals *a, int64_t number) noexcept nogil:
-    """Where in the index the number is, or would be."""
-    cdef int slot = <int>(number & (ARRIVALS_INDEX - 1))
-    while a.index[slot] and a.queue[a.index[slot] - 1].number != number:
-        slot = (slot + 1) & (ARRIVALS_INDEX - 1)
-    return slot
+cdef inline int arrival_place(const Arrivals *a, int64_t number) noexcept nogil:
+    """Where in the queue the number is, + 1; 0: it is not."""
+    cdef int place = a.index[number & (ARRIVALS_INDEX - 1)]
+    while place and a.queue[place - 1].number != number:
+        place = a.next[place - 1]
+    return place
 
 
 cdef inline int64_t arrival_of(const Arrivals *a, int64_t number) noexcept nogil:
     """When it arrived; −1: not known to have."""
-    cdef int place = a.index[arrival_slot(a, number)]
+    cdef int place = arrival_place(a, number)
     return a.queue[place - 1].at_ns if place else -1
 
 
 cdef void arrivals_drop_oldest(Arrivals *a) noexcept nogil:
-    cdef int mask = ARRIVALS_INDEX - 1
-    cdef int hole = arrival_slot(a, a.queue[a.first].number)
-    cdef int at = hole, home
+    cdef int16_t *link = &a.index[a.queue[a.first].number & (ARRIVALS_INDEX - 1)]
+    while link[0] != a.first + 1:
+        link = &a.next[link[0] - 1]
+    link[0] = a.next[a.first]
     a.first = (a.first + 1) % (ARRIVALS_MAX + 1)
     a.count -= 1
-    while True:
-        a.index[hole] = 0
-        while True:
-            at = (at + 1) & mask
-            if not a.index[at]:
-                return
-            home = <int>(a.queue[a.index[at] - 1].number & mask)
-            if ((at - home) & mask) >= ((at - hole) & mask):
-                break
-        a.index[hole] = a.index[at]
-        hole = at
 
 
 cdef bint arrivals_note(Arrivals *a, int sequence, int64_t at_ns) noexcept nogil:
     """A packet with this transport-wide number (16 bits) arrived; whether that made a feedback due."""
     cdef int64_t number, delta
-    cdef int slot, place
+    cdef int place, home
     if a.highest < 0:
         number = a.highest = a.base = sequence + 0x10000
     else:
@@ -147,13 +137,15 @@ cdef bint arrivals_note(Arrivals *a, int sequence, int64_t at_ns) noexcept nogil
             if number < a.base - RETOLD:
                 return False
             a.base = number
-    slot = arrival_slot(a, number)
-    if a.index[slot]:
-        a.queue[a.index[slot] - 1].at_ns = at_ns
+    place = arrival_place(a, number)
+    if place:
+        a.queue[place - 1].at_ns = at_ns
     else:
         place = (a.first + a.count) % (ARRIVALS_MAX + 1)
+        home = <int>(number & (ARRIVALS_INDEX - 1))
         a.queue[place] = Arrival(number, at_ns)
-        a.index[slot] = place + 1
+        a.next[place] = a.index[home]
+        a.index[home] = place + 1
         a.count += 1
         if a.count > ARRIVALS_MAX:
             arrivals_drop_oldest(a)

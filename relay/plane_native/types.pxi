@@ -143,9 +143,10 @@ cdef struct Arrival:
     int64_t number
     int64_t at_ns
 
-cdef struct Arrivals:  # a queue in order of arrival, and an index by number into it
+cdef struct Arrivals:  # a queue in order of arrival, and chains by number into it
     Arrival queue[ARRIVALS_MAX + 1]
-    int16_t index[ARRIVALS_INDEX]  # place in the queue + 1; 0: free
+    int16_t next[ARRIVALS_MAX + 1]
+    int16_t index[ARRIVALS_INDEX]  # place in the queue + 1, as in next; 0: none
     int first
     int count
     int64_t highest
