@@ -26,6 +26,7 @@ EVENT_NS: Final = 1_000_000_000
 FLASH_NS: Final = 120_000_000
 BEEP_NS: Final = 100_000_000
 SIZE: Final = (320, 240)
+RID_ID, REPAIRED_ID = 10, 11
 _SECOND: Final = 1_000_000_000
 _RATE: Final = 48_000
 _PAYLOAD_BYTES: Final = 1_100
@@ -51,6 +52,8 @@ class EventTrack(SentTrack):
     zero_ns: int = 0
     marks: Marks = field(default_factory=Marks)
     size: tuple[int, int] = SIZE
+    rid: str = ""
+    """Its name among several encodings of one camera."""
     _coder: Any = None
     _coded_size: tuple[int, int] = (0, 0)
     _picture: int = 0
@@ -65,6 +68,12 @@ class EventTrack(SentTrack):
         )  # fmt: skip
         made._base = made.timestamp
         return made
+
+    def resend(self, sequence: int, extensions: Extensions) -> bytes | None:
+        """As every track does, but repairs of one encoding among several say so by another extension (RFC 8852)."""
+        return super().resend(
+            sequence, lambda: [(REPAIRED_ID if i == RID_ID else i, value) for i, value in extensions()]
+        )
 
     def rtp_time(self, now_ns: int) -> int:
         """What the track's RTP clock shows."""

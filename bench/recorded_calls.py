@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -15,11 +16,14 @@ from typing import Any, Final
 import aiohttp
 import socketio
 
-from bench.beeps import EventTrack, Marks
+from bench.beeps import REPAIRED_ID, RID_ID, EventTrack, Marks
 from bench.media_client import MediaClient, Negotiator
+from bench.media_tracks import SentTrack
 from bench.netproxy import Proxy
+from relay.negotiation import REPAIRED_RID, RID
 from relay.rtcp import ntp64_of, pack_cname, pack_receiver_report, pack_sender_report
 
+HALF: Final[Any] = "camera, half"
 ACK_S: Final = 8.0
 REPORT_S: Final = 0.5
 TROUBLE: Final = (socketio.exceptions.SocketIOError, aiohttp.ClientError, TimeoutError, OSError)
@@ -30,13 +34,41 @@ class Refused(Exception):
 
 
 class EventClient(MediaClient):
-    """A media client whose tracks are ``EventTrack``, with sender reports that name the moment they are sent."""
+    """A media client whose tracks are ``EventTrack``, with sender reports that name the moment they are sent.
+
+    ``layered``: the camera is sent in two encodings of different size; the smaller one is the track ``HALF``.
+    """
 
     def __init__(
-        self, negotiate: Negotiator, zero_ns: int, marks: Marks, gate: Callable[[Any], Any], **more: Any
+        self,
+        negotiate: Negotiator,
+        zero_ns: int,
+        marks: Marks,
+        gate: Callable[[Any], Any],
+        *,
+        layered: bool = False,
     ) -> None:
-        super().__init__(negotiate, **more)
+        super().__init__(negotiate)
+        self.layered = layered
         self._zero_ns, self._marks, self._gate = zero_ns, marks, gate
+        if self.layered:
+            self._negotiate = self._layered(negotiate)
+
+    def _layered(self, negotiate: Negotiator) -> Negotiator:
+        """Offer the camera in two encodings, told apart by their rid."""
+
+        async def ask(text: str, sources: dict[str, Any], fresh: bool) -> str:
+            before, _, camera = text.partition("m=video")
+            lines = [line for line in camera.split("\r\n") if line and not line.startswith("a=ssrc")]
+            lines += [f"a=extmap:{RID_ID} {RID}", f"a=extmap:{REPAIRED_ID} {REPAIRED_RID}"]
+            lines += ["a=rid:h send", "a=rid:f send", "a=simulcast:send h;f", ""]
+            return await negotiate(before + "m=video" + "\r\n".join(lines), sources, fresh)
+
+        return ask
+
+    def _extensions(self, track: SentTrack) -> list[tuple[int, bytes]]:
+        rid = track.rid if isinstance(track, EventTrack) else ""
+        return super()._extensions(track) + ([(RID_ID, rid.encode())] if rid else [])
 
     async def _offer(self, *, fresh: bool) -> None:
         await super()._offer(fresh=fresh)
@@ -44,6 +76,11 @@ class EventClient(MediaClient):
         for source, track in self.sent.items():
             if not isinstance(track, EventTrack):
                 self.sent[source] = EventTrack.of(track, self._zero_ns, self._marks)
+        camera = self.sent.get("camera")
+        if self.layered and isinstance(camera, EventTrack) and not camera.rid:
+            half = dataclasses.replace(camera, ssrc=camera.ssrc ^ 1, rtx_ssrc=camera.rtx_ssrc ^ 1)
+            self.sent[HALF] = EventTrack.of(half, self._zero_ns, self._marks)
+            self.sent[HALF].rid, camera.rid, camera.size = "h", "f", (640, 480)  # type: ignore[attr-defined]
 
     def start(self) -> None:
         now_ns = time.monotonic_ns() - self._zero_ns
@@ -123,8 +160,8 @@ class Side:
             self.views[view["id"]] = view
         return self.views[view["id"]]
 
-    async def join(self, session_id: str, **more: Any) -> None:
-        """Connect and send. Raises ``Refused``, TimeoutError, or what the network does."""
+    async def join(self, session_id: str, *, start: bool = True, **more: Any) -> None:
+        """Connect and send, or wait for ``start``. Raises ``Refused``, TimeoutError, or what the network does."""
         await self.leave()
 
         async def negotiate(sdp: str, sources: dict[str, Any], fresh: bool) -> str:
@@ -141,7 +178,13 @@ class Side:
             await client.__aexit__(None, None, None)
             raise
         self.client = client
-        client.start()
+        if start:
+            client.start()
+
+    def start(self) -> None:
+        """Send."""
+        assert self.client is not None
+        self.client.start()
 
     def make(self, negotiate: Negotiator, **more: Any) -> MediaClient:
         """The client of a new connection."""

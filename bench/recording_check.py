@@ -121,12 +121,16 @@ async def _rejoin(call: Call) -> None:
 
 
 async def _layer(call: Call) -> None:
-    """The sender's encoder changes to a smaller picture and back, with a key frame each."""
-    await asyncio.gather(*(side.join(call.session_id) for side in (call.client, call.provider)))
+    """The client's camera comes in two encodings, the larger one only after a while: the recording goes over to it.
+    The provider's encoder changes to a smaller picture and back, with a key frame each."""
+    await call.provider.join(call.session_id)
+    await call.client.join(call.session_id, layered=True, start=False)
+    call.track(call.client, "camera").paused = True
+    call.client.start()
     for size in ((160, 120), (320, 240), (640, 480)):
         await asyncio.sleep(call.seconds / 4)
-        track = call.track(call.client, "camera")
-        track.size = size
+        call.track(call.provider, "camera").size = size
+        call.track(call.client, "camera").paused = False
     await asyncio.sleep(call.seconds / 4)
 
 

@@ -58,7 +58,7 @@ async def played(files: list[tuple[bytes, str]]) -> list[dict[str, Any]]:
             return web.Response(text="<!doctype html><title>play</title><body>", content_type="text/html")
 
         app.router.add_get("/", page)
-        app.router.add_get("/{n}", one)
+        app.router.add_get(r"/{n:\d+}", one)
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

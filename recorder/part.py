@@ -7,6 +7,7 @@ makes exactly the same files.
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -24,6 +25,7 @@ STEP_NS: Final = 100_000_000
 """How often, in time of arrival, it is decided what is to be written: once for many packets, and never by the clock, so
 that a repetition decides alike."""
 PROBLEMS_MAX: Final = 100
+_PLACE: Final = operator.itemgetter(0, 1)
 
 
 class Merge:
@@ -73,13 +75,9 @@ class Merge:
         for waiting in self._files.values():
             while waiting and waiting[0][0] <= until_ns:
                 out.append(waiting.popleft())
-        out.sort(key=_place)  # stable: a file's own order stays
+        out.sort(key=_PLACE)  # stable: a file's own order stays
         self.released_ns = max(self.released_ns, until_ns)
         return [(number, record) for _, number, record in out]
-
-
-def _place(item: tuple[int, int, Record]) -> tuple[int, int]:
-    return item[:2]
 
 
 class PartCore:
