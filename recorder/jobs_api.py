@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -92,11 +91,10 @@ class JobsApi:
 
     def endpoints(self) -> list[Endpoint]:
         """To be mounted by control."""
-        export, preview = (functools.partial(self.ask, kind=kind) for kind in ("export", "preview"))
         asked = {"result": JobView, "status": 202}
         return [
-            endpoint("POST", _BASE + "/exports", "Export it", export, body=AskJob, **asked),  # type: ignore[arg-type]
-            endpoint("POST", _BASE + "/preview", "Make a preview", preview, body=AskJob, **asked),  # type: ignore[arg-type]
+            endpoint("POST", _BASE + "/exports", "Export it", self.export, body=AskJob, **asked),  # type: ignore[arg-type]
+            endpoint("POST", _BASE + "/preview", "Make a preview", self.preview, body=AskJob, **asked),  # type: ignore[arg-type]
             endpoint(
                 *("POST", _BASE + "/compositions", "Make one file of it", self.compose),
                 body=AskComposition,
@@ -111,7 +109,13 @@ class JobsApi:
             endpoint("GET", _JOB + "/bundle", "An export's bytes (Range)", self.download, roles=None),
         ]
 
-    async def ask(self, call: Call, kind: str, layout: str | None = None) -> JobView:
+    async def export(self, call: Call) -> JobView:
+        return await self._ask(call, "export")
+
+    async def preview(self, call: Call) -> JobView:
+        return await self._ask(call, "preview")
+
+    async def _ask(self, call: Call, kind: str, layout: str | None = None) -> JobView:
         recording = await self._gate.entrusted(call, DUTIES[kind])
         reason = await self._gate.reason(call.principal, recording, str(call.body.reason))
         await check_ready(self._gate, call.principal, recording)
@@ -125,7 +129,7 @@ class JobsApi:
     async def compose(self, call: Call) -> JobView:
         if call.body.layout not in LAYOUTS:
             raise ApiError(400, "bad_layout", f"Layouts are {', '.join(LAYOUTS)}.")
-        return await self.ask(call, "composition", str(call.body.layout))
+        return await self._ask(call, "composition", str(call.body.layout))
 
     async def of(self, call: Call) -> JobsView:
         recording = await self._gate.seen(call)

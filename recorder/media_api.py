@@ -5,7 +5,6 @@ So ``<video src>`` plays them. The first use of a grant for each of these is aud
 
 from __future__ import annotations
 
-import functools
 import json
 from typing import Any, Final
 
@@ -40,14 +39,13 @@ class MediaApi:
     def endpoints(self) -> list[Endpoint]:
         """To be mounted by control."""
         stream, made = _BASE + "/streams/{n}", _BASE + "/compositions/{job}"
-        picture, peaks = (functools.partial(self.single, kind=kind) for kind in ("thumbnail", "waveform"))
         return [
             endpoint("GET", stream, "A stream's bytes (Range)", self.stream, roles=None),
             endpoint("HEAD", stream, "A stream's length and type", self.stream, roles=None),
             endpoint("GET", made, "A composition's bytes (Range)", self.composition, roles=None),
             endpoint("HEAD", made, "A composition's length and type", self.composition, roles=None),
-            endpoint("GET", _BASE + "/thumbnail", "A picture of the call", picture, roles=None),
-            endpoint("GET", _BASE + "/waveform", "How loud everybody is", peaks, roles=None),
+            endpoint("GET", _BASE + "/thumbnail", "A picture of the call", self.thumbnail, roles=None),
+            endpoint("GET", _BASE + "/waveform", "How loud everybody is", self.waveform, roles=None),
             endpoint("GET", _BASE + "/story", "Chat and events", self.story, roles=None),
             endpoint("GET", _BASE + "/manifest", "The manifests of its parts", self.manifest, roles=None),
             endpoint(
@@ -75,8 +73,13 @@ class MediaApi:
         file = await self._open(recording, product)
         return await self._send(call, grant, file, f"composition {product.n}", audit.OPENED, name, **what)
 
-    async def single(self, call: Call, kind: str) -> web.StreamResponse:
-        """Thumbnail or waveform."""
+    async def thumbnail(self, call: Call) -> web.StreamResponse:
+        return await self._single(call, "thumbnail")
+
+    async def waveform(self, call: Call) -> web.StreamResponse:
+        return await self._single(call, "waveform")
+
+    async def _single(self, call: Call, kind: str) -> web.StreamResponse:
         grant, recording = await self._granted(call)
         product = next((p for p in await products_of(self._recordings, recording) if p.kind == kind), None)
         if product is None:
