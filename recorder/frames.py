@@ -202,12 +202,15 @@ class VideoAssembler:
 
     def push(self, ordered: Ordered) -> Frame | None:
         """Take in the next packet; the frame that it completes, if any."""
-        packet = ordered.packet
-        if self._parts and packet.timestamp == self._sent_timestamp and packet.payload and not ordered.lost:
+        return self.take(*ordered)
+
+    def take(self, packet: RtpPacket, lost: int) -> Frame | None:
+        """``push`` in other words."""
+        if self._parts and packet.timestamp == self._sent_timestamp and packet.payload and not lost:
             return self._add(packet)  # what is usual: the next packet of the frame
         timestamp = self._unwrap(packet.timestamp)
         starts = bool(packet.payload) and self._format.starts(packet.payload)
-        if ordered.lost and (self._parts or not starts or not self._follows(packet.payload)):
+        if lost and (self._parts or not starts or not self._follows(packet.payload)):
             self._break()
         if not packet.payload:
             return None
@@ -262,7 +265,10 @@ class OpusAssembler:
 
     def push(self, ordered: Ordered) -> Frame | None:
         """The packet as a frame; None for padding and malformed ones."""
-        packet = ordered.packet
+        return self.take(*ordered)
+
+    def take(self, packet: RtpPacket, _lost: int) -> Frame | None:
+        """``push`` in other words."""
         timestamp = self._unwrap(packet.timestamp)
         if not packet.payload:
             return None

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any, Final
 
 from recorder.frames import Assembler, Frame, assembler
-from recorder.sequence import Ordered, Reorder, RtpPacket, Unwrapper, parse_rtp
+from recorder.sequence import Reorder, RtpPacket, Unwrapper, parse_rtp
 from recorder.timeline import SenderClock, TrackClock
 from relay.spool import SenderReportRecord, TrackEventRecord
 
@@ -84,7 +84,7 @@ class Track:
         if packet is None:
             self.malformed += 1
         elif self.reorder.next(packet):
-            self._take(Ordered(packet, 0))
+            self._take(packet, 0)
         else:
             self.reorder.push(packet)
             self.drain(arrival_ns)
@@ -117,13 +117,13 @@ class Track:
     def drain(self, now_ns: int, *, final: bool = False) -> None:
         """Make frames of the packets whose turn it is."""
         for ordered in self.reorder.pop(now_ns, final=final):
-            self._take(ordered)
+            self._take(*ordered)
 
-    def _take(self, ordered: Ordered) -> None:
-        each = self._by_payload_type.get(ordered.packet.payload_type)
-        if each is None and (each := self._assembler(ordered.packet)) is None:
+    def _take(self, packet: RtpPacket, lost: int) -> None:
+        each = self._by_payload_type.get(packet.payload_type)
+        if each is None and (each := self._assembler(packet)) is None:
             return
-        frame = each.push(ordered)
+        frame = each.take(packet, lost)
         if frame is not None:
             self.frames_total += 1
             self.first_frame_ns = self.first_frame_ns or frame.arrival_ns
