@@ -25,6 +25,8 @@ from config.settings import Settings
 
 MONEY_MINOR: Final = 10_000_000
 PRESETS: Final = (("per second", 1), ("every 5 s", 5_000), ("started minutes", 60_000))
+LOG_FILES: Final = 32
+"""What ``max_wal_size`` comes to."""
 SHARED_EVERY: Final = 10
 """One session in so many is paid from the wallet of the one before it, and one earns for the provider before it."""
 
@@ -116,6 +118,9 @@ async def _populate(
         for start in range(0, sessions, CHUNK_MAX):
             first = [TickInput(SessionId(n), 0, 0, 0, None) for n in numbers[start : start + CHUNK_MAX]]
             await meter_store.tick(database, first, 0, settings.grant_ms)
+    # A server that has run for a while uses its log files again; a fresh one stops for each that it makes.
+    for _ in range(LOG_FILES):
+        await admin.execute("select pg_logical_emit_message(false, 'bench', 'next file'), pg_switch_wal()")
     await admin.execute("checkpoint")
     await admin.close()
     await owner.execute("vacuum analyze")

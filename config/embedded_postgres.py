@@ -25,6 +25,7 @@ SETTINGS = {
     "max_connections": "200",
     "shared_buffers": "64MB",
     "max_wal_size": "512MB",
+    "min_wal_size": "512MB",  # log files are used again: making and clearing a new one holds up every commit
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
