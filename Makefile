@@ -23,7 +23,7 @@ WEB := $(if $(WEB_SOURCES),$(STAMPS)/web)
 NPM := $(STAMPS)/npm
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check call bench-relay bench-load bench-network bench-recorder test-recording chaos-recording bench-billing chaos-billing soak bench-connect fuzz format lock clean setup programs
+.PHONY: help run test check call bench-relay bench-load bench-network bench-recorder bench-jobs test-recording chaos-recording bench-billing chaos-billing soak bench-connect fuzz format lock clean setup programs
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -57,6 +57,9 @@ bench-network: setup programs ## Calls through bad networks, and directly as a c
 
 bench-recorder: setup ## What recording costs, live and beside aiortc's MediaRecorder
 	@$(PY) -m bench.recorder $(ARGS)
+
+bench-jobs: setup ## What compositions and previews of recordings cost, and that they stand back from live calls
+	@$(PY) -m bench.jobs $(ARGS)
 
 test-recording: setup programs ## Beeps and flashes through bad networks, found again in the recordings (ARGS="clean loss5")
 	@$(PY) -m bench.recording_check $(ARGS)

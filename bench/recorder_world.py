@@ -113,6 +113,7 @@ class World:
             "TURNPIKE_DATA": str(self.settings.data),
             "DATABASE_URL": self.settings.database_url or "",
             "TURNPIKE_SPOOL_FREE_MIN_BYTES": "0",
+            "TURNPIKE_JOBS": "0",  # recording alone is measured
         }
 
     @contextlib.asynccontextmanager
