@@ -27,7 +27,7 @@ export function encodingsOf(source: Source): Encoding[] {
   const rids = RIDS.slice(CAMERA_WIDTH >= 960 ? 0 : 1);
   return rids.map((rid, index) => ({
     rid,
-    maxBitrate: MOST_BPS[rids.length]?.[index],
+    maxBitrate: MOST_BPS[rids.length]?.[index] ?? MAX_BITRATE_BPS.camera,
     scaleResolutionDownBy: 2 ** (rids.length - 1 - index),
     scalabilityMode: "L1T1",
   }));
