@@ -381,6 +381,7 @@ class Accrual:
             exhausted=one.asked and row.final_unit and _used_up(one, row),
             kind=row.kind,
             revision=row.revision,
+            free_until_ms=row.tariff.after_ms + row.tariff.free_ms + row.tariff.included_ms,
         )
 
     def _available(self, row: MeterRow) -> int:

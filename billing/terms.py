@@ -277,6 +277,8 @@ class MeterOutcome(NamedTuple):
     """What the session is charged as."""
     revision: int = 1
     """Of its terms."""
+    free_until_ms: int = 0
+    """Live time up to which nothing more is charged: free, on packages, or within a flat price."""
 
 
 class TickInput(NamedTuple):

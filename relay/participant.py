@@ -71,6 +71,8 @@ class Participant:
         self.transport: Transport | None = None
         self.agreement: Agreement | None = None
         self.published: dict[Source, PublishedTrack] = {}
+        self.resting: dict[Source, PublishedTrack] = {}
+        """What the session's kind does not pay for any more: taken in, and neither forwarded nor recorded."""
         self.subscribed: dict[Source, SubscribedTrack] = {}
         self.muted: dict[Source, bool] = {}
         self.connected = False
@@ -101,7 +103,7 @@ class Participant:
         return sum(self._forwarded.values())
 
     @property
-    def resting(self) -> frozenset[str]:
+    def unpaid(self) -> frozenset[str]:
         """Kinds of media (audio, video) that were agreed on and are not paid for."""
         return frozenset(media.kind for media in (self.agreement.media if self.agreement else ()) if not media.paid)
 

@@ -165,7 +165,7 @@ class Room:
         for participant in self.participants.values():
             if participant.spec.role == "provider":
                 self.live.declare_provider_muted(participant.declared_off(kind), now_ns)
-            if participant.resting & negotiation.ALLOWED_KINDS[kind]:  # it may have offered before it was told so
+            if participant.unpaid & negotiation.ALLOWED_KINDS[kind]:  # it may have offered before it was told so
                 self._events.tell(NegotiationNeeded, now_ns, user_id=participant.spec.user_id)
         self.live.by_presence = kind == "chat"
         self._events.log("kind changed", kind=kind, live_ms=self.live.live_ms)

@@ -63,6 +63,7 @@ class Wiring:
         moved = participant.transport is not transport
         before = participant.published
         if moved:
+            self._forget_resting(participant, now_ns)
             participant.published, participant.subscribed = {}, {}
             participant.sender_clock = SenderClock()  # another RTCPeerConnection, perhaps another machine
         participant.transport, participant.agreement = transport, agreement
@@ -81,7 +82,10 @@ class Wiring:
         self.connect(now_ns)
 
     def restrict(self, kinds: frozenset[str], now_ns: int) -> None:
-        """End every stream and route that is of none of these kinds (audio, video); a later offer may bring it back."""
+        """Forward and record nothing that is of none of these kinds (audio, video), until a later offer brings it back.
+
+        Streams stay open meanwhile: a browser says which SSRC is which encoding with its first packets only.
+        """
         for participant in self._participants.values():
             if participant.agreement is not None:
                 media = tuple(
@@ -90,7 +94,9 @@ class Wiring:
                 )
                 participant.agreement = dataclasses.replace(participant.agreement, media=media)
             for source in [s for s, track in participant.published.items() if track.media.kind not in kinds]:
-                self._close_stream(participant.published.pop(source), now_ns)
+                track = participant.resting[source] = participant.published.pop(source)
+                if self.recording is not None:
+                    self.recording.remove(track, now_ns)
             for source in [s for s, subscribed in participant.subscribed.items() if subscribed.media.kind not in kinds]:
                 self._remove_route(participant.subscribed.pop(source))
                 participant.videos_paused.discard(source)
@@ -239,10 +245,16 @@ class Wiring:
 
     def disconnect(self, participant: Participant, now_ns: int) -> None:
         """The participant's transport is gone for good: forget their tracks and all that hung on them."""
+        self._forget_resting(participant, now_ns)
         for published in participant.published.values():
             self._close_stream(published, now_ns)
         participant.published, participant.subscribed = {}, {}
         participant.agreement = None
+
+    def _forget_resting(self, participant: Participant, now_ns: int) -> None:
+        for track in participant.resting.values():
+            self._close_stream(track, now_ns)
+        participant.resting = {}
 
     def feed_of(
         self, participant: Participant, subscribed: SubscribedTrack
@@ -304,6 +316,13 @@ class Wiring:
         if track is not None and track.media.rids != media.rids:
             self._close_stream(track, now_ns)
             track = None
+        rested = participant.resting.pop(media.source, None) if track is None else None
+        if rested is not None and rested.media.rids == media.rids:
+            track = participant.published[media.source] = rested
+            if self.recording is not None:
+                self.recording.add(participant, track, now_ns)
+        elif rested is not None:
+            self._close_stream(rested, now_ns)
         if track is None:
             track = participant.published[media.source] = PublishedTrack(media)
         new_codecs = {codec.payload_type for codec in media.codecs} - set(track.stream_spec().codecs)

@@ -79,6 +79,7 @@ class Announcer:
             "cost_minor": outcome.cost_minor,
             "currency": outcome.currency,
             "remaining_ms": outcome.remaining_ms,
+            "free_until_ms": outcome.free_until_ms,
         }
         client = CostEvent.model_validate({**common, "balance_minor": outcome.balance_minor})
         provider = CostEvent.model_validate({**common, "earnings_minor": outcome.provider_minor})

@@ -26,6 +26,8 @@ class CostEvent(View):
     """The provider's share of the cost so far; only to the provider."""
     remaining_ms: int | None = None
     """Billable time that the wallet still pays for at this rate."""
+    free_until_ms: int = 0
+    """Live time up to which nothing more is charged: free, on packages, or within a flat price."""
 
 
 class WarningEvent(View):

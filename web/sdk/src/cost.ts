@@ -62,6 +62,8 @@ export class CostClock {
     this.#offset = Math.min(this.#offset, nowMs - event.at_ms);
     this.#event = event;
     this.#baseAt = event.at_ms + this.#offset;
+    // It was not known that this time costs nothing.
+    if ((event.free_until_ms ?? 0) > event.live_ms) this.#shownCost = event.cost_minor;
     const difference = before === null ? 0 : before - this.#true(nowMs);
     if (!event.running || Math.abs(difference) > JUMP_MS) {
       this.#slewFrom = 0;
@@ -88,7 +90,8 @@ export class CostClock {
     }
     const live = event.running ? this.#slewed(nowMs) : event.live_ms;
     const ahead = Math.max(0, live - event.live_ms);
-    const cost = event.cost_minor + Math.floor((this.minorPerMinute * ahead) / 60_000);
+    const charged = Math.max(0, live - Math.max(event.live_ms, event.free_until_ms ?? 0));
+    const cost = event.cost_minor + Math.floor((this.minorPerMinute * charged) / 60_000);
     this.#shownMs = event.running ? Math.max(this.#shownMs, live) : live;
     this.#shownCost = event.running ? Math.max(this.#shownCost, cost) : event.cost_minor;
     const more = this.#shownCost - event.cost_minor;

@@ -246,6 +246,8 @@ export interface CostEvent {
   balance_minor?: number | null;
   earnings_minor?: number | null;
   remaining_ms?: number | null;
+  /** Live time up to which nothing more is charged: free, on packages, or within a flat price. */
+  free_until_ms?: number;
 }
 
 export interface WarningEvent {

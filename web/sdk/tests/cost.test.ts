@@ -79,4 +79,14 @@ describe("CostClock", () => {
     clock.take(event({ live_ms: 5_000, at_ms: 1_005_000 }), 10);
     expect(clock.read(20).live_ms).toBe(9_000);
   });
+
+  it("charges nothing for time that is free or on a package, and then begins to", () => {
+    const clock = new CostClock(600);
+    clock.start(0);
+    expect(clock.read(3_000).cost_minor).toBe(30); // nobody has said yet that it is free
+    clock.take(event({ live_ms: 5_000, cost_minor: 0, free_until_ms: 8_000 }), 5_000);
+    expect(clock.read(5_000).cost_minor).toBe(0);
+    expect(clock.read(7_000)).toMatchObject({ cost_minor: 0, balance_minor: 5_000 });
+    expect(clock.read(9_000).cost_minor).toBe(10);
+  });
 });

@@ -76,7 +76,8 @@ export function Packages() {
 }
 
 function PackageTicket({ pack }: { pack: PackageView }) {
-  const share = pack.left_ms / pack.total_ms;
+  const left = pack.left_ms + pack.reserved_ms;
+  const share = left / pack.total_ms;
   return (
     <li className="pack" data-testid="package" data-left={pack.left_ms}>
       <span className="pack-words">
@@ -86,8 +87,8 @@ function PackageTicket({ pack }: { pack: PackageView }) {
         </span>
       </span>
       <span className="pack-left">
-        <strong>{t.purse.left(duration(pack.left_ms))}</strong>
-        {pack.reserved_ms > 0 ? <span className="soft">{t.purse.inUse(duration(pack.reserved_ms))}</span> : null}
+        <strong>{t.purse.left(duration(left))}</strong>
+        {pack.reserved_ms > 0 ? <span className="soft">{t.purse.inUse}</span> : null}
       </span>
       <span className="pack-track" aria-hidden="true">
         <span style={{ width: `${share * 100}%` }} />

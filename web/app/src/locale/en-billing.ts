@@ -54,7 +54,7 @@ export const purse = {
   packages: "Prepaid time",
   noPackages: "No package yet. Time bought ahead is used before money.",
   left: (time: string) => `${time} left`,
-  inUse: (time: string) => `${time} in use now`,
+  inUse: "in use now",
   until: (day: string) => `until ${day}`,
   anyKind: "any kind of call",
   forKind: (kind: SessionKind) => `${noun[kind]} only`,
