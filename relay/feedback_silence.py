@@ -1,8 +1,9 @@
 """Whether a page that is heard has ceased to say what arrives there.
 
 A full line back to us holds up or drops the very feedback that would tell of it, and with it of the line there. Sending
-on as before keeps a queue full in which sound stands behind pictures. A page that is not heard either met an outage,
-which says nothing of what its line takes.
+on as before keeps a queue full in which sound stands behind pictures. So video halts until the page tells of something
+that was sent since: what it tells before is old. A page that is not heard either met an outage, which says nothing of
+what its line takes.
 
 Sans-IO, one per subscriber transport. Times are nanoseconds.
 """
@@ -17,6 +18,8 @@ INTERVALS: Final = 5
 """A silence of so many times the usual is none of lost feedback: of a fifth lost, five in a row are one in 3,000."""
 PACKETS_MIN: Final = 15
 """So many must have been sent meanwhile for silence to be strange."""
+HALT_MAX_NS: Final = 1_500_000_000
+"""Then video is tried again: where nothing else is sent, nothing can be told of."""
 HEARD_NS: Final = 200_000_000
 """Media from the page that is no older than this means that it is heard."""
 _SMOOTHING: Final = 8
@@ -25,23 +28,34 @@ _SMOOTHING: Final = 8
 class FeedbackSilence:
     """See the module's docstring."""
 
-    __slots__ = ("_interval_ns", "_sent", "_told_ns")
+    __slots__ = ("_halted_ns", "_interval_ns", "_sent", "_told_ns")
 
     def __init__(self) -> None:
         self._told_ns: int | None = None
+        self._halted_ns: int | None = None
         self._interval_ns = 0
         self._sent = 0
 
-    def told(self, sent: int, now_ns: int) -> None:
-        """Feedback came; ``sent``: video packets sent until now, in total."""
+    def told(self, sent: int, newest_ns: int, now_ns: int) -> None:
+        """Feedback came; ``sent``: video packets sent until now, in total; ``newest_ns``: when the newest packet that
+        it tells of was sent."""
+        if self._halted_ns is not None and newest_ns > self._halted_ns:
+            self._halted_ns = None
         if self._told_ns is not None:
             interval_ns = min(now_ns - self._told_ns, SILENT_MIN_NS)
             self._interval_ns += (interval_ns - self._interval_ns) // _SMOOTHING
         self._told_ns, self._sent = now_ns, sent
 
-    def lasts(self, sent: int, heard_ns: int, now_ns: int) -> bool:
-        """Whether there is such a silence; ``heard_ns``: when media came from the page last. False where none ever
-        told anything: without transport-cc all are silent."""
+    def halts(self, sent: int, heard_ns: int, now_ns: int) -> bool:
+        """Whether video has to halt now; ``heard_ns``: when media came from the page last. Never where no feedback
+        ever came: without transport-cc all are silent."""
+        if self._halted_ns is None and self._lasts(sent, heard_ns, now_ns):
+            self._halted_ns = now_ns
+        if self._halted_ns is not None and now_ns - self._halted_ns > HALT_MAX_NS:
+            self._halted_ns, self._told_ns, self._sent = None, now_ns, sent
+        return self._halted_ns is not None
+
+    def _lasts(self, sent: int, heard_ns: int, now_ns: int) -> bool:
         return (
             self._told_ns is not None
             and now_ns - self._told_ns > max(SILENT_MIN_NS, INTERVALS * self._interval_ns)

@@ -108,7 +108,8 @@ class RoomBandwidth:
         if round_trip_ns is not None:
             subscriber.estimator.set_round_trip(round_trip_ns)
         subscriber.estimator.feedback(subscriber.reader.read(item, sent), now_ns)
-        subscriber.silence.told(self._video_packets(participant), now_ns)
+        newest_ns = max((packet.sent_ns for packet in sent if packet is not None), default=0)
+        subscriber.silence.told(self._video_packets(participant), newest_ns, now_ns)
         if subscriber.estimator.limited and subscriber.estimator.target_bps < FALL * subscriber.allocated_bps:
             self._allocate(participant, subscriber, now_ns)
             self._tell_publishers(now_ns)
@@ -159,7 +160,7 @@ class RoomBandwidth:
             if subscriber is not None:
                 subscriber.estimator.handle_timer(now_ns)
                 heard_ns = participant.last_media_ns(self._plane)
-                if subscriber.silence.lasts(self._video_packets(participant), heard_ns, now_ns):
+                if subscriber.silence.halts(self._video_packets(participant), heard_ns, now_ns):
                     self._halt(participant, subscriber, now_ns)
                 self._allocate(participant, subscriber, now_ns)
         self._tell_publishers(now_ns)
