@@ -134,6 +134,7 @@ def table(kept: Mapping[str, Mapping[str, Any]]) -> str:
             continue
         both = " | ".join(f"{_value(row, column)} / {_value(row['p2p'], column)}" for column in columns)
         judged = "**no**: " + "; ".join(missed) if missed else "yes"
+        judged += ", without a control" if row["p2p"] is None else ""
         busy = " (machine too busy)" if row["wanted"].get("machine_too_busy") else ""
         lines.append(f"| `{name}` | {both} | {_layers(row)} | {judged}{busy} | {row['revision']} |")
     return "\n".join(lines)
