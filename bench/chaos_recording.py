@@ -237,10 +237,11 @@ class Chaos:
 
     async def kill_for(self, seconds: float) -> None:
         """Kill one after the other."""
-        until = time.monotonic() + seconds
+        until, bag = time.monotonic() + seconds, list[str]()
         while (pause := self._chance.uniform(*BETWEEN_KILLS_S)) < until - time.monotonic():
             await asyncio.sleep(pause)
-            name = self._chance.choice(VICTIMS)
+            bag = bag or self._chance.sample(VICTIMS, len(VICTIMS))  # each has its turn before any has another
+            name = bag.pop()
             away_s = self._chance.uniform(*STORE_AWAY_S)
             say(f"kill -9 {name}; load average {os.getloadavg()[0]:.1f}")
             self.kills.append((time.monotonic(), name))
