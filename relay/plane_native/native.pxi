@@ -279,7 +279,7 @@ cdef class _Incoming:
         by_address = native.python.by_address
         earlier = by_address.get(address)
         key = (socket, address)
-        if earlier is not None and (<_Owner>earlier).addresses.pop(key, key) is None:
+        if earlier is not None and (<_Owner>earlier).addresses.pop(key, key) is None and (<_Owner>earlier).c != NULL:
             (<_Owner>earlier).c.addresses -= 1
         if not native.c.tcp and key_from(address, native, &wanted) and not owner_set(self.p, &wanted, owner.c):
             raise MemoryError

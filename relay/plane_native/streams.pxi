@@ -23,7 +23,7 @@ cdef void cache_put(Stream *s, const Packet *packet) noexcept nogil:
     if slot.room < packet.length or slot.room > 2 * packet.length + 256:
         room = (packet.length + 127) & ~127
         free(slot.data)
-        slot.data = <uint8_t *>malloc(room)
+        slot.data = <uint8_t *>aligned_alloc(64, room)
         slot.room = room
         if slot.data == NULL:
             slot.room = slot.length = 0
@@ -32,7 +32,7 @@ cdef void cache_put(Stream *s, const Packet *packet) noexcept nogil:
     slot.arrival_ns = packet.arrival_ns
     slot.length = packet.length
     slot.layered = packet.layer.present
-    memcpy(slot.data, packet.data, packet.length)
+    copy_aside(slot.data, packet.data, packet.length)
 
 
 cdef bint cache_get(Stream *s, int64_t number, int64_t now_ns, Packet *packet) noexcept nogil:
@@ -75,12 +75,16 @@ cdef void leave_out_numbers(Stream *s, int64_t first_after, int64_t count) noexc
 
 cdef int64_t continuous_of(const Stream *s, int64_t number) noexcept nogil:
     """The continuous number of an extended sequence number that is not below ``oldest``."""
-    cdef int i = s.shifts - 1
-    while i >= 0 and s.shift_from[i] > number:
-        i -= 1
-    if i == s.shifts - 1:
+    cdef int low = 0, high = s.shifts, middle
+    if not high or number >= s.shift_from[high - 1]:
         return number - s.shift
-    return number - (s.shift_totals[i] if i >= 0 else s.shift_base)
+    while low < high:  # how many shifts begin at or before it
+        middle = (low + high) // 2
+        if s.shift_from[middle] > number:
+            high = middle
+        else:
+            low = middle + 1
+    return number - (s.shift_totals[low - 1] if low else s.shift_base)
 
 
 cdef bint awaits(const Stream *s, int64_t continuous) noexcept nogil:

@@ -78,6 +78,32 @@ cdef extern from "<time.h>" nogil:
         int64_t tv_sec
         int64_t tv_nsec
 
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #include <string.h>
+    #if defined(__SSE2__)
+    #include <emmintrin.h>
+    /* Like memcpy, to an aligned place that is not read again soon: past the cache, which other things need more. */
+    static inline void turnpike_copy_aside(void *to, const void *from, size_t length) {
+        __m128i *t = (__m128i *)to;
+        const __m128i *f = (const __m128i *)from;
+        for (; length >= 64; length -= 64, t += 4, f += 4) {
+            __m128i a = _mm_loadu_si128(f), b = _mm_loadu_si128(f + 1), c = _mm_loadu_si128(f + 2), d = _mm_loadu_si128(f + 3);
+            _mm_stream_si128(t, a);
+            _mm_stream_si128(t + 1, b);
+            _mm_stream_si128(t + 2, c);
+            _mm_stream_si128(t + 3, d);
+        }
+        memcpy(t, f, length);
+    }
+    #else
+    #define turnpike_copy_aside(to, from, length) memcpy(to, from, length)
+    #endif
+    """
+    void copy_aside "turnpike_copy_aside"(void *to, const void *frm, size_t length) noexcept nogil
+    void *aligned_alloc(size_t alignment, size_t size) noexcept nogil
+
 cdef enum:
     SOL_UDP = 17
     UDP_SEGMENT = 103
