@@ -26,11 +26,15 @@ KIND = "() => window.turnpike.session.view.kind"
 
 
 async def sees(page: Page) -> None:
-    """Frames of the other side are being decoded, from now on."""
-    before = await page.evaluate(FRAMES)
+    """Frames of the other side are being decoded, from now on: each change of kind begins to count anew."""
+    last, seen = await page.evaluate(FRAMES), 0
 
     async def more() -> bool:
-        return bool(await page.evaluate(FRAMES) > before + 5)
+        nonlocal last, seen
+        now = await page.evaluate(FRAMES)
+        seen += max(0, now - last)
+        last = now
+        return seen > 5
 
     await until(more, page)
 
