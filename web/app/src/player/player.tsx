@@ -84,6 +84,7 @@ export function Player({ recording, grant, onExpired, onMakeWaveform }: Props) {
                 facts={facts}
                 at={position}
                 attach={play.attach}
+                paused={within(data.pauses, now_ms)}
                 muted={muted.has(tile.person.id)}
                 onSound={() => setMuted(toggled(muted, tile.person.id))}
                 onError={failure}
@@ -92,7 +93,6 @@ export function Player({ recording, grant, onExpired, onMakeWaveform }: Props) {
                 mos={data.quality === null || tile.screen ? undefined : mosAt(data.quality, tile.person.id, now_ms)}
               />
             ))}
-            {within(data.pauses, now_ms) ? <p className="paused-here">{t.player.paused}</p> : null}
           </div>
           <Track data={data} position={position} onSeek={seek} onKey={sliderKey} />
           {grant.waveform_url === null && onMakeWaveform !== undefined ? (

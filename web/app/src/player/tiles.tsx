@@ -47,6 +47,8 @@ interface Props {
   facts: StreamFacts;
   at: number;
   attach: Playback["attach"];
+  /** Nothing was recorded then, on purpose. */
+  paused: boolean;
   muted: boolean;
   onSound: () => void;
   onError: () => void;
@@ -56,7 +58,7 @@ interface Props {
 }
 
 /** One person's picture, or a placard where there is none; or a shared screen. */
-export function TileView({ tile, facts, at, attach, muted, onSound, onError, speaking, featured, mos }: Props) {
+export function TileView({ tile, facts, at, attach, paused, muted, onSound, onError, speaking, featured, mos }: Props) {
   const { person, screen, streams, hue } = tile;
   const now = streams.filter((s) => localTime(s, at) !== null);
   const seen = now.some((s) => pictured(s, facts));
@@ -90,7 +92,9 @@ export function TileView({ tile, facts, at, attach, muted, onSound, onError, spe
       {seen ? null : (
         <div className="placard">
           <Avatar user={{ name: person.name, avatar_hue: hue }} size={featured ? 96 : 72} />
-          <span className="placard-words">{placard(now.length > 0, streams, at)}</span>
+          <span className={paused ? "placard-words placard-paused" : "placard-words"}>
+            {paused ? t.player.paused : placard(now.length > 0, streams, at)}
+          </span>
         </div>
       )}
       {mos === undefined ? null : (
