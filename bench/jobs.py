@@ -28,6 +28,7 @@ from typing import Any
 import av
 
 from bench.recorder_media import picture, sound
+from config.launch import die_with_parent
 from recorder import preview
 from recorder.compose import Person, compose
 from recorder.compose_read import Clip
@@ -77,6 +78,7 @@ def make_file(path: Path, seconds: int) -> None:
 
 def work(what: str, path: Path, seconds: int) -> None:
     """In a process of its own: do one, say what it took."""
+    die_with_parent(signal.SIGKILL)
     stand_back()
     duration_ms, began = seconds * 1000, time.process_time()
     clips = [
