@@ -29,10 +29,11 @@ import av
 
 from bench.recorder_media import picture, sound
 from config.launch import die_with_parent
+from config.process import stand_back
 from recorder import preview
 from recorder.compose import Person, compose
 from recorder.compose_read import Clip
-from recorder.job_work import stand_back
+from recorder.job_work import NICENESS
 
 PEOPLE = [Person(1, "Mira"), Person(2, "Ben")]
 WHAT = ("side_by_side", "speaker", "audio", "waveform")
@@ -79,7 +80,7 @@ def make_file(path: Path, seconds: int) -> None:
 def work(what: str, path: Path, seconds: int) -> None:
     """In a process of its own: do one, say what it took."""
     die_with_parent(signal.SIGKILL)
-    stand_back()
+    stand_back(NICENESS)
     duration_ms, began = seconds * 1000, time.process_time()
     clips = [
         Clip(person.user_id, "camera", 0, duration_ms, video=True, audio=True, open=lambda: path.open("rb"))

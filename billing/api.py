@@ -123,29 +123,8 @@ def endpoints(
             await changed(who.tenant_id, who.user_id, answer)
         return _wallet(answer)
 
-    async def earnings(call: Call) -> EarningsView:
-        who = call.principal
-        wallet = await billing.wallet(who.tenant_id, who.user_id, who.role)
-        days = await finance.read_earned(billing.database, who.tenant_id, who.user_id)
-        today = datetime.datetime.now(datetime.UTC).date()
-        return EarningsView(
-            currency=wallet.currency,
-            balance_minor=wallet.balance_minor,
-            owed_minor=await recovery.owed(billing.database, who.tenant_id, who.user_id),
-            today_minor=sum(one.amount_minor for one in days if one.day == today),
-            month_minor=sum(one.amount_minor for one in days if one.day.replace(day=1) == today.replace(day=1)),
-            days=[
-                EarnedDayView(day=one.day.isoformat(), amount_minor=one.amount_minor, sessions=one.sessions)
-                for one in days
-            ],
-        )
-
     routes = [
-        endpoint(
-            *("GET", "/api/v1/wallet/earnings", "What a provider earned by day", earnings),
-            roles=[Role.PROVIDER],
-            result=EarningsView,
-        ),
+        _earnings(billing),
         endpoint("GET", "/api/v1/wallet", "The caller's wallet", wallet, roles=HOLDERS, result=WalletView),
         endpoint("GET", "/api/v1/wallet/transfers", "Its history", transfers, roles=HOLDERS, result=Transfers),
     ]
@@ -168,6 +147,31 @@ def endpoints(
         *statements_api.endpoints(billing, changed),
         *finance_api.endpoints(billing),
     ]
+
+
+def _earnings(billing: Billing) -> Endpoint:
+    async def earnings(call: Call) -> EarningsView:
+        who = call.principal
+        wallet = await billing.wallet(who.tenant_id, who.user_id, who.role)
+        days = await finance.read_earned(billing.database, who.tenant_id, who.user_id)
+        today = datetime.datetime.now(datetime.UTC).date()
+        return EarningsView(
+            currency=wallet.currency,
+            balance_minor=wallet.balance_minor,
+            owed_minor=await recovery.owed(billing.database, who.tenant_id, who.user_id),
+            today_minor=sum(one.amount_minor for one in days if one.day == today),
+            month_minor=sum(one.amount_minor for one in days if one.day.replace(day=1) == today.replace(day=1)),
+            days=[
+                EarnedDayView(day=one.day.isoformat(), amount_minor=one.amount_minor, sessions=one.sessions)
+                for one in days
+            ],
+        )
+
+    return endpoint(
+        *("GET", "/api/v1/wallet/earnings", "What a provider earned by day", earnings),
+        roles=[Role.PROVIDER],
+        result=EarningsView,
+    )
 
 
 def parse_cursor(text: str | None) -> EntryCursor | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -17,13 +19,23 @@ from config.launch import die_with_parent
 from config.logs import get_log, setup_logs
 from config.settings import Settings
 
-__all__ = ["PARENT", "RoleMain", "calm_collector", "die_with_parent", "raise_file_limit", "run_role"]
+__all__ = [
+    "AUTOGROUP",
+    "PARENT",
+    "RoleMain",
+    "calm_collector",
+    "die_with_parent",
+    "raise_file_limit",
+    "run_role",
+    "stand_back",
+]
 
 RoleMain = Callable[[Settings], Awaitable[int]]
 """A role's ``main``: runs until it is cancelled, then ends in order; returns an exit status."""
 
 PARENT: Final = "TURNPIKE_PARENT"
 """Environment variable in which the supervisor tells its pid to the roles that must not outlive it."""
+AUTOGROUP: Final = Path("/proc/self/autogroup")
 FILES_MAX = 65536
 STOP_MAX_S = 30
 """A role that has not ended this long after it was told to is ended by the kernel."""
@@ -54,6 +66,17 @@ def calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+def stand_back(niceness: int) -> None:
+    """Let everything else on the machine come first. For a process with a session of its own.
+
+    Linux groups processes by session where autogroup is on (sched(7)): niceness then counts within a session only, so
+    the session stands back as a whole as well.
+    """
+    os.nice(niceness)
+    with contextlib.suppress(OSError):
+        AUTOGROUP.write_text(str(niceness))
 
 
 def run_role(role: str, settings: Settings, main: RoleMain, *, stop_max_s: int = STOP_MAX_S) -> int:

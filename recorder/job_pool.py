@@ -55,7 +55,7 @@ class JobPool:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "recorder.job_work", str(job.tenant_id), job.public_id),
             env=_environment(self._settings),
-            start_new_session=True,  # see ``job_work.stand_back``
+            start_new_session=True,  # see ``config.process.stand_back``
         )
         try:
             async with asyncio.timeout(LAST_MAX_S):

@@ -14,7 +14,6 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from config.clock import Clock, SystemClock
@@ -24,7 +23,7 @@ from config.keys import SigningKey, UnknownKey
 from config.launch import die_with_parent
 from config.logs import get_log, setup_logs
 from config.objects import ObjectStoreError
-from config.process import PARENT
+from config.process import PARENT, stand_back
 from config.settings import Settings
 from recorder import bundle, preview
 from recorder.catalogue import Details, Recordings
@@ -39,7 +38,6 @@ log = get_log("recorder.job_work")
 
 T = TypeVar("T")
 NICENESS: Final = 19
-AUTOGROUP: Final = Path("/proc/self/autogroup")
 RENEW_S: Final = 5.0
 READ_BYTES: Final = 1024 * 1024
 CACHED_BYTES: Final = 32 * 1024 * 1024
@@ -296,17 +294,6 @@ class _Sink:
         )
 
 
-def stand_back() -> None:
-    """Everything else on the machine comes first.
-
-    Linux groups processes by session where autogroup is on (sched(7)): niceness then counts within a session only, so
-    this process has one of its own, which stands back as a whole.
-    """
-    os.nice(NICENESS)  # as far down as it goes, whatever was inherited
-    with contextlib.suppress(OSError):
-        AUTOGROUP.write_text(str(NICENESS))
-
-
 async def main(settings: Settings, tenant: TenantId, public_id: str) -> int:
     """Do one job that the caller has claimed; returns an exit status."""
     from recorder.service import services_of
@@ -328,7 +315,7 @@ async def main(settings: Settings, tenant: TenantId, public_id: str) -> int:
 if __name__ == "__main__":
     own = Settings()
     setup_logs("recorder-job", own.log_level, own.log_format)
-    stand_back()
+    stand_back(NICENESS)  # as far down as it goes, whatever was inherited
     with contextlib.suppress(OSError):
         die_with_parent(signal.SIGTERM, int(os.environ.get(PARENT, "0")) or None)
     sys.exit(asyncio.run(main(own, TenantId(int(sys.argv[1])), sys.argv[2])))

@@ -28,7 +28,7 @@ from config.logs import get_log, setup_logs
 from config.metrics import OpsServer
 from config.objects import ObjectStoreError
 from config.objects_open import open_keys, open_objects
-from config.process import PARENT, die_with_parent
+from config.process import PARENT, die_with_parent, stand_back
 from config.settings import Settings
 from recorder import metrics, upkeep
 from recorder.catalogue import Recordings
@@ -267,7 +267,7 @@ async def services_of(settings: Settings) -> AsyncIterator[Services]:
 
 async def main(settings: Settings) -> int:
     """The recorder role: runs until cancelled, then finishes what can be finished promptly."""
-    os.nice(NICENESS)
+    stand_back(NICENESS)
     gc.collect()
     gc.freeze()  # what was imported stays: it need not be looked through again and again
     gc.set_threshold(GARBAGE_EVERY)

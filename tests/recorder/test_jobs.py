@@ -20,12 +20,13 @@ from aiohttp import ClientResponse
 from config.clock import SystemClock, VirtualClock
 from config.ids import DEFAULT_TENANT
 from config.objects import ObjectStoreError
+from config.process import AUTOGROUP
 from recorder import retention
 from recorder.check import Findings, check_store
 from recorder.files import FolderFiles
 from recorder.job import PartJob
 from recorder.job_pool import JobPool
-from recorder.job_work import AUTOGROUP, NICENESS, Tools, do
+from recorder.job_work import NICENESS, Tools, do
 from recorder.jobs import ATTEMPTS_MAX, LEASE_MS, Job, Jobs
 from recorder.lifecycle import Lifecycle
 from recorder.products import products_of
