@@ -10,7 +10,6 @@ from typing import Final
 
 from relay.rtp import Buffer
 
-_H264_IDR: Final = 5
 _H264_SPS: Final = 7
 _H264_STAP_A: Final = 24
 _H264_FU_A: Final = 28
@@ -52,21 +51,24 @@ def vp8_frame_size(payload: Buffer) -> tuple[int, int] | None:
 
 
 def h264_begins_key_frame(payload: Buffer) -> bool:
-    """Whether an SPS or the first packet of an IDR picture is inside (RFC 6184: single NAL, STAP-A, FU-A)."""
+    """Whether an SPS is inside, with which browsers begin every IDR picture (RFC 6184: single NAL, STAP-A, FU-A).
+
+    The picture's own packets come after it: who begins with those decodes a layer's picture with another's parameters.
+    """
     length = len(payload)
     if not length:
         return False
     kind = payload[0] & 31
-    if kind in (_H264_IDR, _H264_SPS):
+    if kind == _H264_SPS:
         return True
     if kind == _H264_STAP_A:
         at = 1
         while at + 2 < length:
-            if payload[at + 2] & 31 in (_H264_IDR, _H264_SPS):
+            if payload[at + 2] & 31 == _H264_SPS:
                 return True
             at += 2 + (payload[at] << 8 | payload[at + 1])
         return False
-    return kind == _H264_FU_A and length > 1 and payload[1] & 0x80 != 0 and payload[1] & 31 in (_H264_IDR, _H264_SPS)
+    return kind == _H264_FU_A and length > 1 and payload[1] & 0x80 != 0 and payload[1] & 31 == _H264_SPS
 
 
 def _always(payload: Buffer) -> bool:

@@ -42,13 +42,14 @@ def test_vp8_scaling_bits_do_not_count_as_size() -> None:
     ("payload", "expected"),
     [
         (b"\x67\x42", True),  # SPS
-        (b"\x65\x88", True),  # IDR
+        (b"\x65\x88", False),  # IDR without the SPS that came before it
         (b"\x68\xce", False),  # PPS
         (b"\x41\x9a", False),  # other slice
         (b"\x78\x00\x02\x67\x42\x00\x02\x68\xce", True),  # STAP-A: SPS, PPS
         (b"\x78\x00\x01\x09\x00\x02\x67\x42", True),  # STAP-A: AUD, SPS
         (b"\x78\x00\x02\x68\xce\x00\x02\x41\x9a", False),
-        (b"\x7c\x85\x88", True),  # FU-A, start of IDR
+        (b"\x7c\x85\x88", False),  # FU-A, start of IDR
+        (b"\x7c\x87\x88", True),  # FU-A, start of SPS
         (b"\x7c\x05\x88", False),  # FU-A, middle of IDR
         (b"\x7c\x81\x9a", False),  # FU-A, start of another slice
         (b"\x7c", False),

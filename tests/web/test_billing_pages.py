@@ -83,7 +83,7 @@ async def test_audio_call_becomes_a_video_call_and_back_with_a_tip(turnpike: Ins
 
         await change(client, "audio")
         for page in (client, ada):
-            await page.wait_for_function(f"{KIND.removeprefix('() => ')} === 'audio'")
+            await page.wait_for_function(f"{KIND} === 'audio'")
             await expect(page.get_by_test_id("camera")).to_have_count(0)
         assert await client.evaluate("() => window.turnpike.room.local.camera.live") is False
 
