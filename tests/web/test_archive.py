@@ -23,6 +23,7 @@ pytestmark = [
 
 WHY = "Complaint 4711: what was said about the fee"
 WIDTHS = (360, 1440)
+QUALITY_SIDES = "async () => (await window.turnpike.session.qualitySeries()).participants.length"
 LEFT_OUT = """
 () => {
   const session = window.turnpike.session;
@@ -103,7 +104,11 @@ async def test_the_provider_pauses_the_recording_and_both_see_it(turnpike: Insta
         await client.get_by_test_id("chat-input").fill("Is the fee refundable?")
         await client.get_by_test_id("chat-send").click()
         await flows(client)
-        await client.wait_for_timeout(2_000)
+
+        async def quality_is_kept() -> bool:
+            return bool(await client.evaluate(QUALITY_SIDES) == 2)
+
+        await until(quality_is_kept, client)  # it is saved every ten seconds
         await ada.keyboard.press("e")
         await ada.get_by_role("dialog").get_by_role("button", name="Hang up").click()
         await expect(client.get_by_test_id("receipt-total")).to_be_visible(timeout=15_000)

@@ -138,7 +138,7 @@ async def test_session_page_has_states_evidence_and_charges_on_one_line(
         await expect(page.get_by_test_id("timeline-plot")).to_be_visible()
         assert await minor(page, "timeline-amount") == total - 200
         table = page.get_by_test_id("timeline-table")
-        for text in ("In progress", "Kind changed", "Final charge", "Tip", "connected in"):
+        for text in ("In progress", "Kind changed", "Video call", "Settled", "Tip", "connected in"):
             await expect(table).to_contain_text(text)
         await page.get_by_test_id("lane-money").click()
         lanes = await table.locator("tbody tr").evaluate_all("rows => rows.map((row) => row.dataset.lane)")

@@ -270,7 +270,7 @@ function wordsFor(session: Session, line: Timeline): Words {
     markDetail: (mark) => {
       const kind =
         mark.what === "kind_changed"
-          ? [...kinds.values()].find((one) => Math.abs(one.from_ms - mark.at_ms) < 2_000)
+          ? [...kinds.values()].sort((a, b) => Math.abs(a.from_ms - mark.at_ms) - Math.abs(b.from_ms - mark.at_ms))[0]
           : undefined;
       if (kind !== undefined) {
         return `${t.kinds[kind.kind]} · ${money(kind.minor_per_minute, session.view.rate.currency)}${t.common.perMinute}`;
