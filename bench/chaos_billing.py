@@ -29,13 +29,8 @@ import aiohttp
 import asyncpg
 
 from bench.installation import Installation
-from billing.service import Billing
-from config.clock import SystemClock
-from config.database import Database
-from config.identity import Principal, Role, Tokens
-from config.ids import DEFAULT_TENANT, PublicId, UserId, new_public_id
+from bench.people import Means, make_pairs
 from config.settings import Settings
-from signaling.assembly import TOKEN_SECRET
 from signaling.info import read_run_file
 from signaling.installation import beside
 
@@ -95,50 +90,13 @@ class Chaos:
 
     # --- people
 
-    async def people(self) -> list[tuple[dict[str, str], dict[str, str]]]:
+    async def people(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Pairs of a client with money and a provider with a tariff."""
-        tokens = Tokens(self.settings.secret(TOKEN_SECRET), 3600)
-        assert self.settings.database_url is not None
-        async with await Database.open(self.settings.database_url, name="chaos") as database:
-            billing = Billing(database, SystemClock(), self.settings)
-            slots = asyncio.Semaphore(6)
-
-            async def one(role: Role, number: int) -> dict[str, str]:
-                async with slots:
-                    public_id = new_public_id("usr")
-                    user_id = await self._user(database, public_id, role, number)
-                    await billing.open_wallets(DEFAULT_TENANT, user_id, role, "USD")
-                    if role is Role.CLIENT:
-                        money = POOR_MINOR if number % POOR_EVERY == 0 else RICH_MINOR
-                        await billing.top_up(DEFAULT_TENANT, user_id, money, "opening", "Opening balance")
-                    else:
-                        await self._tariff(database, user_id, number)
-                principal = Principal(DEFAULT_TENANT, user_id, public_id, role, f"{role} {number}")
-                return {"id": public_id, "token": tokens.issue(principal, int(time.time()))}
-
-            pairs = (
-                asyncio.gather(one(Role.CLIENT, number), one(Role.PROVIDER, number))
-                for number in range(self.options.sessions)
-            )
-            return [(client, provider) for client, provider in await asyncio.gather(*pairs)]
-
-    async def _user(self, database: Database, public_id: PublicId, role: Role, number: int) -> UserId:
-        async with database.transaction(DEFAULT_TENANT) as connection:
-            user_id = await connection.fetchval(
-                "insert into app_user (tenant_id, public_id, email, name, role, password_hash, currency)"
-                " values ($1, $2, $3, $4, $5, '', 'USD') returning id",
-                *(DEFAULT_TENANT, public_id, f"{role}{number}@chaos.test", f"{role} {number}", role),
-            )
-        return UserId(user_id)
-
-    async def _tariff(self, database: Database, user_id: UserId, number: int) -> None:
-        rate, step_ms = TARIFFS[number % len(TARIFFS)]
-        async with database.transaction(DEFAULT_TENANT) as connection:
-            await connection.execute(
-                "insert into tariff (tenant_id, provider_id, kind, minor_per_minute, step_ms, currency, provider_bps)"
-                " values ($1, $2, 'audio', $3, $4, 'USD', 7000)",
-                *(DEFAULT_TENANT, user_id, rate, step_ms),
-            )
+        means = [
+            Means(POOR_MINOR if number % POOR_EVERY == 0 else RICH_MINOR, *TARIFFS[number % len(TARIFFS)])
+            for number in range(self.options.sessions)
+        ]
+        return await make_pairs(self.settings, "audio", means)
 
     # --- calls
 
