@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from relay.layers import LayerDemand, LayerMeter, LayerView, living
-from relay.negotiation import TRANSPORT_CC, UNASKED, MediaAgreement
+from relay.negotiation import TRANSPORT_CC, MediaAgreement
 from relay.plane import Plane, RouteHandle, StreamHandle, StreamSpec
 from relay.reports import KeyFrameRequests, Reception
 from relay.spool import SpoolStream
@@ -100,7 +100,9 @@ class PublishedTrack:
             clock_rate=media.codecs[0].clock_rate,
             rtx_ssrc=encoding.rtx_ssrc,
             rtx_payload_types={rtx: payload_type for payload_type, rtx in media.rtx.items()},
-            nack=any("nack" in codec.feedback for codec in media.codecs) or "nack" in UNASKED[media.kind],
+            # Without RTX a page sends the same packet again with a new transport-wide number: other authenticated data
+            # under a nonce that was used, which tells AES-GCM's authentication key to whoever listens (RFC 7714 §8.2).
+            nack=bool(media.rtx) and any("nack" in codec.feedback for codec in media.codecs),
             transport_cc_id=media.extensions.get(TRANSPORT_CC),
         )
 

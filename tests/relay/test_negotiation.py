@@ -13,6 +13,7 @@ from relay.ice import IceCredentials
 from relay.messages import SessionKind, Source
 from relay.negotiation import Agreement, Answer, LocalTransport, RoomView, answer
 from relay.participant import route_spec
+from relay.published import PublishedTrack
 from relay.sdp import BadSdp, MediaSection, SessionDescription, parse
 from tests.relay.offers import CHROMIUM, SIMULCAST
 
@@ -62,6 +63,12 @@ def test_nack_is_answered_for_audio_unasked_because_browsers_do_as_they_are_told
     assert "nack" in audio.codecs[0].feedback
     assert "nack pli" not in audio.codecs[0].feedback
     assert "nack" in camera.codecs[0].feedback
+
+
+def test_lost_audio_is_not_asked_for_since_pages_would_use_a_nonce_twice() -> None:
+    microphone, camera, _ = (PublishedTrack(media) for media in ask().agreement.media)
+    assert not microphone.stream_spec().nack
+    assert camera.stream_spec().nack
 
 
 def test_pictures_begin_with_more_than_browsers_dare_by_themselves() -> None:
