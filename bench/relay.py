@@ -31,7 +31,7 @@ from typing import Any
 
 from bench import relay_aiortc, relay_janus
 from bench.native import load
-from bench.relay_case import CASES, PAYLOAD_BYTES, Case, Rig, Run, idle_share, measure, own_core
+from bench.relay_case import CASES, PAYLOAD_BYTES, Case, Rig, Run, idle_share, keep_alive, measure, own_core
 from bench.relay_host import BUFFER_BYTES, PAYLOAD_TYPE, TRANSPORT_CC_ID
 from relay.plane import SrtpProfile
 from relay.plane_choice import PLANES
@@ -161,6 +161,8 @@ async def run_case(case: Case, names: list[str], rounds: int, seconds: float) ->
             for name, (rig, idle) in rigs.items():
                 run = await measure(rig, case, seconds, idle)
                 runs.setdefault(name, []).append(run)
+                for other, _ in rigs.values():
+                    await keep_alive(other)
                 say(
                     f"  {case.name:15} {name:15} {run.us_per_packet:7.2f} us  busy {run.busy:.2f}  "
                     f"{run.forwarded}/{run.expected} late {run.late}  delay {run.p50_us}/{run.p99_us} us  "
@@ -247,7 +249,8 @@ async def two_workers(plane: str, rounds: int, seconds: float) -> dict[str, Any]
 
 
 def _middle(runs: list[Run] | None) -> float | None:
-    return round(statistics.median(run.us_per_packet for run in runs), 2) if runs else None
+    costs = [run.us_per_packet for run in runs or () if run.forwarded]
+    return round(statistics.median(costs), 2) if costs else None
 
 
 def summary(runs: dict[str, list[Run]]) -> dict[str, float | None]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 SLICE_S = 0.5
 """How long media runs without the interpreter, between looks at what keeps the connections alive."""
 SETTLE_S = 0.3
+KEEP_ALIVE_S = 0.05
 
 
 class Case(NamedTuple):
@@ -115,6 +116,11 @@ async def measure(rig: Rig, case: Case, seconds: float, idle: float) -> Run:
         receive_errors() - errors,
         steal_ticks() - steal,
     )
+
+
+async def keep_alive(rig: Rig) -> None:
+    """Answer what keeps the connections up while others are measured."""
+    await _run(rig, KEEP_ALIVE_S, sending=False)
 
 
 async def _run(rig: Rig, seconds: float, *, sending: bool = True) -> None:
