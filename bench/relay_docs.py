@@ -57,16 +57,23 @@ def table(result: Mapping[str, Any]) -> str:
     for case, row in result["cases"].items():
         cells = []
         for name in SHOWN:
-            spread = result["spread"].get(case, {}).get(name)
+            spread = _spread(result["spread"].get(case, {}), name, row[name])
             if row[name] is None:
                 cells.append("–")
             elif spread is None:
                 cells.append(f"{row[name]:.2f}")
             else:
                 arrived = f", {spread['arrived']:.0%} arrived" if spread["arrived"] < 0.995 else ""
-                cells.append(f"{row[name]:.2f} ({spread['least']:.2f}–{spread['most']:.2f}{arrived})")
+                most = f"{spread['most']:.2f}" if spread["most"] < 10 * spread["least"] else "…"
+                cells.append(f"{row[name]:.2f} ({spread['least']:.2f}–{most}{arrived})")
         lines.append(f"| `{case}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _spread(spreads: Mapping[str, Any], name: str, cost: float | None) -> Mapping[str, Any] | None:
+    """The spread of a row's figure; of Janus' settings that of the one which was better."""
+    settings = [spreads[each] for each in spreads if each == name or each.startswith(f"{name}_")]
+    return next((one for one in settings if cost is not None and one["least"] <= cost <= one["most"]), None)
 
 
 def text(result: Mapping[str, Any]) -> str:
