@@ -24,7 +24,7 @@ import av
 from playwright.async_api import Page, async_playwright
 
 from bench.browser import CHROMIUM, chromium, click_at, open_app, seen
-from bench.installation import Installation, sign_in
+from bench.installation import Installation, open_recording, sign_in
 from config.database import ALL_TENANTS, Database
 from config.settings import Settings
 from signaling.installation import beside
@@ -122,23 +122,8 @@ async def evidence_of(turnpike: Installation, session_id: str) -> int:
 
 async def recording_of(http: aiohttp.ClientSession, turnpike: Installation, session_id: str) -> dict[str, Any]:
     """Fetch the recording as the compliance officer does, and decode every stream from first to last frame."""
-    headers, _ = await sign_in(http, turnpike.url, "compliance")
-    url = f"{turnpike.url}/api/v1/recordings"
-    deadline = time.monotonic() + RECORDING_READY_S
-    while True:
-        async with http.get(url, params={"session": session_id}, headers=headers) as answer:
-            answer.raise_for_status()
-            found = (await answer.json())["recordings"]
-        if found and found[0]["state"] == "ready":
-            break
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"recording not ready: {found}")
-        await asyncio.sleep(0.3)
-    recording = found[0]
-    reason = {"reason": "Measuring a call from end to end"}
-    async with http.post(f"{url}/{recording['id']}/access", json=reason, headers=headers) as answer:
-        answer.raise_for_status()
-        grant = await answer.json()
+    why = "Measuring a call from end to end"
+    headers, recording, grant = await open_recording(http, turnpike.url, session_id, why, RECORDING_READY_S)
     frames, audio_ms = [], []
     for stream in grant["streams"]:
         async with http.get(turnpike.url + stream["url"]) as answer:
@@ -146,7 +131,7 @@ async def recording_of(http: aiohttp.ClientSession, turnpike: Installation, sess
             decoded = decode(await answer.read())
         frames.append(decoded["video_frames"])
         audio_ms.append(decoded["audio_ms"])
-    async with http.get(f"{url}/{recording['id']}", headers=headers) as answer:
+    async with http.get(f"{turnpike.url}/api/v1/recordings/{recording['id']}", headers=headers) as answer:
         detail = await answer.json()
     return {
         "duration_ms": detail["duration_ms"],

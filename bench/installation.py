@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -169,3 +170,28 @@ async def sign_in(
         answer.raise_for_status()
         signed_in = await answer.json()
     return {"Authorization": f"Bearer {signed_in['access_token']}"}, {**account, "id": signed_in["me"]["user"]["id"]}
+
+
+async def open_recording(
+    http: aiohttp.ClientSession, url: str, session_id: str, why: str, wait_s: float
+) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+    """Wait for a session's recording as a compliance officer: (headers, the recording, the grant to play it).
+
+    Raises TimeoutError where it is not ready after ``wait_s``.
+    """
+    headers, _ = await sign_in(http, url, "compliance")
+    recordings = f"{url}/api/v1/recordings"
+    deadline = time.monotonic() + wait_s
+    while True:
+        async with http.get(recordings, params={"session": session_id}, headers=headers) as answer:
+            answer.raise_for_status()
+            found = (await answer.json())["recordings"]
+        if found and found[0]["state"] == "ready":
+            break
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"recording not ready: {found}")
+        await asyncio.sleep(0.3)
+    async with http.post(f"{recordings}/{found[0]['id']}/access", json={"reason": why}, headers=headers) as answer:
+        answer.raise_for_status()
+        grant: dict[str, Any] = await answer.json()
+    return headers, found[0], grant

@@ -29,7 +29,7 @@ from redis.asyncio import Redis
 from bench import relay as relays
 from bench.chaos_clients import Person
 from bench.installation import Installation
-from bench.load_calls import Call, Load, Town
+from bench.load_calls import AUDIO_PACKETS_PER_S, VIDEO_BURST, VIDEO_PACKETS_PER_S, Call, Load, Town
 from bench.native import load as load_native
 from bench.people import Means, make_pairs
 from bench.relay_case import SETTLE_S, SLICE_S, Case, cpu_s, receive_errors, steal_ticks
@@ -46,7 +46,7 @@ DELAY_MAX_US: Final = 100_000
 BEGIN_AT_ONCE: Final = 4
 WARM_UP_S: Final = 2.0
 MONEY: Final = Means(50_000, 199, 1)
-BROADCAST: Final = Case("1to200", 1, 200, 180.0, 6)
+BROADCAST: Final = Case("1to200", 1, 200, VIDEO_PACKETS_PER_S, VIDEO_BURST)
 
 
 def say(text: str) -> None:
@@ -168,7 +168,7 @@ class Bench:
         spent = cpu_s([self.worker_pid]) - spent
         await self.run(SETTLE_S, sending=False)
         sent = sum(flows.sent()) - before
-        wanted = sum(2 * (180 + 50) for _ in self.load.calls) * elapsed
+        wanted = 2 * len(self.load.calls) * (VIDEO_PACKETS_PER_S + AUDIO_PACKETS_PER_S) * elapsed
         step = Step(
             len(self.load.calls),
             sent - flows.received,
@@ -240,19 +240,17 @@ async def broadcast(seconds: float) -> dict[str, Any]:
 
 async def run(args: argparse.Namespace) -> dict[str, Any]:
     """The figures at ``args.calls``, then the ceiling."""
-    result: dict[str, Any] = {}
     async with installed(max(args.calls, args.calls_max), args.plane) as bench:
         say(f"beginning {args.calls} calls")
         await bench.grow(args.calls)
         step = await bench.measure(args.seconds)
         ceiling, cause = (step.calls, None) if step.gave_out is None else (0, step.gave_out)
-        found = step
         while cause is None and len(bench.load.calls) + args.step <= args.calls_max:
             await bench.grow(len(bench.load.calls) + args.step)
             found = await bench.measure(args.seconds / 2)
             cause = found.gave_out
             ceiling = found.calls if cause is None else ceiling
-        result = {
+        result: dict[str, Any] = {
             "calls": step.calls,
             "lost": step.lost,
             "late_evidence": step.late_evidence,
@@ -283,7 +281,7 @@ def main() -> None:
     parser.add_argument("--plane", default="auto")
     parser.add_argument("--no-broadcast", action="store_true")
     args = parser.parse_args()
-    machine = f"{platform.platform()}, {os.cpu_count()} CPUs, {relays._cpu_name()}"
+    machine = f"{platform.platform()}, {os.cpu_count()} CPUs, {relays.cpu_name()}"
     print(f"machine: {machine}\ncommand: python -m bench.load {' '.join(sys.argv[1:])}".rstrip(), file=sys.stderr)
     print(json.dumps(asyncio.run(run(args))))
 

@@ -26,7 +26,7 @@ import aiohttp
 import av
 
 from bench.beeps import EVENT_NS, EventTrack, Found, Marks, look
-from bench.installation import Installation, sign_in
+from bench.installation import Installation, open_recording, sign_in
 from bench.netlink import CLEAN, Conditions
 from bench.netproxy import Proxy
 from bench.recorded_calls import TROUBLE, Refused, Side, begin, consent_version
@@ -175,22 +175,8 @@ CASES: Final[dict[str, Case]] = {
 
 async def ready(http: aiohttp.ClientSession, turnpike: Installation, session_id: str) -> tuple[str, list[Any]]:
     """The recording's id and its streams as a compliance officer may play them, with their bytes."""
-    headers, _ = await sign_in(http, turnpike.url, "compliance")
-    url = f"{turnpike.url}/api/v1/recordings"
-    until = time.monotonic() + READY_S
-    while True:
-        async with http.get(url, params={"session": session_id}, headers=headers) as answer:
-            answer.raise_for_status()
-            found = (await answer.json())["recordings"]
-        if found and found[0]["state"] == "ready":
-            break
-        if time.monotonic() > until:
-            raise TimeoutError(f"recording not ready: {found}")
-        await asyncio.sleep(0.3)
-    reason = {"reason": "Checking a recording against its senders"}
-    async with http.post(f"{url}/{found[0]['id']}/access", json=reason, headers=headers) as answer:
-        answer.raise_for_status()
-        grant = await answer.json()
+    why = "Checking a recording against its senders"
+    _, recording, grant = await open_recording(http, turnpike.url, session_id, why, READY_S)
     streams = grant["streams"]
     async with http.get(turnpike.url + grant["manifest_url"]) as answer:
         told = await answer.json()
@@ -201,7 +187,7 @@ async def ready(http: aiohttp.ClientSession, turnpike: Installation, session_id:
         async with http.get(turnpike.url + stream["url"]) as answer:
             answer.raise_for_status()
             stream["data"] = await answer.read()
-    return str(found[0]["started_at_ms"]), streams
+    return str(recording["started_at_ms"]), streams
 
 
 @dataclass

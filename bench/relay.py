@@ -31,14 +31,26 @@ from typing import Any
 
 from bench import relay_aiortc, relay_janus
 from bench.native import load
-from bench.relay_case import CASES, PAYLOAD_BYTES, Case, Rig, Run, idle_share, keep_alive, measure, own_core
+from bench.relay_case import (
+    CASES,
+    PAYLOAD_BYTES,
+    RELAY_CORE,
+    Case,
+    Rig,
+    Run,
+    idle_share,
+    keep_alive,
+    measure,
+    own_core,
+    subscribers_of,
+)
 from bench.relay_host import BUFFER_BYTES, PAYLOAD_TYPE, TRANSPORT_CC_ID
 from relay.plane import SrtpProfile
 from relay.plane_choice import PLANES
 from relay.srtp import SrtpContext
 
 PROFILE = SrtpProfile.AEAD_AES_128_GCM
-RELAY_CORE, LOAD_CORE = 0, 1
+LOAD_CORE = 1
 FIRST_SSRC = 1_000
 # transport-wide number, absolute send time, mid of one character: 0xBEDE, two words
 EXTENSION = bytes((0xBE, 0xDE, 0, 3, TRANSPORT_CC_ID << 4 | 1, 0, 0, 4 << 4 | 2, 1, 2, 3, 1 << 4, 0x30, 0, 0, 0))
@@ -72,7 +84,7 @@ def ours(plane: str) -> Contender:
                 for sock, (up, down) in zip(sockets, keys, strict=True)
             ],
             "streams": [
-                {"client": i, "ssrc": FIRST_SSRC + i, "subscribers": _subscribers(case, i)}
+                {"client": i, "ssrc": FIRST_SSRC + i, "subscribers": subscribers_of(case, i)}
                 for i in range(case.publishers)
             ],
         }
@@ -85,7 +97,7 @@ def ours(plane: str) -> Contender:
             child.stdin.write(json.dumps(job) + "\n")
             child.stdin.flush()
             port = json.loads(await asyncio.to_thread(child.stdout.readline))["port"]
-            heard = {s: i for i in range(case.publishers) for s in _subscribers(case, i)}
+            heard = {s: i for i in range(case.publishers) for s in subscribers_of(case, i)}
             flows = load("flows").Flows(count, case.publishers)
             for index, (sock, (up, down)) in enumerate(zip(sockets, keys, strict=True)):
                 # The floor passes on what it gets: its subscribers know their publisher's key.
@@ -121,13 +133,6 @@ def add_senders(flows: Any, case: Case, clients: Any, ssrcs: list[int], payload_
             extension=EXTENSION,
             transport_cc_at=TRANSPORT_CC_AT,
         )
-
-
-def _subscribers(case: Case, publisher: int) -> list[int]:
-    if case.fan == 1:
-        return [publisher ^ 1]
-    first = case.publishers + publisher * case.fan
-    return list(range(first, first + case.fan))
 
 
 def _socket() -> socket.socket:
@@ -306,7 +311,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--keep", type=Path, help="write the result there as well, for bench.relay_docs")
     args = parser.parse_args()
-    machine = {"cpus": os.cpu_count(), "kernel": platform.release(), "cpu": _cpu_name()}
+    machine = {"cpus": os.cpu_count(), "kernel": platform.release(), "cpu": cpu_name()}
     versions = {name: version(name) for name in ("aiortc", "pylibsrtp", "Cython")}
     command = "python -m bench.relay " + " ".join(sys.argv[1:])
     where = {"machine": machine, "versions": {**versions, "janus": relay_janus.installed()}, "command": command}
@@ -317,7 +322,8 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """What the processor calls itself."""
     with open("/proc/cpuinfo") as lines:
         return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 

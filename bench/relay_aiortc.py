@@ -30,9 +30,7 @@ from aiortc import (
 from aiortc.rtp import HeaderExtensionsMap, RtpPacket
 
 from bench.native import load
-from bench.relay_case import Case, Rig
-
-RELAY_CORE = 0
+from bench.relay_case import RELAY_CORE, Case, Rig, subscribers_of
 
 
 def only_gcm() -> None:
@@ -106,14 +104,15 @@ async def serve() -> None:
 @contextlib.asynccontextmanager
 async def host(case: Case) -> AsyncIterator[Rig | None]:
     """A contender of ``bench.relay``."""
-    from bench.relay import FIRST_SSRC, _subscribers, add_senders
+    from bench.relay import FIRST_SSRC, add_senders
 
     only_gcm()
     count = case.publishers if case.fan == 1 else case.publishers * (1 + case.fan)
     job = {
         "clients": list(range(count)),
         "streams": [
-            {"client": i, "ssrc": FIRST_SSRC + i, "subscribers": _subscribers(case, i)} for i in range(case.publishers)
+            {"client": i, "ssrc": FIRST_SSRC + i, "subscribers": subscribers_of(case, i)}
+            for i in range(case.publishers)
         ],
     }
     child = subprocess.Popen(  # noqa: ASYNC220 - its pipes are read in threads

@@ -35,6 +35,16 @@ CASES = (
     Case("1to15_3k", 1, 15, 3_000),
 )
 PAYLOAD_BYTES = 1_100
+RELAY_CORE = 0
+"""The processor that relays have; the load takes another."""
+
+
+def subscribers_of(case: Case, publisher: int) -> list[int]:
+    """The clients that hear a publisher's stream."""
+    if case.fan == 1:
+        return [publisher ^ 1]
+    first = case.publishers + publisher * case.fan
+    return list(range(first, first + case.fan))
 
 
 @dataclass

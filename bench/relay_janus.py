@@ -23,9 +23,8 @@ import aiohttp
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCDtlsTransport, RTCPeerConnection, RTCSessionDescription
 
 from bench.relay_aiortc import flows_of, only_gcm
-from bench.relay_case import Case, Rig
+from bench.relay_case import RELAY_CORE, Case, Rig
 
-RELAY_CORE = 0
 LIBRARIES = Path("/usr/lib")
 CONNECTS_AT_ONCE = 6
 REPLY_S = 15.0
