@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from relay.bandwidth_collapse import CollapseDetector
 from relay.bandwidth_delay import LONG_STANDING_MS, DelayDetector, Usage
 from relay.bandwidth_loss import LossBound
+from relay.bandwidth_loss_probe import BYTES_MIN, GROWTH, LossProbe
 from relay.bandwidth_probe import ProbePlan, Prober
 from relay.plane import SentPacket
 from relay.rtcp_transport_cc import TICK_NS, TransportFeedback
@@ -159,6 +160,9 @@ class BandwidthEstimator:
         self._collapse = CollapseDetector()
         self.loss = LossBound()
         self.prober = Prober()
+        self._loss_probe = LossProbe()
+        self._tested_cluster = -1
+        """The newest that was sent to lose: what became of it counts for the test alone."""
         self.limited = False
         """Whether the path has ever shown a limit: before, the estimate is only the assumption."""
         self.feedbacks = 0
@@ -219,15 +223,16 @@ class BandwidthEstimator:
         expected = lost = 0
         for packet, again in zip(told, _sent_again(told), strict=True):
             if packet.arrival_ns is None:
-                self._lost_run.append(packet)
+                if packet.sent.cluster != self._tested_cluster:
+                    self._lost_run.append(packet)
                 continue
-            if again:  # it says nothing of when it was sent, and the others around it may well be lost
-                expected += not packet.late
-                lost -= packet.late
+            if again:  # it was lost at first, and says nothing of the path's delay
+                if not packet.late:
+                    self._lost_run.append(packet)
                 self._arriving.add(packet.arrival_ns, packet.sent.size_bytes)
                 continue
             run_lost = self._end_lost_run(packet)
-            expected += run_lost + 1
+            expected += run_lost + (packet.sent.cluster != self._tested_cluster)
             lost += run_lost
             self._arrived(packet.sent, packet.arrival_ns)
         overflowed = (
@@ -246,9 +251,23 @@ class BandwidthEstimator:
         if self._receiver is not None and now_ns - self._receiver[1] > RECEIVER_ESTIMATE_NS:
             self._receiver = None
 
+    def cancel_probe(self, now_ns: int) -> None:
+        """What was planned is not sent, or not to its end: it proves nothing, and nothing is held against the path."""
+        self.prober.cancel(now_ns)
+
     def plan_probe(self, wanted_bps: float, now_ns: int) -> ProbePlan | None:
         """A cluster to send now, if ``wanted_bps`` is more than the estimate and it is time."""
         if not self.feedbacks or self.delay.usage is not Usage.NORMAL or self.delay.standing_ms > self.delay.allowed_ms:
+            return None
+        if self.loss.asks:
+            sent_bps, share = self.loss.asked
+            rate_bps = int(min(GROWTH * sent_bps, BPS_MAX))
+            plan = self.prober.plan_test(rate_bps, BYTES_MIN, now_ns) if rate_bps > BPS_MIN else None
+            if plan is not None:
+                self._loss_probe.begin(plan.cluster, sent_bps, share)
+                self._tested_cluster = plan.cluster
+            return plan
+        if self.loss.held(now_ns):
             return None
         return self.prober.plan(wanted_bps, self.estimate_bps, now_ns)
 
@@ -256,7 +275,8 @@ class BandwidthEstimator:
         self.delay.add(sent.sent_ns, arrival_ns)
         self._collapse.add(sent.sent_ns, arrival_ns, sent.size_bytes)
         self._arriving.add(arrival_ns, sent.size_bytes)
-        self._sending.add(sent.sent_ns, sent.size_bytes)
+        if sent.cluster != self._tested_cluster:
+            self._sending.add(sent.sent_ns, sent.size_bytes)
         if sent.cluster:
             self.prober.add(sent.cluster, sent.size_bytes, sent.sent_ns, arrival_ns)
 
@@ -271,7 +291,7 @@ class BandwidthEstimator:
 
     def _collapsed(self, now_ns: int) -> bool:
         """Take the newest packets' word for it where they say that the path is suddenly far thinner than thought."""
-        rate = self._collapse.rate_bps
+        rate = self._collapse.seen()
         if rate is None or rate > COLLAPSED * self._estimate:
             return False
         self._collapse.clear()
@@ -328,11 +348,35 @@ class BandwidthEstimator:
         seen_before = self._cluster_seen_ns == cluster
         if told[-1].sent.cluster == cluster:
             self._cluster_seen_ns = cluster
-        rate = self.prober.result(self.estimate_bps, now_ns, passed=passed or (seen_before and not _has(told, cluster)))
+        passed = passed or (seen_before and not _has(told, cluster))
+        if cluster == self._loss_probe.cluster:
+            self._finish_test(told, cluster, now_ns, passed=passed)
+            return
+        rate = self.prober.result(self.estimate_bps, now_ns, passed=passed)
         if rate is not None and self.delay.usage is not Usage.OVER:
             self._estimate = max(self._estimate, min(rate, BPS_MAX))
             self.loss.raise_to(rate)
             self._note("probe")
+
+    def _finish_test(self, told: Sequence[Told], cluster: int, now_ns: int, *, passed: bool) -> None:
+        """Sending more tells whether loss on an empty queue is the path's own."""
+        probe = self._loss_probe
+        probe.add(
+            (one.sent, one.arrival_ns is not None) for one in told if one.sent.cluster == cluster and not one.late
+        )
+        if not passed:
+            return
+        self.prober.end_test()
+        own = probe.own()
+        if own is None:
+            return
+        before = self.loss.bound_bps
+        self.loss.tested(own, probe.rate_bps, now_ns)
+        after = self.loss.bound_bps
+        if after is not None and (before is None or after < before):
+            self.limited = True
+            self.prober.fell(now_ns)
+        self._note("loss is the path's own" if own else "policed")
 
     def _note(self, why: str) -> None:
         if self._log is not None:

@@ -4,7 +4,9 @@ After draft-ietf-rmcat-gcc-02 §6: above 10 % loss the bound falls by half the l
 The draft's rule starves a call on a radio link that loses a fifth of whatever is sent. So each fall is a test: where
 sending 30 % less loses about as large a share as before, and not what a full path of fixed capacity would have lost,
 the loss is the path's own, the bound goes back to where it was, and from then on only loss beyond that counts. Where
-the path's queue runs empty all the time, less than ``HEAVY`` loss is not a queue's, and needs no test.
+the path's queue runs empty all the time, less than ``HEAVY`` loss is not a queue's: there the test is to send more for
+a moment (``bandwidth_loss_probe``), and what fails it twice is a policer: it gets what it lets through and no more, for
+a time that doubles each time it is found again.
 
 Sans-IO. Outages (everything lost for a while, then nothing) say nothing about capacity and are left out by the caller.
 """
@@ -33,6 +35,19 @@ OWN_SHARE: Final = 0.75
 """How much nearer to the loss before than to that of a full path the loss of a test must be, to be the path's own."""
 FORGIVEN_FOR_NS: Final = 60 * _SECOND_NS
 """How long loss is taken for the path's own before that is tested again."""
+ASK_MAX_NS: Final = 1_500_000_000
+"""How long is waited for a test by sending more; where none can be made, the bound falls."""
+ASKED: Final = 0.04
+"""Of a path that has a bound already, loss from here on is tested."""
+ASKED_LOST_MIN: Final = 5
+PROVEN_FOR_NS: Final = 15 * _SECOND_NS
+"""How long a test by sending more holds: it costs little."""
+DOUBTS: Final = 2
+"""Tests in a row that must say that the path is policed."""
+POLICED_SPARE: Final = 0.95
+POLICED_NS: Final = 10 * _SECOND_NS
+POLICED_MAX_NS: Final = 60 * _SECOND_NS
+"""How long a policer is not tried again: at first, and at most."""
 SAMPLES_MAX: Final = 256
 
 
@@ -48,8 +63,13 @@ class LossBound:
         """The share that the path loses by itself."""
         self._samples: deque[tuple[int, int, int]] = deque(maxlen=SAMPLES_MAX)
         self._fell_ns = 0
-        self._untested = False
-        """Whether ``own`` goes by the queue alone; then it holds for as long as that runs empty."""
+        self._asked_ns: int | None = None
+        """Since when a test by sending more is waited for."""
+        self._doubts = 0
+        self._policed_ns = POLICED_NS
+        self._held_until_ns = 0
+        self.asked: tuple[float, float] = (0.0, 0.0)
+        """What was sent when a test was asked for, and the share lost of it: the test itself is not counted."""
         self._stood_ns = -WINDOW_NS
         """When the path's queue was last seen to stand."""
         self._updated_ns = 0
@@ -75,8 +95,6 @@ class LossBound:
         """
         if not drains:
             self._stood_ns = now_ns
-            if self._untested:
-                self.own, self._untested = 0.0, False
         self._samples.append((now_ns, expected, lost))
         while self._samples and now_ns - self._samples[0][0] > WINDOW_NS:
             self._samples.popleft()
@@ -92,25 +110,65 @@ class LossBound:
         if now_ns > self._own_until_ns:
             self.own = 0.0
         self.own = min(self.own, self.share * 1.5)
-        if now_ns - self._stood_ns > WINDOW_NS and HIGH < self.share < HEAVY and self._test is None:
-            self.own, self._own_until_ns = max(self.own, self.share), now_ns + FORGIVEN_FOR_NS
-            self._untested = True
         if self._test is not None and not self._try_test(sent_bps, now_ns, queued):
             return
         extra = self.share - self.own * 1.3
+        if self._asks(extra, gone, sent_bps, now_ns):
+            return
         if extra > HIGH and gone >= LOST_MIN and not queued:  # else the delay-based half knows better what fits
             if now_ns - self._fell_ns >= HOLD_NS + round_trip_ns:
                 self._fall(extra, now_ns, estimate_bps, sent_bps)
-        elif extra < LOW and self.bound_bps is not None:
+        elif extra < LOW and self.bound_bps is not None and now_ns >= self._held_until_ns:
             self.bound_bps *= 1 + RISE_PER_SECOND * elapsed_s
             if self._test is None and self.bound_bps > 2 * estimate_bps:
                 self.bound_bps = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether a test by sending more is waited for."""
+        return self._asked_ns is not None
+
+    def held(self, now_ns: int) -> bool:
+        """Whether the path is policed, and trying again would only lose packets."""
+        return now_ns < self._held_until_ns
+
+    def tested(self, own: bool, rate_bps: float, now_ns: int) -> None:
+        """A test by sending more, at ``rate_bps``, says whether the path loses its share whatever is sent."""
+        if self._asked_ns is None:
+            return
+        self._asked_ns = now_ns  # a second test has as much time as the first
+        self._doubts = 0 if own else self._doubts + 1
+        sent_bps, share = self.asked[0], max(self.asked[1], self.share)
+        if own:
+            self._asked_ns = None
+            self.own, self._own_until_ns = share, now_ns + PROVEN_FOR_NS
+            self.raise_to(rate_bps)
+        elif self._doubts >= DOUBTS:
+            self._asked_ns, self._doubts = None, 0
+            self.bound_bps = POLICED_SPARE * sent_bps * (1 - share)
+            if now_ns - self._held_until_ns > POLICED_MAX_NS:
+                self._policed_ns = POLICED_NS
+            self._held_until_ns = now_ns + self._policed_ns
+            self._policed_ns = min(2 * self._policed_ns, POLICED_MAX_NS)
+            self._fell_ns = now_ns
+            self._samples.clear()
 
     def raise_to(self, proven_bps: float) -> None:
         """A probe got through at this rate."""
         if self.bound_bps is not None and self.bound_bps < proven_bps:
             self.bound_bps = proven_bps
         self._test = None
+
+    def _asks(self, extra: float, gone: int, sent_bps: float, now_ns: int) -> bool:
+        """Whether loss on an empty queue waits for its test; else it is judged as ever."""
+        high, least = (HIGH, LOST_MIN) if self.bound_bps is None else (ASKED, ASKED_LOST_MIN)
+        empty = now_ns - self._stood_ns > WINDOW_NS and self._test is None and self.share < HEAVY
+        if not empty or extra <= high or gone < least:
+            self._asked_ns, self._doubts = None, 0
+            return False
+        if self._asked_ns is None:
+            self._asked_ns, self.asked = now_ns, (sent_bps, self.share)
+        return now_ns - self._asked_ns < ASK_MAX_NS
 
     def _fall(self, extra: float, now_ns: int, estimate_bps: float, sent_bps: float) -> None:
         if self._test is None:
@@ -138,7 +196,7 @@ class LossBound:
             self._test = None
             if_full = max(0.0, 1 - sent * (1 - share) / max(sent_bps, 1.0))
             if self.share > if_full + OWN_SHARE * (share - if_full):
-                self.own, self._untested = self.share, False
+                self.own = self.share
                 self._own_until_ns = now_ns + FORGIVEN_FOR_NS
                 self.bound_bps = bound
         return True

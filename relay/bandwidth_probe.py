@@ -64,11 +64,19 @@ class Prober:
             self._failed(now_ns)
         if self._open or now_ns < self._next_ns or wanted_bps <= estimate_bps:
             return None
-        rate = int(min(GROWTH * estimate_bps, 1.2 * wanted_bps))
-        self._clusters += 1
-        self._open, self._sent_ns = self._clusters, now_ns
-        self._packets.clear()
-        return ProbePlan(self._open, rate, max(BYTES_MIN, rate * DURATION_NS // _SECOND_NS // 8))
+        return self._begin(int(min(GROWTH * estimate_bps, 1.2 * wanted_bps)), BYTES_MIN, now_ns)
+
+    def plan_test(self, rate_bps: int, bytes_min: int, now_ns: int) -> ProbePlan | None:
+        """A cluster whose losses somebody else counts; None: another one is under way."""
+        if self._open and now_ns - self._sent_ns <= ANSWER_MAX_NS:
+            return None
+        return self._begin(rate_bps, bytes_min, now_ns)
+
+    def cancel(self, now_ns: int) -> None:
+        """Nothing may be sent now that need not be: forget the open cluster, which has not failed."""
+        if self._open:
+            self._open = 0
+            self._next_ns = max(self._next_ns, now_ns + NEXT_NS)
 
     def add(self, cluster: int, size_bytes: int, sent_ns: int, arrival_ns: int) -> None:
         """A packet of a cluster arrived."""
@@ -88,10 +96,20 @@ class Prober:
         self._next_ns = now_ns + NEXT_NS
         return rate
 
+    def end_test(self) -> None:
+        """All was told of the cluster of a test."""
+        self._open = 0
+
     @property
     def open_cluster(self) -> int:
         """The cluster whose feedback is awaited; 0: none."""
         return self._open
+
+    def _begin(self, rate_bps: int, bytes_min: int, now_ns: int) -> ProbePlan:
+        self._clusters += 1
+        self._open, self._sent_ns = self._clusters, now_ns
+        self._packets.clear()
+        return ProbePlan(self._open, rate_bps, max(bytes_min, rate_bps * DURATION_NS // _SECOND_NS // 8))
 
     def _failed(self, now_ns: int) -> None:
         self._open = 0

@@ -20,6 +20,8 @@ PACKETS_MIN: Final = 15
 """So many must have been sent meanwhile for silence to be strange."""
 HALT_MAX_NS: Final = 1_500_000_000
 """Then video is tried again: where nothing else is sent, nothing can be told of."""
+HALTS_MAX: Final = 3
+"""After so many without a word in between the page has nothing more to tell, for whatever reason: video goes on."""
 HEARD_NS: Final = 200_000_000
 """Media from the page that is no older than this means that it is heard."""
 _SMOOTHING: Final = 8
@@ -28,11 +30,13 @@ _SMOOTHING: Final = 8
 class FeedbackSilence:
     """See the module's docstring."""
 
-    __slots__ = ("_halted_ns", "_interval_ns", "_sent", "_told_ns")
+    __slots__ = ("_halted_ns", "_halts", "_interval_ns", "_sent", "_told_ns")
 
     def __init__(self) -> None:
         self._told_ns: int | None = None
         self._halted_ns: int | None = None
+        self._halts = 0
+        """Since it told anything."""
         self._interval_ns = 0
         self._sent = 0
 
@@ -44,13 +48,14 @@ class FeedbackSilence:
         if self._told_ns is not None:
             interval_ns = min(now_ns - self._told_ns, SILENT_MIN_NS)
             self._interval_ns += (interval_ns - self._interval_ns) // _SMOOTHING
-        self._told_ns, self._sent = now_ns, sent
+        self._told_ns, self._sent, self._halts = now_ns, sent, 0
 
     def halts(self, sent: int, heard_ns: int, now_ns: int) -> bool:
         """Whether video has to halt now; ``heard_ns``: when media came from the page last. Never where no feedback
         ever came: without transport-cc all are silent."""
         if self._halted_ns is None and self._lasts(sent, heard_ns, now_ns):
             self._halted_ns = now_ns
+            self._halts += 1
         if self._halted_ns is not None and now_ns - self._halted_ns > HALT_MAX_NS:
             self._halted_ns, self._told_ns, self._sent = None, now_ns, sent
         return self._halted_ns is not None
@@ -58,6 +63,7 @@ class FeedbackSilence:
     def _lasts(self, sent: int, heard_ns: int, now_ns: int) -> bool:
         return (
             self._told_ns is not None
+            and self._halts < HALTS_MAX
             and now_ns - self._told_ns > max(SILENT_MIN_NS, INTERVALS * self._interval_ns)
             and now_ns - heard_ns < HEARD_NS
             and sent - self._sent >= PACKETS_MIN

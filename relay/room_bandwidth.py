@@ -8,7 +8,7 @@ subscriber whose path has never shown a limit.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +17,7 @@ from relay.bandwidth import BandwidthEstimator, FeedbackReader
 from relay.feedback_silence import FeedbackSilence
 from relay.layers import Target
 from relay.messages import Source
+from relay.negotiation import TRANSPORT_CC
 from relay.participant import Participant, SubscribedTrack
 from relay.plane import ALL_TEMPORAL, Plane, TransportHandle
 from relay.published import PublishedTrack
@@ -133,25 +134,33 @@ class RoomBandwidth:
                 continue
             fed = self._wiring.feeding(subscribed, feed[1])
             if fed is not None and fed.reception.bitrate_bps > SETTLE_EXCESS * takes_bps:
-                subscriber.settled_ns = now_ns
-                self._plane.pause_route(subscribed.route, paused=True)
                 self._log("video halted", why="excess", user_id=participant.spec.user_id)
+                self._stop(subscriber, [subscribed], now_ns)
 
     def _video_packets(self, participant: Participant) -> int:
+        """Sent to a participant, of videos whose arrival they have agreed to tell."""
         return sum(
             self._plane.route_counters(subscribed.route).packets
             for source, subscribed in participant.subscribed.items()
-            if subscribed.route is not None and source != "microphone"
+            if subscribed.route is not None and source != "microphone" and TRANSPORT_CC in subscribed.media.extensions
         )
 
     def _halt(self, participant: Participant, subscriber: _Subscriber, now_ns: int) -> None:
         """Send no video until feedback comes again: it would only stand before the sound."""
         if now_ns - subscriber.settled_ns >= SETTLE_NS:
             self._log("video halted", why="silence", user_id=participant.spec.user_id)
+        videos = [subscribed for source, subscribed in participant.subscribed.items() if source != "microphone"]
+        self._stop(subscriber, videos, now_ns)
+
+    def _stop(self, subscriber: _Subscriber, videos: Sequence[SubscribedTrack], now_ns: int) -> None:
+        """Pause videos while the path's queue drains, and what is sent beside them to try what it takes."""
         subscriber.settled_ns = now_ns
-        for source, subscribed in participant.subscribed.items():
-            if subscribed.route is not None and source != "microphone":
+        for subscribed in videos:
+            if subscribed.route is not None:
                 self._plane.pause_route(subscribed.route, paused=True)
+                if subscriber.estimator.prober.open_cluster:  # a probe of no bytes takes the place of one under way
+                    self._plane.probe(subscribed.route, PACE_MIN_BPS, 0, 0, now_ns)
+        subscriber.estimator.cancel_probe(now_ns)
 
     def tick(self, now_ns: int) -> None:
         """Several times a second: choose, pause, pace, probe, and tell publishers."""
@@ -250,7 +259,7 @@ class RoomBandwidth:
         if pace is not None or subscriber.paced:
             self._plane.set_pace(subscriber.transport, pace)
         subscriber.paced = pace is not None
-        if estimator.limited and feeds:
+        if feeds and now_ns - subscriber.settled_ns >= SETTLE_NS and (estimator.limited or estimator.loss.asks):
             self._probe(subscriber, allocation.wanted_bps, feeds, now_ns)
 
     def _follow(

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bench.netlink import CLEAN, Conditions, Link
+from bench.netlink import CLEAN, UDP_OVERHEAD, Conditions, Link
 from relay.bandwidth import BandwidthEstimator, FeedbackReader
 from relay.rtcp_transport_cc import TICK_NS, TransportFeedback
 from relay.send_history import SendHistory
@@ -16,6 +16,23 @@ FEEDBACK_MS = 80
 BACK_MS = 20
 VIDEO_BYTES = 1_100
 AUDIO_BYTES = 150
+
+
+class Policer(Link):
+    """Drops what is above a rate, and never queues: a bucket of tokens."""
+
+    def __init__(self, rate_bps: int, burst_bytes: int) -> None:
+        super().__init__("1")
+        self.rate_bps, self.burst_bytes = rate_bps, burst_bytes
+        self._tokens, self._filled_ns = float(burst_bytes), 0
+
+    def send(self, size: int, now_ns: int) -> tuple[int, ...]:
+        grown = (now_ns - self._filled_ns) * self.rate_bps / 8e9
+        self._tokens, self._filled_ns = min(self.burst_bytes, self._tokens + grown), now_ns
+        if self._tokens < size + UDP_OVERHEAD:
+            return ()
+        self._tokens -= size + UDP_OVERHEAD
+        return (now_ns + 20 * MS,)
 
 
 @dataclass
@@ -33,6 +50,8 @@ class Path:
     now_ms: int = 0
     audio_sent: int = 0
     audio_lost: int = 0
+    lost: list[tuple[int, bool]] = field(default_factory=list)
+    """Of each packet: when it was sent, and whether it was lost."""
 
     def __post_init__(self) -> None:
         self.link = Link(self.seed, self.conditions)
@@ -47,6 +66,7 @@ class Path:
         self.targets: list[tuple[int, int]] = []
         self.video_debt = 0.0
         self.probe: tuple[int, int, int, int] | None = None
+        self.probe_bytes = 0
         self.trace: list[tuple[int, int, float, float]] = []
 
     def run(self, ms: int, each: Callable[[Path], None] | None = None) -> Path:
@@ -66,6 +86,11 @@ class Path:
     def set(self, conditions: Conditions) -> Path:
         self.link.conditions = conditions
         return self
+
+    def loss(self, since_ms: int) -> float:
+        """The share lost of what was sent since."""
+        lost = [gone for at, gone in self.lost if at >= since_ms]
+        return sum(lost) / len(lost)
 
     @property
     def video_bps(self) -> float:
@@ -92,20 +117,17 @@ class Path:
             plan = self.estimator.plan_probe(self.source_bps * 1.1 + 70_000, now_ns)
             if plan is not None:
                 self.probe = (plan.cluster, plan.rate_bps, plan.size_bytes, self.now_ms)
+                self.probe_bytes = plan.size_bytes
         elif self.probe[2] <= 0:
             self.probe = None
         else:
             cluster, rate, left, began = self.probe
-            sent = self.plan_size(rate) - left
+            sent = self.probe_bytes - left
             while left > 0 and sent * 8_000 / rate <= self.now_ms - began:
                 self._packet(VIDEO_BYTES, cluster)
                 left -= VIDEO_BYTES
                 sent += VIDEO_BYTES
             self.probe = (cluster, rate, left, began)
-
-    @staticmethod
-    def plan_size(rate: int) -> int:
-        return max(1_500, rate * 100 // 8_000)
 
     def _cluster(self) -> int:
         return 0 if self.probe is None else self.probe[0]
@@ -117,6 +139,7 @@ class Path:
         times = self.link.send(size, self.now_ms * MS)
         for at in times[:1]:
             heapq.heappush(self.under_way, (at, number))
+        self.lost.append((self.now_ms, not times))
         return bool(times)
 
     def _feed_back(self) -> None:

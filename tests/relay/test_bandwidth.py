@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.netlink import CLEAN, Conditions
+from bench.netlink import CLEAN, Conditions, Link
 from relay.bandwidth import BPS_MIN, START_BPS, STATUSES, BandwidthEstimator, FeedbackReader, Told
+from relay.bandwidth_probe import NEXT_NS, Prober
 from relay.plane import SentPacket
 from relay.rtcp_transport_cc import TICK_NS, TransportFeedback
-from tests.relay.bandwidth_path import MS, Path
+from tests.relay.bandwidth_path import MS, Path, Policer
 
 CAP500 = Conditions(rate_bps=500_000, buffer_ms=500)
 CAP100 = Conditions(rate_bps=100_000, buffer_ms=500)
@@ -62,6 +63,41 @@ def test_random_loss_of_a_fifth_is_taken_for_the_paths_own() -> None:
 def test_random_loss_on_a_path_without_a_queue_never_makes_less_of_a_picture() -> None:
     path = Path(conditions=Conditions(loss=0.2)).run(30_000)
     assert min(estimates(path, 0)) > path.source_bps
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3", "4"])
+def test_random_loss_of_a_fourth_is_tested_without_taking_the_picture_down(seed: str) -> None:
+    path = Path(seed=seed, conditions=Conditions(loss=0.25)).run(30_000)
+    assert min(estimates(path, 0)) > path.source_bps
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        Policer(1_000_000, 5_000),
+        Policer(1_000_000, 40_000),
+        Policer(1_000_000, 150_000),
+        Link("1", Conditions(rate_bps=1_000_000, buffer_ms=20)),
+    ],
+    ids=["bucket5k", "bucket40k", "bucket150k", "buffer20ms"],
+)
+def test_a_path_that_drops_what_is_too_much_and_never_queues_is_sent_what_it_lets_through(link: Link) -> None:
+    path = Path(source_bps=1_300_000).run(2_000)
+    path.link = link
+    path.run(40_000)
+    assert path.loss(7_000) < 0.05
+    assert path.loss(36_000) < 0.05
+    assert path.estimator.loss.own == 0
+    assert path.estimator.estimate_bps > 650_000
+
+
+def test_a_radio_link_after_a_policer_is_not_held_to_the_policers_rate() -> None:
+    path = Path(source_bps=1_300_000).run(4_000)
+    path.link = Policer(1_000_000, 10_000)
+    path.run(6_000)
+    path.link = Link("7", Conditions(loss=0.15))
+    path.run(60_000)
+    assert min(estimates(path, 50_000)) > path.source_bps
 
 
 def test_loss_that_sending_less_cures_is_heeded() -> None:
@@ -155,6 +191,24 @@ def test_hostile_feedback_leaves_the_estimate_in_bounds(items: list[tuple[int, i
         estimator.feedback(reader.read(feedback(base, reference, *deltas), packets), now_ns)
         assert BPS_MIN <= estimator.target_bps <= 30_000_000
     assert len(reader._statuses) == STATUSES
+
+
+def test_sound_that_was_lost_and_sent_again_within_one_feedback_was_lost_all_the_same() -> None:
+    estimator, now_ms = BandwidthEstimator(), 0
+    for begin in range(0, 200, 5):
+        packets = [SentPacket(n, 150, n * 20 * MS, 0) for n in range(begin, begin + 5)]
+        told = [Told(one, one.sent_ns + (65 if one.number % 5 == 1 else 5) * MS) for one in packets]
+        now_ms = (begin + 5) * 20
+        estimator.feedback(told, now_ms * MS)
+    assert estimator.loss.share == pytest.approx(0.2, abs=0.05)
+
+
+def test_a_probe_that_is_cancelled_has_not_failed() -> None:
+    prober = Prober()
+    assert prober.plan(2_000_000, 500_000, 0) is not None
+    prober.cancel(10 * MS)
+    assert prober.open_cluster == 0
+    assert prober.plan(2_000_000, 500_000, 10 * MS + NEXT_NS) is not None
 
 
 def test_a_longer_route_is_no_queue() -> None:

@@ -19,25 +19,61 @@ def detector(*arrivals_ms: float, each_ms: float = 6) -> CollapseDetector:
 
 
 def test_packets_that_come_one_by_one_tell_the_rate_of_the_path() -> None:
-    rate = detector(0, 100, 200, 300).rate_bps
+    rate = detector(0, 100, 200, 300).seen()
     assert rate == pytest.approx(100_000)
 
 
 def test_one_pause_is_no_collapse() -> None:
-    assert detector(0, 6, 12, 300, 301, 302, 303).rate_bps is None
-    assert detector(0, 200, 201, 202).rate_bps is None
+    assert detector(0, 6, 12, 300, 301, 302, 303).seen() is None
+    assert detector(0, 200, 201, 202).seen() is None
 
 
 def test_a_delay_that_wanders_is_no_collapse() -> None:
-    assert detector(*(n * 18 for n in range(20))).rate_bps is None
+    assert detector(*(n * 18 for n in range(20))).seen() is None
 
 
 def test_slow_sending_is_no_collapse() -> None:
-    assert detector(0, 100, 200, 300, each_ms=100).rate_bps is None
+    assert detector(0, 100, 200, 300, each_ms=100).seen() is None
 
 
 def test_reordered_packets_begin_anew() -> None:
-    assert detector(0, 100, 90, 200).rate_bps is None
+    assert detector(0, 100, 90, 200).seen() is None
+
+
+def test_small_packets_that_stalled_twice_are_no_collapse() -> None:
+    made = CollapseDetector()
+    for sent_ms, arrived_ms in ((0, 0), (20, 110), (40, 245), (60, 246), (80, 247)):
+        made.add(sent_ms * MS, arrived_ms * MS, 150)
+        assert made.seen() is None
+
+
+def test_few_packets_that_stalled_twice_are_no_collapse() -> None:
+    assert detector(0, 100, 235).seen() is None
+
+
+def test_gaps_that_do_not_go_with_sizes_need_a_second_feedback() -> None:
+    made = detector(0, 30, 150, 170, 300)
+    assert made.seen() is None
+    assert made.seen() is None, "that is no second feedback"
+    made.add(40 * MS, 420 * MS, 1_250)
+    assert made.seen() == pytest.approx(133_000, rel=0.05)
+
+
+def test_what_is_not_confirmed_is_forgotten() -> None:
+    made = detector(0, 30, 150, 170, 300)
+    assert made.seen() is None
+    for n in range(40):
+        made.add((400 + n * 6) * MS, (440 + n * 6) * MS, 1_250)
+    assert made.seen() is None
+
+
+def test_gaps_that_go_with_sizes_are_believed_at_once() -> None:
+    made = CollapseDetector()
+    at_ms = 0.0
+    for n, size in enumerate((1_250, 150, 1_250, 150, 1_000)):
+        at_ms += size * 8 / 100
+        made.add(n * 4 * MS, int(at_ms * MS), size)
+    assert made.seen() == pytest.approx(100_000, rel=0.01)
 
 
 def why(conditions: Conditions, seed: str = "1") -> list[tuple[int, str]]:
@@ -49,10 +85,10 @@ def why(conditions: Conditions, seed: str = "1") -> list[tuple[int, str]]:
     return found
 
 
-def test_a_line_of_a_fifteenth_is_known_within_a_third_of_a_second() -> None:
+def test_a_line_of_a_fifteenth_is_known_within_half_a_second() -> None:
     at_ms, reason = why(Conditions(rate_bps=100_000, buffer_ms=500))[0]
     assert reason == "collapse"
-    assert at_ms < 330
+    assert at_ms < 430
 
 
 @pytest.mark.parametrize("seed", ["1", "2", "3", "4"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.feedback_silence import HALT_MAX_NS, HEARD_NS, PACKETS_MIN, SILENT_MIN_NS, FeedbackSilence
+from relay.feedback_silence import HALT_MAX_NS, HALTS_MAX, HEARD_NS, PACKETS_MIN, SILENT_MIN_NS, FeedbackSilence
 
 MS = 1_000_000
 
@@ -56,3 +56,21 @@ def test_a_page_that_tells_seldom_is_given_more_time() -> None:
 
 def test_a_page_that_never_told_anything_is_not_silent() -> None:
     assert not FeedbackSilence().halts(300, 3_000 * MS, 3_000 * MS)
+
+
+def halts_in(silence: FeedbackSilence, from_ms: int, until_ms: int) -> int:
+    """How often video halts, while 100 packets a second are sent whenever it does not."""
+    found, halted, sent = 0, False, 100.0
+    for at in range(from_ms, until_ms, 20):
+        now = silence.halts(int(sent), at * MS, at * MS)
+        found += now and not halted
+        halted = now
+        sent += 0 if now else 2
+    return found
+
+
+def test_a_page_that_never_tells_again_is_not_halted_for_ever() -> None:
+    silence = told_every(50)
+    assert halts_in(silence, 2_000, 30_000) == HALTS_MAX
+    silence.told(10_000, 30_000 * MS, 30_000 * MS)
+    assert silence.halts(10_000 + PACKETS_MIN, 30_400 * MS, 30_400 * MS), "once it tells again, silence counts again"

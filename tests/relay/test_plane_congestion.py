@@ -190,6 +190,15 @@ def test_a_probe_without_anything_to_send_again_is_padding(world: World) -> None
     assert all(not packet.payload for packet in came)
 
 
+def test_a_probe_of_no_bytes_ends_the_one_under_way(world: World) -> None:
+    call = numbered_call(world)
+    world.plane.probe(call.route, 1_000_000, 3_000, 1, world.now_ns)
+    assert again(call.received(10))
+    world.plane.probe(call.route, 1_000_000, 0, 0, world.now_ns)
+    assert [packet for _ in range(60) for packet in again(call.received(1))] == []
+    assert world.plane.next_timer_ns() is None
+
+
 def test_a_route_without_rtx_or_numbers_does_not_probe(world: World) -> None:
     call = numbered_call(world, rtx_ssrc=None, rtx_payload_types={})
     assert world.plane.probe(call.route, 1_000_000, 3_000, 1, world.now_ns) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from redis.asyncio import Redis
 from bench.media_client import MediaClient
 from relay.bus import ControlBus
 from relay.messages import MediaEvidence, MediaStarted
+from relay.room_bandwidth import SETTLE_NS
 from relay.rtcp import ReceiverEstimate, ReceiverReport, ReportBlock, pack_receiver_estimate, pack_receiver_report
 from tests.relay.call import CLIENT, PROVIDER, Call, running_worker, two_pages, until
 
@@ -78,3 +80,28 @@ async def test_a_publisher_of_audio_hears_of_its_subscribers_loss(call: Call) ->
         camera = provider.sent["camera"].ssrc
         told = [told.fraction_lost for report in reports for told in report.reports if told.ssrc == camera]
         assert 51 not in told
+
+
+async def test_nothing_is_sent_to_try_a_path_while_its_videos_halt(call: Call) -> None:
+    await call.open()
+    async with two_pages(call) as (client, _):
+        await call.wait_for(MediaStarted)
+        (room,) = call.worker.rooms
+        participant, bandwidth = room.participants[CLIENT], room._bandwidth
+        client._send_rtcp(pack_receiver_estimate(1, 400_000, []))
+        await until(lambda: bandwidth.estimate_bps(participant) is not None)
+        subscriber = bandwidth._subscriber(participant)
+        assert subscriber is not None
+        asked: list[int] = []
+
+        def plan_probe(wanted_bps: float, now_ns: int) -> None:
+            asked.append(now_ns)
+
+        subscriber.estimator.plan_probe = plan_probe  # type: ignore[method-assign]
+        halted_ns = time.monotonic_ns()
+        bandwidth._halt(participant, subscriber, halted_ns)
+        for after_ms in range(0, SETTLE_NS // 1_000_000, 50):
+            bandwidth._allocate(participant, subscriber, halted_ns + after_ms * 1_000_000)
+        assert asked == []
+        bandwidth._allocate(participant, subscriber, halted_ns + SETTLE_NS)
+        assert asked == [halted_ns + SETTLE_NS]
