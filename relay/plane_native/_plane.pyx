@@ -1,13 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The native plane: ``NativePlane``. See the package's docstring for the story, ``relay.plane`` for what it promises."""
+"""The native plane: ``NativePlane``. The package tells its story, ``relay.plane`` what it promises."""
 
 import itertools
 import random
 import time
 from collections import OrderedDict
 
-from relay import feedback, pacer, packet_cache, plane_packets, plane_routes, plane_sending, plane_sockets, plane_streams
-from relay import rtcp_transport_cc, rtp, send_history, srtp, vp8_rewrite
+from relay import feedback, pacer, packet_cache, plane_packets, plane_routes, plane_sending, plane_sockets
+from relay import plane_streams, rtcp_transport_cc, rtp, send_history, srtp, vp8_rewrite
 from relay.plane import ALL_TEMPORAL as _ALL_TEMPORAL
 from relay.plane import TEMPORAL_LAYERS as _TEMPORAL_LAYERS
 from relay.plane import DropReason, RouteCounters, SentPacket, StreamCounters, Upcall, UpcallKind

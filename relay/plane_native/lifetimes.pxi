@@ -120,7 +120,10 @@ cdef Stream *stream_new(Plane *p, int64_t handle, Transport *t, bint is_video) n
     s.seen = <uint32_t *>malloc(SEEN * sizeof(uint32_t))
     s.shift_from = <int64_t *>malloc((SHIFTS_MAX + 1) * sizeof(int64_t))
     s.shift_totals = <int64_t *>malloc((SHIFTS_MAX + 1) * sizeof(int64_t))
-    if s.cache == NULL or s.seen == NULL or s.shift_from == NULL or s.shift_totals == NULL or not list_add(&t.streams, s):
+    if (
+        s.cache == NULL or s.seen == NULL or s.shift_from == NULL or s.shift_totals == NULL
+        or not list_add(&t.streams, s)
+    ):
         stream_free(p, s)
         return NULL
     for i in range(SEEN):

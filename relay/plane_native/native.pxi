@@ -37,6 +37,11 @@ cdef object address_from(const Key *key, bint ipv6):
     return (<bytes>text).decode("ascii"), <int>key.port
 
 
+cdef inline bytes bytes_of(const Record *record):
+    """What follows a record."""
+    return (<const char *>record)[sizeof(Record):sizeof(Record) + record.length]
+
+
 cdef class _Incoming:
     """Sockets, transports and streams; ``NativePlane`` adds what goes out."""
 
@@ -192,7 +197,7 @@ cdef class _Incoming:
             while at < frames.length:
                 record = <Record *>(frames.data + at)
                 at += sizeof(Record) + ((record.length + 7) & ~7)
-                self._send_frame(record.owner, <bytes>(<const char *>record)[sizeof(Record):sizeof(Record) + record.length])
+                self._send_frame(record.owner, bytes_of(record))
             at = 0
             while at < taps.length:
                 record = <Record *>(taps.data + at)
@@ -203,9 +208,7 @@ cdef class _Incoming:
                     holder = self._routes.get(record.owner)
                     sink = (<_Route>holder).sink if holder is not None else None
                 if sink is not None:
-                    sink(
-                        record.stream, record.at_ns, <bytes>(<const char *>record)[sizeof(Record):sizeof(Record) + record.length]
-                    )
+                    sink(record.stream, record.at_ns, bytes_of(record))
         finally:
             give_back(&self.p.taps, &taps)
             give_back(&self.p.frames, &frames)
@@ -399,10 +402,10 @@ cdef class _Incoming:
     def stream_counters(self, stream):
         cdef StreamTotals *t = &(<_Stream>self._streams[stream]).c.totals
         return StreamCounters(
-            t.packets, t.bytes, t.highest_sequence, t.first_sequence, t.unique_packets, t.repaired, t.nacks_sent, t.jitter,
-            t.key_frames, t.last_arrival_ns, t.last_media_ns, t.last_timestamp, list(t.temporal_bytes),
+            t.packets, t.bytes, t.highest_sequence, t.first_sequence, t.unique_packets, t.repaired, t.nacks_sent,
+            t.jitter, t.key_frames, t.last_arrival_ns, t.last_media_ns, t.last_timestamp, list(t.temporal_bytes),
             list(t.temporal_frames), t.width, t.height,
-        )  # fmt: skip
+        )
 
     def set_spool(self, stream, sink):
         cdef _Stream spooled = self._streams[stream]

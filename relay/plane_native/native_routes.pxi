@@ -26,7 +26,9 @@ cdef class NativePlane(_Incoming):
         gate.users += 1
         try:
             set_route_spec(r, spec)
-            if not (list_add(&self.p.routes, r) and list_add(&s.routes, r) and list_add(&gate.routes, r) and (tap or list_add(&t.routes, r))):
+            if not (list_add(&self.p.routes, r) and list_add(&s.routes, r) and list_add(&gate.routes, r)):
+                raise MemoryError
+            if not tap and not list_add(&t.routes, r):
                 raise MemoryError
         except BaseException:
             route_free(self.p, r)

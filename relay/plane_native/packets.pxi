@@ -201,7 +201,9 @@ cdef void take(Plane *p, Transport *t, const Ssrc *whose, Packet *packet, bint h
         forward(p, <Route *>s.routes.items[i], s, packet)
 
 
-cdef void hold(Plane *p, Transport *t, uint32_t ssrc, const uint8_t *data, int length, int64_t arrival_ns) noexcept nogil:
+cdef void hold(
+    Plane *p, Transport *t, uint32_t ssrc, const uint8_t *data, int length, int64_t arrival_ns
+) noexcept nogil:
     """Keep a packet of an SSRC that nobody has announced yet; the oldest goes where there are too many."""
     cdef Held *slot = &t.held[t.held_count]
     slot.data = <uint8_t *>malloc(length)
@@ -330,7 +332,15 @@ cdef void receive(
             receive_rtp(p, socket, t, address, data, length, arrival_ns)
     elif first < 4 or 20 <= first < 64:
         call_up(
-            p, UP_STUN if first < 4 else UP_DTLS, 0 if t == NULL else t.handle, 0, socket, address, data, length, arrival_ns
+            p,
+            UP_STUN if first < 4 else UP_DTLS,
+            0 if t == NULL else t.handle,
+            0,
+            socket,
+            address,
+            data,
+            length,
+            arrival_ns,
         )
     else:
         p.drops[UNKNOWN_KIND] += 1

@@ -43,7 +43,14 @@ cdef void runs_add(Route *r, const Run *run) noexcept nogil:
 
 cdef Run make_run(const Route *r, int64_t first_output, int64_t first_number, int64_t offset, Stream *s) noexcept nogil:
     return Run(
-        first_output, first_number, offset, s, 0 if s == NULL else s.handle, r.timestamp_offset, r.picture_offset, r.tl0_offset
+        first_output,
+        first_number,
+        offset,
+        s,
+        0 if s == NULL else s.handle,
+        r.timestamp_offset,
+        r.picture_offset,
+        r.tl0_offset,
     )
 
 
@@ -226,7 +233,9 @@ cdef int write_extensions(const Route *r, const Packet *packet, uint8_t *to, int
     return end
 
 
-cdef inline void write_head(uint8_t *to, int first, int second, int64_t sequence, uint32_t timestamp, uint32_t ssrc) noexcept nogil:
+cdef inline void write_head(
+    uint8_t *to, int first, int second, int64_t sequence, uint32_t timestamp, uint32_t ssrc
+) noexcept nogil:
     to[0] = first
     to[1] = second
     put16(to + 2, sequence)
@@ -235,7 +244,14 @@ cdef inline void write_head(uint8_t *to, int first, int second, int64_t sequence
 
 
 cdef int write_packet(
-    const Route *r, const Packet *packet, const Run *run, uint8_t *to, int second, int64_t sequence, uint32_t ssrc, int original
+    const Route *r,
+    const Packet *packet,
+    const Run *run,
+    uint8_t *to,
+    int second,
+    int64_t sequence,
+    uint32_t ssrc,
+    int original,
 ) noexcept nogil:
     """Write a packet as the subscriber sees it into ``PACKET_BYTES_MAX``; ``original``: the number that an RTX packet
     repairs, −1: it is none. The length, or −1: too large."""
@@ -257,7 +273,9 @@ cdef int write_packet(
     return at + size
 
 
-cdef int write_padding(const Route *r, uint8_t *to, int payload_type, uint32_t ssrc, int64_t sequence, int padding) noexcept nogil:
+cdef int write_padding(
+    const Route *r, uint8_t *to, int payload_type, uint32_t ssrc, int64_t sequence, int padding
+) noexcept nogil:
     """A packet of padding only (RFC 3550 §5.1), which receivers count and forget; ``padding`` ≤ 255."""
     cdef int at = HEADER_BYTES + r.block.length
     write_head(to, 0xB0 if r.block.length else 0xA0, payload_type, sequence, r.totals.last_timestamp, ssrc)
@@ -298,8 +316,8 @@ cdef int number_of(const Route *r, int64_t output) noexcept nogil:
 cdef int render_again(Route *r, int sequence, uint8_t *to, int64_t now_ns) noexcept nogil:
     """Write the packet sent as ``sequence`` once more, as RTX where negotiated.
 
-    The length; 0: sent again less than a round trip ago, or still asked for from its sender and forwarded when it comes;
-    −1: the cache does not hold it.
+    The length; 0: sent again less than a round trip ago, or still asked for from its sender and forwarded when it
+    comes; −1: the cache does not hold it.
     """
     cdef int64_t output = r.highest_output + (((sequence - r.highest_output + 0x8000) & 0xFFFF) - 0x8000)
     cdef Run *run = run_of_output(r, output)

@@ -49,7 +49,6 @@ cdef void send_messages(Plane *p, const Socket *socket, int count) noexcept nogi
         return
     while done < count:
         taken = sendmmsg(socket.descriptor, p.out_messages + done, count - done, MSG_DONTWAIT)
-        p.sent_messages += 1
         if taken > 0:
             done += taken
             continue
@@ -125,7 +124,6 @@ cdef void flush(Plane *p) noexcept nogil:
             messages += 1
     if messages:
         send_messages(p, socket, messages)
-    p.sent_datagrams += p.outs_count
     p.outs_count = p.touched_count = 0
 
 

@@ -88,7 +88,4 @@ cdef struct Plane:
     mmsghdr out_messages[OUT_MAX]
     iovec out_vectors[OUT_MAX]
     uint8_t out_control[OUT_MAX][32]
-    int64_t sent_datagrams
-    int64_t sent_messages
     int64_t received_datagrams
-    int64_t received_messages

@@ -1,9 +1,9 @@
-# What the kernel and the C library give us. Linux only: elsewhere the extension is not built, and the Python plane runs.
+# What the kernel and the C library give us. Linux only: elsewhere the extension is not built.
 
 from libc.errno cimport EAGAIN, EIO, ENOBUFS, errno
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.string cimport memcpy, memmove, memset
 
 cdef extern from "<netinet/in.h>" nogil:
     int AF_INET
@@ -62,7 +62,6 @@ cdef extern from "<sys/socket.h>" nogil:
     int recvmmsg(int descriptor, mmsghdr *messages, unsigned int count, int flags, void *timeout)
     int sendmmsg(int descriptor, mmsghdr *messages, unsigned int count, int flags)
     ssize_t sendmsg(int descriptor, const msghdr *message, int flags)
-    ssize_t sendto(int descriptor, const void *data, size_t length, int flags, const void *address, socklen_t size)
     int setsockopt(int descriptor, int level, int option, const void *value, socklen_t size)
 
 cdef extern from "<poll.h>" nogil:
@@ -89,7 +88,8 @@ cdef extern from *:
         __m128i *t = (__m128i *)to;
         const __m128i *f = (const __m128i *)from;
         for (; length >= 64; length -= 64, t += 4, f += 4) {
-            __m128i a = _mm_loadu_si128(f), b = _mm_loadu_si128(f + 1), c = _mm_loadu_si128(f + 2), d = _mm_loadu_si128(f + 3);
+            __m128i a = _mm_loadu_si128(f), b = _mm_loadu_si128(f + 1);
+            __m128i c = _mm_loadu_si128(f + 2), d = _mm_loadu_si128(f + 3);
             _mm_stream_si128(t, a);
             _mm_stream_si128(t + 1, b);
             _mm_stream_si128(t + 2, c);

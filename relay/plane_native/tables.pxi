@@ -53,7 +53,9 @@ cdef inline void due_at(Plane *p, int64_t at_ns) noexcept nogil:
 # --- bytes for Python
 
 
-cdef bint bytes_add(Bytes *to, int64_t owner, int64_t stream, int64_t at_ns, const uint8_t *data, int length) noexcept nogil:
+cdef bint bytes_add(
+    Bytes *to, int64_t owner, int64_t stream, int64_t at_ns, const uint8_t *data, int length
+) noexcept nogil:
     """Append one record; False: no memory."""
     cdef size_t wanted = to.length + sizeof(Record) + ((length + 7) & ~7)
     cdef size_t capacity

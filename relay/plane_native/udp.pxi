@@ -56,6 +56,7 @@ cdef int receive_chunk(Plane *p, Socket *socket, int most, int64_t to_monotonic_
         prepare_again(&p.in_messages[i].msg_hdr)
         if p.in_messages[i].msg_hdr.msg_flags & MSG_TRUNC:
             p.drops[TOO_LARGE] += 1
+            p.received_datagrams += 1
             continue
         if size <= 0 or size > left:
             size = left
@@ -67,19 +68,18 @@ cdef int receive_chunk(Plane *p, Socket *socket, int most, int64_t to_monotonic_
             left -= length
             if left <= 0:
                 break
-    p.received_messages += max(got, 0)
     flush(p)
     return got
 
 
 cdef void drain_socket(Plane *p, Socket *socket, int most, int64_t to_monotonic_ns) noexcept nogil:
-    cdef int chunk, got
-    while most > 0:
-        chunk = min(most, CHUNK)
-        got = receive_chunk(p, socket, chunk, to_monotonic_ns)
-        if got < chunk:
+    """About ``most`` datagrams: a chunk that the kernel has joined may bring more."""
+    cdef int chunk
+    cdef int64_t until = p.received_datagrams + most
+    while p.received_datagrams < until:
+        chunk = <int>min(until - p.received_datagrams, CHUNK)
+        if receive_chunk(p, socket, chunk, to_monotonic_ns) < chunk:
             break
-        most -= got
 
 
 cdef void drain_ready(Plane *p, Socket **sockets, int count, int most, int64_t to_monotonic_ns) noexcept nogil:

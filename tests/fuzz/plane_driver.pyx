@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The native plane with a loop around it that feeds it mutated datagrams without leaving C. See ``plane_native``.
 
-Built from the plane's own sources. Encryption is left out, so that mutations get behind it; every datagram lies in memory
-of exactly its size, so that a byte read beyond it is found.
+Built from the plane's own sources. Encryption is left out, so that mutations get behind it; every datagram lies in
+memory of exactly its size, so that a byte read beyond it is found.
 """
 
 include "_plane.pyx"
