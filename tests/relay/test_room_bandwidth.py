@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from redis.asyncio import Redis
 from bench.media_client import MediaClient
 from relay.bus import ControlBus
 from relay.messages import MediaEvidence, MediaStarted
+from relay.negotiation import TRANSPORT_CC
 from relay.room_bandwidth import SETTLE_NS
 from relay.rtcp import ReceiverEstimate, ReceiverReport, ReportBlock, pack_receiver_estimate, pack_receiver_report
 from tests.relay.call import CLIENT, PROVIDER, Call, running_worker, two_pages, until
@@ -105,3 +107,16 @@ async def test_nothing_is_sent_to_try_a_path_while_its_videos_halt(call: Call) -
         assert asked == []
         bandwidth._allocate(participant, subscriber, halted_ns + SETTLE_NS)
         assert asked == [halted_ns + SETTLE_NS]
+
+
+async def test_a_page_that_agreed_to_tell_nothing_of_videos_is_not_silent(call: Call) -> None:
+    await call.open()
+    async with two_pages(call):
+        await call.wait_for(MediaStarted)
+        (room,) = call.worker.rooms
+        participant, bandwidth = room.participants[CLIENT], room._bandwidth
+        assert bandwidth._video_packets(participant) > 0
+        camera = participant.subscribed["camera"]
+        others = {uri: number for uri, number in camera.media.extensions.items() if uri != TRANSPORT_CC}
+        camera.media = dataclasses.replace(camera.media, extensions=others)
+        assert bandwidth._video_packets(participant) == 0
