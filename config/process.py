@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import gc
 import os
+import random
 import resource
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +25,7 @@ __all__ = [
     "AUTOGROUP",
     "PARENT",
     "RoleMain",
+    "bound_memory",
     "calm_collector",
     "die_with_parent",
     "raise_file_limit",
@@ -36,6 +39,10 @@ RoleMain = Callable[[Settings], Awaitable[int]]
 PARENT: Final = "TURNPIKE_PARENT"
 """Environment variable in which the supervisor tells its pid to the roles that must not outlive it."""
 AUTOGROUP: Final = Path("/proc/self/autogroup")
+AUTOGROUP_TRIES: Final = 20
+AUTOGROUP_WAIT_S: Final = 0.1
+"""The kernel lets those without privileges set one autogroup on the whole machine in this time."""
+OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
 FILES_MAX = 65536
 STOP_MAX_S = 30
 """A role that has not ended this long after it was told to is ended by the kernel."""
@@ -72,11 +79,30 @@ def stand_back(niceness: int) -> None:
     """Let everything else on the machine come first. For a process with a session of its own.
 
     Linux groups processes by session where autogroup is on (sched(7)): niceness then counts within a session only, so
-    the session stands back as a whole as well.
+    the session stands back as a whole as well. Blocks for a moment where others do the same just now.
     """
     os.nice(niceness)
+    for _ in range(AUTOGROUP_TRIES):
+        try:
+            AUTOGROUP.write_text(str(niceness))
+        except FileNotFoundError:  # a kernel without it counts niceness for all processes alike
+            return
+        except BlockingIOError:
+            time.sleep(AUTOGROUP_WAIT_S * random.uniform(0.5, 1.5))
+            continue
+        except OSError as error:
+            log.warning("the session does not stand back", why=str(error))
+        return
+    log.warning("the session does not stand back", why="others of this machine do so all the time")
+
+
+def bound_memory(data_max_bytes: int) -> None:
+    """Let this process have so much memory of its own and no more; where memory runs out, it is the first to die."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    bound = data_max_bytes if hard == resource.RLIM_INFINITY else min(data_max_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (bound, hard))
     with contextlib.suppress(OSError):
-        AUTOGROUP.write_text(str(niceness))
+        OOM_SCORE.write_text("1000")
 
 
 def run_role(role: str, settings: Settings, main: RoleMain, *, stop_max_s: int = STOP_MAX_S) -> int:

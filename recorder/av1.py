@@ -19,7 +19,7 @@ def starts_unit(payload: bytes) -> bool:
 
 def units(payloads: list[bytes]) -> list[bytes] | None:
     """The OBUs of one temporal unit's payloads, in order, as sent; None when they do not fit together."""
-    out: list[bytes] = []
+    out: list[list[bytes]] = []  # each in its fragments: joined once, not copied again for every packet
     continues = False
     for payload in payloads:
         head = payload[0]
@@ -27,10 +27,10 @@ def units(payloads: list[bytes]) -> list[bytes] | None:
         if elements is None or bool(head & 0x80) != continues or len(out) > _OBUS_MAX:
             return None
         if continues:
-            out[-1] += elements.pop(0)
-        out += elements
+            out[-1].append(elements.pop(0))
+        out += [[element] for element in elements]
         continues = bool(head & 0x40)
-    return None if continues or not out else out
+    return None if continues or not out else [b"".join(parts) for parts in out]
 
 
 def _elements(payload: bytes) -> list[bytes] | None:

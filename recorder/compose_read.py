@@ -18,12 +18,16 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
+from recorder.frames import PICTURE_PIXELS_MAX
+
 RATE: Final = 48_000
 AHEAD_MS: Final = 1_500
 """Streams are read this much ahead: sound and picture lie less than that apart in a file."""
 PACKETS_MAX: Final = 4_000
 JOIN_SAMPLES: Final = RATE // 50
 """Sound that begins within 20 ms of where the last ended goes on there: times in the files are whole milliseconds."""
+DECODING: Final = {"max_pixels": str(PICTURE_PIXELS_MAX * 9 // 8)}
+"""For FFmpeg: larger pictures are not decoded. Sizes are rounded up to whole blocks, and any frame may change them."""
 STALE_MS: Final = {"camera": 3_000, "screen": 600_000}
 """A picture without a successor is shown for so long: a camera was switched off then, a screen just stands still."""
 
@@ -52,13 +56,14 @@ class ClipReader:
 
     def __init__(self, clip: Clip, *, picture: bool, sound: bool) -> None:
         self.clip = clip
-        self._container: Any = av.open(clip.open(), "r", format="matroska")
+        self._container: Any = av.open(clip.open(), "r", format="matroska", options=DECODING)
         streams = self._container.streams
         self._wanted = ([streams.video[0]] if picture and streams.video else []) + (
             [streams.audio[0]] if sound and streams.audio else []
         )
         for stream in self._wanted:
             stream.thread_count = 1
+            stream.codec_context.options = DECODING
         self._packets: Iterator[Packet[Any]] | None = self._container.demux(self._wanted) if self._wanted else None
         self._video: deque[_Timed] = deque()
         self._audio: deque[_Timed] = deque()

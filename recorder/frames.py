@@ -14,6 +14,9 @@ from recorder.sequence import Ordered, RtpPacket, Unwrapper
 
 FRAME_PACKETS_MAX: Final = 4096
 """A frame of more packets is given up as broken."""
+PICTURE_SIDE_MAX: Final = 8192
+PICTURE_PIXELS_MAX: Final = 4096 * 4096
+"""A larger picture is left out as broken: a few bytes can claim one that takes gigabytes to decode."""
 VP9_LAYERS_MAX: Final = 8
 """Frames that a superframe may hold."""
 OPUS_RATE: Final = 48_000
@@ -183,6 +186,11 @@ VIDEO: Final[dict[str, type[Vp8] | type[H264] | type[Vp9] | type[Av1]]] = {
 AUDIO: Final = frozenset({"opus"})
 
 
+def fits(size: tuple[int, int] | None) -> bool:
+    """Whether a picture of that size, if it is told, may be decoded."""
+    return size is None or (max(size) <= PICTURE_SIDE_MAX and size[0] * size[1] <= PICTURE_PIXELS_MAX)
+
+
 class VideoAssembler:
     """Frames of one video track and codec."""
 
@@ -242,7 +250,7 @@ class VideoAssembler:
     def _complete(self) -> Frame | None:
         joined = self._format.join(self._parts)
         self._parts = []
-        if joined is None or (self._broken and not joined.key):
+        if joined is None or (self._broken and not joined.key) or not fits(joined.size):
             self.dropped += 1
             self._broken = True
             return None

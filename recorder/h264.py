@@ -20,6 +20,7 @@ def starts_unit(payload: bytes) -> bool:
 def nal_units(payloads: list[bytes]) -> list[bytes] | None:
     """The NAL units of one access unit's payloads, in order; None when they do not fit together."""
     units: list[bytes] = []
+    fragments: list[bytes] = []  # of a unit, joined once: not copied again for every packet
     open_unit = False
     for payload in payloads:
         kind = payload[0] & 31
@@ -30,9 +31,10 @@ def nal_units(payloads: list[bytes]) -> list[bytes] | None:
             if begins == open_unit:
                 return None
             if begins:
-                units.append(bytes([payload[0] & 0xE0 | payload[1] & 31]) + payload[2:])
-            else:
-                units[-1] += payload[2:]
+                fragments = [bytes([payload[0] & 0xE0 | payload[1] & 31])]
+            fragments.append(payload[2:])
+            if ends:
+                units.append(b"".join(fragments))
             open_unit = not ends
         elif open_unit:
             return None

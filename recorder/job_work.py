@@ -23,7 +23,7 @@ from config.keys import SigningKey, UnknownKey
 from config.launch import die_with_parent
 from config.logs import get_log, setup_logs
 from config.objects import ObjectStoreError
-from config.process import PARENT, stand_back
+from config.process import PARENT, bound_memory, stand_back
 from config.settings import Settings
 from recorder import bundle, preview
 from recorder.catalogue import Details, Recordings
@@ -38,6 +38,8 @@ log = get_log("recorder.job_work")
 
 T = TypeVar("T")
 NICENESS: Final = 19
+MEMORY_MAX: Final = 2 * 1024**3
+"""Whatever somebody sent to be decoded, the calls on this machine keep their memory."""
 RENEW_S: Final = 5.0
 READ_BYTES: Final = 1024 * 1024
 CACHED_BYTES: Final = 32 * 1024 * 1024
@@ -316,6 +318,7 @@ if __name__ == "__main__":
     own = Settings()
     setup_logs("recorder-job", own.log_level, own.log_format)
     stand_back(NICENESS)  # as far down as it goes, whatever was inherited
+    bound_memory(MEMORY_MAX)
     with contextlib.suppress(OSError):
         die_with_parent(signal.SIGTERM, int(os.environ.get(PARENT, "0")) or None)
     sys.exit(asyncio.run(main(own, TenantId(int(sys.argv[1])), sys.argv[2])))

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from config import process
+from config.logs import setup_logs
+
 ROLE = """
 import asyncio, sys
 from config.process import run_role
@@ -125,3 +128,45 @@ def _wait_for(path: Path, text: str) -> None:
     while not (path.exists() and text in path.read_text()):
         assert time.monotonic() < deadline, f"{text!r} was never written"
         time.sleep(0.02)
+
+
+class _Busy:
+    """An autogroup that takes no more than one write in a while."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+        self.written = ""
+
+    def write_text(self, text: str) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise BlockingIOError("Resource temporarily unavailable")
+        self.written = text
+
+
+@pytest.mark.parametrize("refusals", [0, 3])
+def test_session_stands_back_also_when_others_do_so_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    group = _Busy(refusals)
+    monkeypatch.setattr(process, "AUTOGROUP", group)
+    monkeypatch.setattr(process, "AUTOGROUP_WAIT_S", 0.0)
+    process.stand_back(0)
+    assert group.written == "0"
+
+
+def test_session_that_may_never_stand_back_is_logged_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup_logs("test")
+    monkeypatch.setattr(process, "AUTOGROUP", _Busy(10**6))
+    monkeypatch.setattr(process, "AUTOGROUP_WAIT_S", 0.0)
+    process.stand_back(0)
+    assert "does not stand back" in capsys.readouterr().err
+
+
+def test_memory_beyond_the_bound_is_refused_and_not_taken_from_others() -> None:
+    body = "from config.process import bound_memory; bound_memory(300_000_000); print('up', flush=True); bytes(2**30)"
+    ended = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout, ended.returncode) == ("up\n", 1)
+    assert "MemoryError" in ended.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import io
 import json
 from fractions import Fraction
@@ -11,7 +12,7 @@ from typing import Any
 import av
 import pytest
 
-from recorder import preview
+from recorder import compose_read, preview
 from recorder.compose import (
     BLOCK,
     FPS,
@@ -169,7 +170,7 @@ def test_damaged_media_is_left_out_and_no_file_at_all_fails_clearly() -> None:
         Made("audio", [], 0)
 
 
-def test_stopping_leaves_nothing_open() -> None:
+def test_stopping_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stop(Exception):
         pass
 
@@ -177,8 +178,45 @@ def test_stopping_leaves_nothing_open() -> None:
         if share > 0:
             raise Stop
 
+    opened: list[compose_read.ClipReader] = []
+
+    class Watched(compose_read.ClipReader):
+        closed = False
+
+        def __init__(self, of: Clip, *, picture: bool, sound: bool) -> None:
+            super().__init__(of, picture=picture, sound=sound)
+            opened.append(self)
+
+        def close(self) -> None:
+            super().close()
+            self.closed = True
+
+    class Sink(io.BytesIO):
+        after_end = 0
+        ended = False
+
+        def write(self, data: Any) -> int:
+            self.after_end += self.ended
+            return super().write(data)
+
+    monkeypatch.setattr(compose_read, "ClipReader", Watched)
+    sink = Sink()
     with pytest.raises(Stop):
-        compose(io.BytesIO(), "side_by_side", [ANA], [clip(1, 0, file(4), 4000)], 4000, stop)
+        compose(sink, "side_by_side", [ANA, BEN], [clip(1, 0, file(4), 4000), clip(2, 0, file(4), 4000)], 4000, stop)
+    sink.ended = True
+    gc.collect()  # nothing that was forgotten writes when it is found
+    assert [each.closed for each in opened] == [True] * len(opened)
+    assert len(opened) >= 2
+    assert not sink.after_end
+
+
+def test_pictures_beyond_all_bounds_are_not_decoded_and_their_sound_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [clip(1, 0, file(3), 3000), clip(2, 0, file(3), 3000)]
+    shown = Made("side_by_side", whole, 3000)
+    monkeypatch.setattr(compose_read, "DECODING", {"max_pixels": "40000"})  # 320×180 are more
+    bounded = Made("side_by_side", whole, 3000)
+    assert [made.spread(1000, 100, 100) > 100 for made in (shown, bounded)] == [True, False]
+    assert bounded.loud(0, 3000) == pytest.approx(shown.loud(0, 3000), rel=0.1)
 
 
 @pytest.mark.parametrize("count", range(1, 10))

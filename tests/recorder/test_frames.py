@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recorder import av1
 from recorder.frames import OPUS_SILENCE, VIDEO, Frame, OpusAssembler, VideoAssembler, opus_samples
 from recorder.h264 import ParameterSets, nal_units, picture_size
 from recorder.sequence import Ordered, RtpPacket, Unwrapper
@@ -81,6 +84,45 @@ def test_key_frame_without_parameter_sets_gets_the_newest_ones() -> None:
     whole, _, _ = sets.join(units)
     alone, key, size = sets.join([unit for unit in units if unit[0] & 31 not in (7, 8)])
     assert (alone, key, size) == (whole, True, (320, 180))
+
+
+def vp8_key(width: int, height: int) -> bytes:
+    """The head of a key frame, which claims a size (RFC 6386 §9.1)."""
+    return b"\x10\0\0\x9d\x01\x2a" + width.to_bytes(2, "little") + height.to_bytes(2, "little") + bytes(40)
+
+
+def vp9_key(width: int, height: int) -> bytes:
+    """The head of a key frame of profile 0: marker, sync code, colours, size."""
+    bits = f"10000010{0x498342:024b}001" + "0" + f"{width - 1:016b}{height - 1:016b}" + "0"
+    return int(bits.ljust(8 * 20, "0"), 2).to_bytes(20, "big")
+
+
+@pytest.mark.parametrize(
+    ("codec", "made", "size", "taken"),
+    [
+        ("vp8", vp8_key, (3840, 2160), True),
+        ("vp8", vp8_key, (16_383, 16_383), False),
+        ("vp9", vp9_key, (5120, 1440), True),
+        ("vp9", vp9_key, (65_536, 32_767), False),
+        ("vp9", vp9_key, (65_536, 16), False),
+    ],
+)
+def test_picture_that_claims_gigabytes_is_left_out(
+    codec: str, made: Callable[[int, int], bytes], size: tuple[int, int], taken: bool
+) -> None:
+    payloads = payloads_of(codec, made(*size), 1)
+    kept = [RtpPacket(n, 0, n == len(payloads) - 1, 96, payload, 0) for n, payload in enumerate(payloads)]
+    found, assembler = assemble(codec, kept)
+    assert ([frame.size for frame in found], assembler.dropped) == (([size], 0) if taken else ([], 1))
+
+
+def test_a_unit_in_thousands_of_fragments_is_joined_whole() -> None:
+    head, body = b"\x61", [bytes([n & 255]) * 1000 for n in range(4000)]
+    last = len(body) - 1
+    parts = [bytes([0x7C, (n == 0) << 7 | (n == last) << 6 | 1]) + part for n, part in enumerate(body)]
+    assert nal_units(parts) == [head + b"".join(body)]
+    obus = [bytes([0x10 | (n > 0) << 7 | (n < last) << 6]) + part for n, part in enumerate(body)]
+    assert av1.units(obus) == [b"".join(body)]
 
 
 @pytest.mark.parametrize(
