@@ -28,6 +28,9 @@ FILL_MAX_MS: Final = 600_000
 GAP_MIN_MS: Final = {"audio": 100, "video": 1000}
 """Shorter holes are not worth a line in the manifest."""
 GAPS_MAX: Final = 5000
+FILES_MAX: Final = 2000
+"""A lane that would begin more files gets no more pictures, and after as many again no more sound: a sender that
+changes its picture's size all the time, or comes back all the time, must not fill the part with files."""
 _MS: Final = 1_000_000
 _SILENCE_MS: Final = 20
 _RESIZES: Final = frozenset({"vp8", "vp9"})
@@ -122,6 +125,10 @@ class Lane:
         """Packets of sound left out because what came before them lasts longer: clocks that moved apart."""
         self.silence_ms = 0
         """Silence put where sound was missing."""
+        self.shut_out = 0
+        """Frames left out because the lane has too many files."""
+        self._begun = 0
+        self._blind = False
         self._counter = counter
         self._tracks: list[Track] = []
         self._runs: list[Run] = []
@@ -139,7 +146,13 @@ class Lane:
             hurry = final or len(track.frames) > FRAMES_HELD_MAX
             if not hurry and time_ns > now_ns - HOLD_NS:
                 break
-            if run is None or (frame.key and track.is_video and self._outgrown(run, frame)):
+            begins = run is None or (frame.key and track.is_video and self._outgrown(run, frame))
+            if self._is_shut_out(track, begins):
+                track.frames.popleft()
+                self.shut_out += 1
+                yield from self._close([each for each in self._runs if self._blind and each.video is not None])
+                continue
+            if run is None or begins:
                 if run is None and track.is_video and not frame.key:
                     track.frames.popleft()
                     self.unplayable += 1
@@ -175,6 +188,13 @@ class Lane:
             return True
         return any(other is not run and other.audio is not None and not other.audio.ended for other in self._runs)
 
+    def _is_shut_out(self, track: Track, begins: bool) -> bool:
+        """Whether a frame is left out; ``begins``: it needs a new file."""
+        if track.is_video:
+            self._blind = self._blind or (begins and self._begun >= FILES_MAX)
+            return self._blind
+        return begins and self._begun >= 2 * FILES_MAX
+
     @staticmethod
     def _settled(track: Track, now_ns: int) -> bool:
         if track.ended:
@@ -185,6 +205,8 @@ class Lane:
 
     def _current(self, kind: str) -> Track | None:
         """The newest track of the kind that has frames waiting."""
+        if kind == "video" and self._blind:
+            return None
         return next((track for track in reversed(self._tracks) if track.kind == kind and track.frames), None)
 
     def _rearrange(self, track: Track, frame: Frame) -> Iterator[Action]:
@@ -235,6 +257,7 @@ class Lane:
         if key is not None:
             run.sizes.append((0, width, height))
         self._runs.append(run)
+        self._begun += 1
         yield OpenRun(run)
 
     def _close(self, runs: list[Run]) -> Iterator[Action]:
@@ -273,6 +296,9 @@ class Lane:
             self.overlapping += 1  # a whole packet behind
             return
         if run.video is None and time_ms - run.audio_until_ms > FILL_MAX_MS:
+            if self._is_shut_out(track, True):
+                self.shut_out += 1
+                return
             yield from self._close([run])
             yield from self._open(track, None, None, run.start_ns + time_ms * _MS)
             run, time_ms = self._runs[-1], 0

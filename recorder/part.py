@@ -185,6 +185,7 @@ class PartCore:
             "frames_without_key": sum(lane.unplayable for lane in self._lanes.values()),
             "sound_overlapping_packets": sum(lane.overlapping for lane in self._lanes.values()),
             "sound_filled_ms": sum(lane.silence_ms for lane in self._lanes.values()),
+            "frames_beyond_files": sum(lane.shut_out for lane in self._lanes.values()),
             "problems": list(self.problems),
         }
 

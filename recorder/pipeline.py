@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from recorder.errors import RecorderError
 from recorder.lane import Action, CloseRun, OpenRun, Run, WriteFrame
 from recorder.muxer import MuxFailed, RunFormat, RunMuxer
 from recorder.part import Merge, PartCore
@@ -19,8 +18,6 @@ ROUND_SEGMENTS_MAX: Final = 16
 """A round ends when it has made this many segments, so that they are stored before more is read."""
 SOUND_ONLY: Final = 1_000_000
 """Added to the index of a run whose picture could not be muxed: the file that its sound goes into from then on."""
-RUNS_MAX: Final = 2000
-"""More files than these in one part mean that something is wrong with it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,6 +83,8 @@ class Pipeline:
         """Whether a spool file was damaged or altered: its directory must be kept."""
         self._segment_ms = segment_ms
         self._files: dict[int, _File] = {}
+        self._given_up: set[int] = set()
+        """Runs of which not even the sound can be muxed."""
         self._done = False
 
     def close(self) -> None:
@@ -93,7 +92,7 @@ class Pipeline:
         self._reader.close()
 
     def round(self) -> Round:
-        """Read and mux what is there, up to a bound. Raises ``RecorderError``, ``OSError``."""
+        """Read and mux what is there, up to a bound. Raises ``SpoolError``, ``OSError``."""
         outputs: list[Output] = []
         while not self._done and sum(isinstance(each, Segment) for each in outputs) < ROUND_SEGMENTS_MAX:
             over = self._reader.closed or not self._reader.writer_alive
@@ -120,39 +119,47 @@ class Pipeline:
                 case WriteFrame():
                     self._write(action, outputs)
                 case OpenRun(run):
-                    if run.index >= RUNS_MAX:
-                        raise RecorderError(f"the part falls into more than {RUNS_MAX} files")
                     self._open(run, RunFormat(run.video_codec, run.width, run.height, run.audio is not None), outputs)
                 case CloseRun(run):
                     self._close(run.index, outputs)
 
-    def _open(self, run: Run, run_format: RunFormat, outputs: list[Output]) -> None:
-        self._files[run.index] = _File(run, run_format, self._segment_ms)
+    def _open(self, run: Run, run_format: RunFormat, outputs: list[Output]) -> _File | None:
+        try:
+            file = self._files[run.index] = _File(run, run_format, self._segment_ms)
+        except MuxFailed as error:
+            self.core.problem(f"run {run.index}: {error}")
+            self._given_up.add(run.index)
+            return None
         outputs.append(RunBegan(run, run_format))
+        return file
+
+    def _file_of(self, frame: WriteFrame, outputs: list[Output]) -> _File | None:
+        """The file that a frame goes into: its run's, or where that one failed, the one for its sound."""
+        if (file := self._files.get(frame.run.index)) is not None or frame.kind == "video":
+            return file
+        index = frame.run.index + SOUND_ONLY
+        if (file := self._files.get(index)) is not None or index in self._given_up:
+            return file
+        run = dataclasses.replace(frame.run, index=index, video=None, video_codec=None, width=0, height=0)
+        run.video_frames = run.audio_ms = 0
+        return self._open(run, RunFormat(None, 0, 0, True), outputs)
 
     def _write(self, frame: WriteFrame, outputs: list[Output]) -> None:
         """Mux a frame. One that FFmpeg refuses ends the picture of its run: whoever sent it must not be able to end the
         recording of the others, or of their own voice."""
-        index = frame.run.index
-        if (file := self._files.get(index)) is None:
-            if frame.kind == "video":
-                return
-            index += SOUND_ONLY
-            if (file := self._files.get(index)) is None:
-                run = dataclasses.replace(frame.run, index=index, video=None, video_codec=None, width=0, height=0)
-                run.video_frames = run.audio_ms = 0
-                self._open(run, RunFormat(None, 0, 0, True), outputs)
-                file = self._files[index]
+        if (file := self._file_of(frame, outputs)) is None:
+            return
+        index = file.run.index
         if index >= SOUND_ONLY:
             file.run.end_ns = max(file.run.end_ns, frame.run.end_ns)
             file.run.audio_ms += frame.duration_ms
         try:
             outputs += file.write(frame)
         except MuxFailed as error:
-            if index >= SOUND_ONLY:
-                raise
             self.core.problem(f"run {index}: {error}")
             self._close(index, outputs)
+            if index >= SOUND_ONLY:
+                self._given_up.add(index)
 
     def _close(self, index: int, outputs: list[Output]) -> None:
         for each in (index, index + SOUND_ONLY):

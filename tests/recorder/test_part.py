@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from recorder import lane
 from recorder.pipeline import Output, Pipeline
 from relay.spool import SpoolStream
 from tests.recorder.media import MS, START_NS, Coded, Packet, Scene, Sender, audio, decode, lossy, video
@@ -279,6 +280,41 @@ def test_picture_that_cannot_be_muxed_ends_alone_and_its_sound_goes_on(scene: Sc
     assert len(found[8, "microphone"].audio_ms) == 250
     assert len(found[7, "camera"].audio_ms) > 240
     assert "cannot mux" in muxed.core.described()["problems"][0]
+
+
+def test_changing_the_pictures_size_all_the_time_costs_only_ones_own_picture(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "FILES_MAX", 4)
+    sound, picture = Sender("opus", ssrc=1), Sender("h264", ssrc=2)
+    scene.add(sound, sound.packets(audio(10.0)), reports_ms=(2500, 7500))
+    sizes = [video("h264", 0.5, 320 + 16 * (n % 2), 180) for n in range(20)]
+    changing = [Coded(each.at_ms + 500 * n, each.data, each.key) for n, some in enumerate(sizes) for each in some]
+    scene.add(picture, picture.packets(changing), reports_ms=(250, 5250))
+    other = Sender("opus", ssrc=3, user_id=8), Sender("h264", ssrc=4, user_id=8)
+    scene.add(other[0], other[0].packets(audio(10.0)), reports_ms=(2500, 7500))
+    scene.add(other[1], other[1].packets(video("h264", 10.0)))
+    muxed = finish(scene)
+    found = [(run.user_id, decode(muxed.file(run.index))) for run in muxed.runs]
+    own, others = ([each for user, each in found if user == who] for who in (7, 8))
+    assert [(len(each.video_ms), len(each.audio_ms)) for each in others] == [(300, 500)]
+    assert [len(each.video_ms) for each in own] == [15, 15, 15, 15, 0]
+    assert sum(len(each.audio_ms) for each in own) == pytest.approx(500, abs=5)
+    assert muxed.core.described()["frames_beyond_files"] == 300 - 60
+
+
+def test_coming_back_all_the_time_costs_only_ones_own_sound(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "FILES_MAX", 2)
+    for n in range(8):
+        sound = Sender("opus", ssrc=10 + n)
+        packets = sound.packets(audio(0.4), 5000 * n)
+        scene.add(sound, packets, reports_ms=(), declared_ms=5000 * n, ends=True)
+    other = Sender("opus", ssrc=3, user_id=8)
+    scene.add(other, other.packets(audio(10.0)), reports_ms=(2500,))
+    muxed = finish(scene)
+    assert [run.user_id for run in muxed.runs].count(7) == 4
+    assert [len(decode(muxed.file(run.index)).audio_ms) for run in muxed.runs if run.user_id == 8] == [500]
+    assert muxed.core.described()["frames_beyond_files"] == 4 * 20
 
 
 def test_garbage_in_a_part_is_noted_and_harms_nothing(scene: Scene) -> None:
