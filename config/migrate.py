@@ -4,6 +4,11 @@ A file ``migrations/NNNN_name.sql`` runs in a transaction of its own and is reme
 file that was edited after it had been applied is noticed. Several processes may migrate at once: an advisory lock,
 asked for again and again, lets one work. (A lock that is waited for would hold a snapshot, and so deadlock with
 ``create index concurrently``.)
+
+An older version may be at work meanwhile. Whoever waits for a table's lock makes all others wait behind it, so a file
+waits ``TABLE_LOCK_MS`` at a time, is rolled back, lets the others by, and begins again. A file whose first line is
+``-- concurrently`` runs outside of a transaction, statement by statement (each ends with ``;`` at a line's end): for
+``create index concurrently``. It must be fit to be begun again, as after a crash in its middle.
 """
 
 from __future__ import annotations
@@ -32,6 +37,11 @@ LOCK_KEY = 0x7475726E70696B65
 """The advisory lock's key: "turnpike" as eight bytes."""
 LOCK_POLL_S = 0.1
 LOCK_TIMEOUT_S = 120.0
+TABLE_LOCK_MS = 2_000
+"""How long a file waits for a table, and with it everybody who comes after."""
+TABLE_LOCK_PAUSE_S = 1.0
+TABLE_LOCK_TRIES = 30
+CONCURRENTLY = "-- concurrently\n"
 
 log = get_log("config.migrate")
 
@@ -100,15 +110,38 @@ async def _apply(connection: Any, wanted: list[MigrationFile]) -> list[str]:
     pending = [file for file in wanted if file.name not in applied]
     for file in pending:
         try:
-            async with connection.transaction():
-                await connection.execute(file.sql)
-                await connection.execute(
-                    "insert into schema_migration (name, sha256) values ($1, $2)", file.name, file.sha256
-                )
+            await _run(connection, file)
         except asyncpg.PostgresError as error:
             raise MigrationError(f"migration {file.name} failed: {error}") from error
         log.info("migration applied", name=file.name)
     return [file.name for file in pending]
+
+
+async def _run(connection: Any, file: MigrationFile) -> None:
+    """Apply one file and remember it; waits for tables in short stretches."""
+    if file.sql.startswith(CONCURRENTLY):
+        for statement in filter(str.strip, re.split(r";\s*\n", file.sql)):
+            await connection.execute(statement)
+        await connection.execute(_REMEMBER, file.name, file.sha256)
+        return
+    for left in reversed(range(TABLE_LOCK_TRIES)):
+        try:
+            async with connection.transaction():
+                await connection.execute(f"set local lock_timeout = {TABLE_LOCK_MS}")
+                await connection.execute(file.sql)
+                await connection.execute(_REMEMBER, file.name, file.sha256)
+            return
+        except asyncpg.LockNotAvailableError as error:
+            if not left:
+                raise MigrationError(
+                    f"migration {file.name} did not get its tables in {TABLE_LOCK_TRIES} tries: something holds them "
+                    "for longer than two seconds at a time; see that long reports and backups end, and start again"
+                ) from error
+            log.warning("migration waits for a table", name=file.name, tries_left=left)
+        await asyncio.sleep(TABLE_LOCK_PAUSE_S)
+
+
+_REMEMBER = "insert into schema_migration (name, sha256) values ($1, $2)"
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,56 @@ async def test_lock_is_polled_for_and_given_up_on(
     monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.2)
     with pytest.raises(MigrationError, match="another process"):
         await migrate(database_urls.owner_url)
+
+
+@pytest.fixture
+async def busy(database_urls: DatabaseUrls) -> AsyncIterator[Any]:
+    """A long report: a transaction that has read users."""
+    connection = await asyncpg.connect(database_urls.owner_url)
+    await connection.execute("begin; select * from app_user")
+    yield connection
+    await connection.close()
+
+
+async def test_a_migration_behind_a_long_report_lets_others_by_and_begins_again(
+    database_urls: DatabaseUrls, directory: Path, busy: Any, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TABLE_LOCK_MS", 50)
+    monkeypatch.setattr(module, "TABLE_LOCK_PAUSE_S", 0.05)
+    (directory / "9000_more.sql").write_text("create table more (n int); alter table app_user add column n int;")
+    migrating = asyncio.create_task(migrate(database_urls.owner_url, directory))
+    for _ in range(5):  # a lock that is waited for for good would hold these up for as long
+        await owner.fetch("select * from app_user", timeout=5)
+        await asyncio.sleep(0.05)
+    assert not migrating.done()
+    await busy.execute("commit")
+    assert await migrating == ["9000_more"]
+
+
+async def test_a_migration_gives_up_on_a_table_that_never_comes_free(
+    database_urls: DatabaseUrls, directory: Path, busy: Any, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TABLE_LOCK_MS", 20)
+    monkeypatch.setattr(module, "TABLE_LOCK_PAUSE_S", 0.0)
+    monkeypatch.setattr(module, "TABLE_LOCK_TRIES", 3)
+    (directory / "9000_more.sql").write_text("create table more (n int); alter table app_user add column n int;")
+    with pytest.raises(MigrationError, match="long reports"):
+        await migrate(database_urls.owner_url, directory)
+    assert await owner.fetchval("select to_regclass('more')") is None
+
+
+async def test_an_index_is_built_while_others_write_and_a_half_built_one_is_built_again(
+    database_urls: DatabaseUrls, directory: Path, owner: Any
+) -> None:
+    text = (
+        "-- concurrently\ndrop index concurrently if exists by_name;\n"
+        "create index concurrently by_name on app_user (name);\n"
+    )
+    (directory / "9000_more.sql").write_text(text)
+    await owner.execute("create index by_name on app_user (role)")  # what a crash left
+    assert await migrate(database_urls.owner_url, directory) == ["9000_more"]
+    assert "(name)" in await owner.fetchval("select pg_get_indexdef('by_name'::regclass)")
+    assert await migrate(database_urls.owner_url, directory) == []
 
 
 @pytest.mark.parametrize("url", ["postgresql://who@127.0.0.1:1/x", "postgresql://who@/x?host=/nowhere", "nonsense"])
