@@ -7,7 +7,8 @@ held against three things: the tariff, recomputed here from the stored evidence;
 two clients witnessed: for how long each heard the other through the same room.
 
 ``max_unbilled_ms`` is the most of any session, over all kills in its life; ``max_overbilled_ms`` likewise (0: none was
-billed for more than was witnessed). Prints JSON as its last line.
+billed for more than was witnessed). Prints JSON as its last line; ``wrong`` says what of it should not be, and is empty
+when every bill is right: else the exit status is 1.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import asyncpg
 
 from bench.installation import Installation
 from bench.people import Means, make_pairs
+from billing.checks import UNPROVEN_MS
 from config.settings import Settings
 from signaling.info import read_run_file
 from signaling.installation import beside
@@ -85,6 +87,7 @@ class Chaos:
         self.options = options
         self.settings = beside(Settings(data=turnpike.data))
         self.kills: list[tuple[float, str]] = []
+        self.failed_pairs = 0
         self._chance = random.Random(options.seed)
         self._clients: list[asyncio.subprocess.Process] = []
 
@@ -183,6 +186,7 @@ class Chaos:
             say(f"refusals and troubles: {told['troubles']}")
             if told["failed"]:
                 say(f"pairs that failed: {told['failed'][:3]}")
+            self.failed_pairs += len(told["failed"])
             witnessed += told["witnessed"]
         return witnessed
 
@@ -209,13 +213,15 @@ class Chaos:
         """Hold every charge against tariff, evidence and witnesses."""
         meters = await self._rows(_METERS)
         seen = {one["session_id"]: one for one in witnessed}
-        charged = expected = 0
+        charged = expected = unsettled = misposted = without_witness = 0
         most = {"unbilled_ms": 0, "overbilled_ms": 0, "beyond_journal_ms": 0, "journal_unbilled_ms": 0}
         worst: dict[str, Any] = {}
         per_kill_ms = 0.0
         for row in meters:
             charged += row["posted_rows"]
             expected += cost(row, min(row["live_ms"], row["granted_ms"]))
+            unsettled += row["state"] != "settled"
+            misposted += row["posted_rows"] != row["posted_minor"]
             if row["posted_rows"] != row["posted_minor"] or row["state"] != "settled":
                 say(f"session {row['session_id']}: {row['state']}, {row['posted_rows']} != {row['posted_minor']}")
             witness = seen.get(row["session_public_id"])
@@ -225,6 +231,7 @@ class Chaos:
                 "journal_unbilled_ms": min(row["journal_ms"], row["granted_ms"]) - billed_ms,
             }
             if witness is None:
+                without_witness += billed_ms > 0
                 say(f"session {row['session_id']} has no witness, and was billed {billed_ms} ms")
             else:
                 figures["unbilled_ms"] = witness["both_ms"] - billed_ms
@@ -245,7 +252,13 @@ class Chaos:
             "difference_minor": int(charged - expected),
             "negative_balances": (await self._rows(_NEGATIVE))[0]["count"],
             "max_unbilled_ms": most["unbilled_ms"],
+            "max_unbilled_per_kill_ms": round(per_kill_ms),
             "max_overbilled_ms": most["overbilled_ms"],
+            "max_beyond_journal_ms": most["beyond_journal_ms"],
+            "unsettled": unsettled,
+            "misposted": misposted,
+            "without_witness": without_witness,
+            "failed_pairs": self.failed_pairs,
         }
 
     def _kills_in(self, row: Any) -> int:
@@ -279,8 +292,9 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
             witnessed = await chaos.hang_up()
             await chaos.settled()
             figures = await chaos.judge(witnessed)
-            say("the books are right" if await turnpike.books_balance() else "THE BOOKS ARE WRONG")
-            return figures
+            figures["books_balance"] = await turnpike.books_balance()
+            say("the books are right" if figures["books_balance"] else "THE BOOKS ARE WRONG")
+            return {**figures, "wrong": wrong(figures)}
         except Exception:
             print(turnpike.log_tail(60), file=sys.stderr)
             raise
@@ -288,6 +302,32 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
             await chaos.stop()
             if options.keep_log is not None:
                 options.keep_log.write_text(turnpike.log_text())
+
+
+MOST: Final = {
+    "difference_minor": 0,
+    "negative_balances": 0,
+    "unsettled": 0,
+    "misposted": 0,
+    "without_witness": 0,
+    "failed_pairs": 0,
+    "max_beyond_journal_ms": UNPROVEN_MS,
+    "max_overbilled_ms": 250,
+    "max_unbilled_per_kill_ms": 1_000,
+}
+"""How much each figure may be. (A client counts a packet as it arrives: 250 ms of difference are its own.)"""
+
+
+def wrong(figures: dict[str, Any]) -> list[str]:
+    """What is not as it has to be, each with its figure; empty: every bill is right."""
+    found = [f"{name}: {figures[name]}" for name, most in MOST.items() if figures[name] > most]
+    if figures["difference_minor"] < 0:
+        found.append(f"difference_minor: {figures['difference_minor']}")
+    if not figures["sessions"]:
+        found.append("sessions: 0")
+    if not figures["books_balance"]:
+        found.append("the books do not balance")
+    return found
 
 
 def main() -> None:
@@ -301,7 +341,11 @@ def main() -> None:
     options = parser.parse_args()
     print(f"machine: {platform.platform()}, {os.cpu_count()} CPUs", file=sys.stderr)
     print(f"command: python -m bench.chaos_billing {' '.join(sys.argv[1:])}".rstrip(), file=sys.stderr)
-    print(json.dumps(asyncio.run(run(options))))
+    figures = asyncio.run(run(options))
+    print(json.dumps(figures))
+    for one in figures["wrong"]:
+        say(f"WRONG: {one}")
+    sys.exit(1 if figures["wrong"] else 0)
 
 
 if __name__ == "__main__":
