@@ -1,8 +1,8 @@
 """The end of recordings: deleted when their time is over, or erased by destroying their key; and proof of both.
 
 Nothing goes while a legal hold stands. First the audit log has it, with the hash of every object, then the catalogue
-says so, then the key is destroyed, then the objects go. Whatever dies in between, the next round does the rest: a
-recording that is expired or erased and not yet ``swept`` still has objects. The rows of the catalogue stay.
+says so, then the key is destroyed, then the objects go. Each step is noted once it is done, so whatever dies in
+between, the next round does the rest: keys first, which nothing can hold up. The rows of the catalogue stay.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from recorder.signed import ANCHOR_FORMAT, envelope
 log = get_log("recorder.lifecycle")
 
 BATCH_MAX: Final = 20
+"""Recordings that one round looks at, for each thing that is to be done."""
+LOCKED_WAIT_MS: Final = 3_600_000
+"""Objects that could not be deleted are tried again after this: most are locked, for years."""
 HASHES_MAX: Final = 5_000
 """Hashes that one audit entry lists; of more it has the root's, which covers them all."""
 END_STATES: Final = ("ready", "failed")
@@ -62,7 +65,8 @@ class Lifecycle:
         """Destroy the key at once, so that no copy anywhere can be read any more; None when done. Audited first."""
         refusal = await self._mark(recording, "erased", entry)
         if refusal is None:
-            await self.sweep(recording)
+            await self._destroy_key(recording)
+            await self._try_sweep(recording)
         return refusal
 
     async def expire(self) -> int:
@@ -78,23 +82,30 @@ class Lifecycle:
                 recording.tenant_id, None, RETENTION_ACTOR, audit.DELETED, recording.public_id, "Its time was over."
             )
             if await self._mark(recording, "expired", entry) is None:
-                await self.sweep(recording)
+                await self._end(recording)
                 done += 1
         return done
 
     async def sweep_gone(self) -> int:
-        """Finish what an earlier round began: how many recordings still had a key or objects."""
+        """Finish what an earlier round began: how many recordings had a key or objects that should be gone."""
         async with self._database.transaction(ALL_TENANTS) as connection:
-            rows = await connection.fetch(
-                "select tenant_id, public_id from recording where state in ('expired', 'erased') and bytes > 0"
-                " order by id limit $1",
-                BATCH_MAX,
-            )
+            rows = await connection.fetch(_KEY_STANDS, BATCH_MAX)
+            rows += await connection.fetch(_UNSWEPT, self._now(), LOCKED_WAIT_MS, BATCH_MAX)
         for row in rows:
             recording = await self._recordings.find(row["tenant_id"], row["public_id"])
             if recording is not None:
-                await self.sweep(recording)
+                await self._end(recording)
         return len(rows)
+
+    async def _end(self, recording: Details) -> None:
+        """Key and objects, as far as the stores let us: what fails is tried again, and is in the way of no other."""
+        try:
+            await self._destroy_key(recording)
+        except ObjectStoreError as error:
+            log.error("a key that should be destroyed stands", recording=recording.public_id, why=str(error))
+            await self._note(recording, "end_tried_at")
+            return
+        await self._try_sweep(recording)
 
     async def _mark(self, recording: Details, state: str, entry: audit.NewEntry) -> Refusal | None:
         """From here on there is no way back: audited, and said in the catalogue, in one transaction."""
@@ -121,22 +132,38 @@ class Lifecycle:
         log.info("recording gone", recording=recording.public_id, state=state)
         return None
 
-    async def sweep(self, recording: Details) -> None:
-        """Key and objects of a recording that is expired or erased."""
+    async def _destroy_key(self, recording: Details) -> None:
         await self._recordings.destroy_key(recording)
-        locked = 0
-        async for key in self._recordings.objects.keys(recording_prefix(recording.tenant_id, recording.public_id)):
-            try:
-                await self._recordings.objects.delete(key)
-            except ObjectStoreError as error:
-                locked += 1
-                log.warning("object not deleted", key=key, why=str(error))
-        if locked:  # without its key it says nothing; it goes when its lock is over
-            return
+        await self._note(recording, "key_destroyed_at")
+
+    async def _try_sweep(self, recording: Details) -> None:
+        """Delete the objects. Without the key they say nothing: those that are locked go when their lock is over."""
+        left, why = 0, ""
+        try:
+            async for key in self._recordings.objects.keys(recording_prefix(recording.tenant_id, recording.public_id)):
+                try:
+                    await self._recordings.objects.delete(key)
+                except ObjectStoreError as error:
+                    left, why = left + 1, str(error)
+        except ObjectStoreError as error:
+            left, why = left + 1, str(error)
+        if left:
+            log.warning("objects not deleted", recording=recording.public_id, left=left, why=why)
+        await self._note(recording, *(("end_tried_at",) if left else ("end_tried_at", "swept_at")))
+
+    async def _note(self, recording: Details, *steps: str) -> None:
+        """That steps were taken now. Who has nothing in the store any more has no bytes."""
+        sets = ", ".join([f"{step} = $3" for step in steps] + (["bytes = 0"] if "swept_at" in steps else []))
         async with self._database.transaction(recording.tenant_id) as connection:
             await connection.execute(
-                "update recording set bytes = 0 where tenant_id = $1 and id = $2", recording.tenant_id, recording.id
+                f"update recording set {sets} where tenant_id = $1 and id = $2",  # noqa: S608 - names are ours
+                recording.tenant_id,
+                recording.id,
+                self._now(),
             )
+
+    def _now(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(self._clock.wall_ms() / 1000, datetime.UTC)
 
     # --- the audit log's heads ----------------------------------------------------------------------------------
 
@@ -192,6 +219,17 @@ select tenant_id, public_id from recording r where state in ('ready', 'failed') 
   and not exists (select from legal_hold h
     where h.tenant_id = r.tenant_id and h.recording_id = r.id and h.released_at is null)
 order by retain_until_ms limit $2
+"""
+_KEY_STANDS: Final = """
+select tenant_id, public_id from recording
+where state in ('expired', 'erased') and swept_at is null and key_destroyed_at is null
+order by end_tried_at nulls first, id limit $1
+"""
+_UNSWEPT: Final = """
+select tenant_id, public_id from recording
+where state in ('expired', 'erased') and swept_at is null and key_destroyed_at is not null
+  and (end_tried_at is null or end_tried_at <= $1::timestamptz - $2 * interval '1 millisecond')
+order by end_tried_at nulls first, id limit $3
 """
 _HEADS: Final = """
 select distinct on (tenant_id) tenant_id, n, hash,

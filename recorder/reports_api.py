@@ -242,8 +242,8 @@ _ACCESS: Final = (
     " and ($7::text is null or l.subject = $7) and ($8::text is null or l.action = $8) order by l.n desc limit $5"
 )
 _PROVEN: Final = (
-    ", r.bytes = 0 as swept, (select a.object_key from audit_anchor a where a.tenant_id = l.tenant_id and a.n >= l.n"
-    " order by a.n limit 1) as anchor_key from audit_log l"
+    ", r.swept_at is not null as swept, (select a.object_key from audit_anchor a where a.tenant_id = l.tenant_id"
+    " and a.n >= l.n order by a.n limit 1) as anchor_key from audit_log l"
     " left join recording r on r.tenant_id = l.tenant_id and r.public_id = l.subject"
 )
 _ENDS: Final = f"{_ENTRY}{_PROVEN}{_USER}{_WITHIN} and l.action = any($6) order by l.n desc limit $5"
