@@ -92,7 +92,7 @@ class PartJob:
             header = pipeline.core.header
             part = await self._persist(lambda: services.store.begin_part(header))
             state = part.state  # where it is ready, all was done but for the deletion of the spool
-            if state == "recording":
+            if state != "ready":
                 await self._record(pipeline, part)
                 state = await self._finish(pipeline, part)
         finally:
@@ -157,6 +157,7 @@ class PartJob:
         plain_sha256 = hashlib.sha256(segment.plaintext).digest()
         known = self._known.get((stream.n, segment.number))
         if known is None:
+            await self._persist(lambda: services.store.revive(part))
             name = Name(header.tenant_id, header.recording_public_id, header.epoch, stream.n, segment.number)
             sealer = self._checked_sealer()
             data = await self._in_thread(lambda: sealer.seal(name, segment.plaintext))
@@ -193,6 +194,7 @@ class PartJob:
     async def _finish(self, pipeline: Pipeline, part: PartRow) -> str:
         services, header = self._services, part.header
         self.live = False
+        await self._persist(lambda: services.store.revive(part))
         await self._persist(lambda: services.store.finishing(part))
         sealer = self._checked_sealer()
         for stream in [each for each in part.streams if not each.superseded and each.run not in self._streams]:

@@ -74,10 +74,10 @@ class Keeper:
             await asyncio.sleep(JOBS_EVERY_S)
 
     async def _sweep_spool(self) -> None:
-        """Of recordings that are gone, what was spooled goes too, kept or not."""
-        kept = await asyncio.to_thread(upkeep.kept_parts, self._spool_dir)
-        gone = set(await self._recordings.gone([part.parent.name for part in kept])) if kept else set()
-        for part in kept:
+        """Of recordings that are gone, what was spooled goes too, wrapped key and all: kept, or still tried."""
+        parts = await asyncio.to_thread(upkeep.all_parts, self._spool_dir)
+        gone = set(await self._recordings.gone([part.parent.name for part in parts])) if parts else set()
+        for part in parts:
             if part.parent.name in gone:
                 await asyncio.to_thread(upkeep.remove, part)
                 log.info("spool of a recording that is gone deleted", directory=str(part))

@@ -57,8 +57,12 @@ TRY_WAIT_MAX_S: Final = 300.0
 HOPELESS: Final = (RecorderError, SpoolError, UnknownKey)
 """What trying again does not mend: after ``TRIES_MAX`` tries such a part waits for a person, its spool in place. After
 any other fault it is tried again for ever, and counted as stuck."""
+SET_ASIDE_TRIES: Final = 10
+"""After this many tries, some ten minutes, the catalogue calls a stuck part failed, so that the rest of its recording
+can be signed, held and erased; its spool stays, and it is tried every ``SET_ASIDE_WAIT_S``."""
+SET_ASIDE_WAIT_S: Final = 3600.0
 JOBS_MAX: Final = 256
-"""Parts worked on at once; more wait in the spool."""
+"""Parts worked on at once, but for stuck ones; more wait in the spool."""
 DRAIN_S: Final = 15.0
 """How long a recorder that is told to stop goes on with parts whose calls are over."""
 LOCK_NAME: Final = "recorder.lock"
@@ -120,7 +124,8 @@ class Recorder:
     async def _scan(self) -> None:
         spool_dir = self._settings.spool_dir
         for directory in await asyncio.to_thread(find_parts, spool_dir):
-            if directory not in self._tasks and len(self._tasks) < JOBS_MAX and not upkeep.is_kept(directory):
+            room = len(self._tasks) - len(self._stuck) < JOBS_MAX
+            if directory not in self._tasks and room and not upkeep.is_kept(directory):
                 task = asyncio.create_task(self._work(directory), name=f"part {directory.name}")
                 self._tasks[directory] = task
                 task.add_done_callback(lambda _, directory=directory: self._forget(directory))  # type: ignore[misc]
@@ -150,14 +155,19 @@ class Recorder:
                 await asyncio.to_thread(upkeep.forget_attempts, directory)
                 raise
             except Exception as error:  # noqa: BLE001 - one part's fault must not stop the others
+                if not await asyncio.to_thread(upkeep.is_there, directory):
+                    return  # its recording was erased meanwhile
                 metrics.FAILURES.inc()
                 log.fault("cannot record a part", directory=str(directory), attempt=attempt)
+                why, wait_s = f"{type(error).__name__}: {error}", TRY_WAIT_MAX_S
                 if attempt >= TRIES_MAX:
                     if is_hopeless(error):
-                        await self._give_up(directory, f"{type(error).__name__}: {error}")
+                        await self._give_up(directory, why)
                         return
                     self._stuck.add(directory)  # what is not stored is never given up: somebody is to look at it
-                await asyncio.sleep(min(TRY_WAIT_S * 2 ** min(attempt - 1, 20), TRY_WAIT_MAX_S))
+                if attempt >= SET_ASIDE_TRIES and await self._set_aside(directory, f"{why} (it is tried again)"):
+                    wait_s = SET_ASIDE_WAIT_S
+                await asyncio.sleep(min(TRY_WAIT_S * 2 ** min(attempt - 1, 20), wait_s))
             else:
                 metrics.FINISHED.labels(state).inc()
                 log.info("part recorded", recording=directory.parent.name, epoch=directory.name, state=state)
@@ -204,12 +214,20 @@ class Recorder:
     async def _give_up(self, directory: Path, why: str) -> None:
         metrics.FINISHED.labels("failed").inc()
         log.error("part given up, its spool is kept", directory=str(directory), why=why)
-        with contextlib.suppress(Exception):  # an unreadable part has no header to name it by; the mark remains
-            reader = open_part(directory, lambda _key_id, _wrapped: bytes(32))
-            reader.close()
-            part = await self._services.store.begin_part(reader.header)
-            await self._services.store.finish_part(part, why)
+        await self._set_aside(directory, why, live=True)
         await asyncio.to_thread(upkeep.keep, directory, why)
+
+    async def _set_aside(self, directory: Path, why: str, *, live: bool = False) -> bool:
+        """Tell the catalogue that the part failed, unless (without ``live``) its call goes on; whether it knows."""
+        with contextlib.suppress(Exception):  # an unreadable part has no header to name it by; the mark remains
+            with open_part(directory, lambda _key_id, _wrapped: bytes(32)) as reader:
+                if not live and reader.writer_alive and not reader.closed:
+                    return False
+            part = await self._services.store.begin_part(reader.header)
+            if part.state == "recording":
+                await self._services.store.finish_part(part, why)
+            return True
+        return False
 
 
 def _writer_alive(directory: Path, services: Services) -> bool:

@@ -95,7 +95,10 @@ class Store:
             raise Unavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
 
     async def begin_part(self, header: PartHeader) -> PartRow:
-        """The part, noted if it is new. Raises ``UnknownRecording``."""
+        """The part, noted if it is new. One that was given up stays so until there is more of it to store (``revive``).
+
+        Raises ``UnknownRecording``.
+        """
         async with self.transaction(header.tenant_id) as connection:
             recording_id = await connection.fetchval(
                 "select id from recording where public_id = $1 and tenant_id = $2"
@@ -113,26 +116,36 @@ class Store:
                 header.worker_id,
                 chain_start(header.recording_public_id, header.epoch),
             )
-            await connection.execute(  # one that was given up is being tried again
-                "update recording_part set state = 'recording', failure = null"
-                " where tenant_id = $1 and recording_id = $2 and epoch = $3 and state = 'failed'",
-                *key,
-            )
             part = await connection.fetchrow(
                 "select p.state, p.chain, p.manifests, p.manifest_sha256, r.retain_until_ms from recording_part p"
                 " join recording r on r.tenant_id = p.tenant_id and r.id = p.recording_id"
                 " where p.tenant_id = $1 and p.recording_id = $2 and p.epoch = $3",
                 *key,
             )
-            if part["state"] == "recording" and await connection.fetchval(
-                "update recording set state = 'recording', failure = null, root_key = null, prepared = false"
-                " where tenant_id = $1 and id = $2 and state in ('ready', 'failed') returning true",
-                *key[:2],
-            ):
-                await drop_products(connection, *key[:2])
+            if part["state"] == "recording":
+                await _reopen(connection, *key[:2])
             streams = await streams_of(connection, header.tenant_id, recording_id, header.epoch)
             entries = await entries_of(connection, header.tenant_id, recording_id, header.epoch)
             return PartRow(header, recording_id, **dict(part), streams=streams, entries=entries)
+
+    async def revive(self, part: PartRow) -> None:
+        """A part that was given up gives more after all. Raises ``UnknownRecording`` where it is wanted no more."""
+        if part.state != "failed":
+            return
+        key = (part.header.tenant_id, part.recording_id, part.header.epoch)
+        async with self.transaction(part.header.tenant_id) as connection:
+            state = await connection.fetchval(
+                "select state from recording where tenant_id = $1 and id = $2 for update", *key[:2]
+            )
+            if state in ("expired", "erased"):
+                raise UnknownRecording(f"{part.header.recording_public_id} is {state}")
+            await connection.execute(
+                "update recording_part set state = 'recording', failure = null"
+                " where tenant_id = $1 and recording_id = $2 and epoch = $3 and state = 'failed'",
+                *key,
+            )
+            await _reopen(connection, *key[:2])
+        part.state = "recording"
 
     async def begin_stream(self, part: PartRow, run: Run, run_format: RunFormat, start_ms: int) -> StreamRow:
         """The stream that a run goes into; the same as before, if the run was begun before."""
@@ -284,6 +297,17 @@ update recording r set
 from parts, streams where r.tenant_id = $1 and r.id = $2
 returning r.state
 """
+
+
+async def _reopen(connection: Any, tenant_id: int, recording_id: int) -> None:
+    """A recording that was complete gets more: signed anew, and what was made of it is made anew."""
+    if await connection.fetchval(
+        "update recording set state = 'recording', failure = null, root_key = null, prepared = false"
+        " where tenant_id = $1 and id = $2 and state in ('ready', 'failed') returning true",
+        tenant_id,
+        recording_id,
+    ):
+        await drop_products(connection, tenant_id, recording_id)
 
 
 async def drop_products(connection: Any, tenant_id: int, recording_id: int) -> None:

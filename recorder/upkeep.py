@@ -63,9 +63,14 @@ def is_kept(directory: Path) -> bool:
     return (directory / KEPT_NAME).exists()
 
 
-def kept_parts(spool_dir: Path) -> list[Path]:
-    """Parts that are left alone; their folder is named after the recording."""
-    return [mark.parent for mark in spool_dir.glob(f"*/*/{KEPT_NAME}")]
+def all_parts(spool_dir: Path) -> list[Path]:
+    """Parts of any kind, those that are left alone too; their folder is named after the recording."""
+    return sorted({mark.parent for name in (PART_NAME, KEPT_NAME) for mark in spool_dir.glob(f"*/*/{name}")})
+
+
+def is_there(directory: Path) -> bool:
+    """Whether the part has its header, without which nobody reads it."""
+    return (directory / PART_NAME).exists()
 
 
 def remove(directory: Path) -> None:
@@ -81,5 +86,5 @@ def remove_remnants(spool_dir: Path) -> None:
     for lock in spool_dir.glob(f"*/*/{LOCK_NAME}"):
         directory = lock.parent
         with contextlib.suppress(OSError):
-            if not (directory / PART_NAME).exists() and time.time() - lock.stat().st_mtime > REMNANT_AGE_S:
+            if not is_there(directory) and time.time() - lock.stat().st_mtime > REMNANT_AGE_S:
                 remove(directory)

@@ -1,0 +1,137 @@
+"""A part that always fails holds up nothing but itself: neither its recording's end, nor other calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse
+
+from config.clock import VirtualClock
+from config.ids import DEFAULT_TENANT
+from recorder import service, upkeep
+from recorder.catalogue import Details
+from recorder.job import PartJob
+from recorder.keeper import Keeper
+from tests.recorder.conftest import Desk
+from tests.recorder.test_api import REASON, ask, code_of
+from tests.recorder.test_job import call
+from tests.recorder.test_service import running, until_state
+
+Ask = Callable[..., Awaitable[ClientResponse]]
+__all__ = ["ask"]
+
+
+class Poison:
+    """Makes the part of one epoch fail as a fault in a depacketiser would."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+        self.tries = 0
+        run = PartJob.run
+
+        async def fail(job: PartJob) -> str:
+            if job.directory.name != str(epoch):
+                return await run(job)
+            self.tries += 1
+            raise IndexError("index out of range")
+
+        monkeypatch.setattr(service, "TRY_WAIT_S", 0.0)
+        monkeypatch.setattr(PartJob, "run", fail)
+
+    async def until(self, tries: int) -> None:
+        async with asyncio.timeout(40):
+            while self.tries < tries:  # noqa: ASYNC110 - another task
+                await asyncio.sleep(0.01)
+
+
+async def found(desk: Desk) -> Details:
+    recording = await desk.recordings.find(DEFAULT_TENANT, desk.new.public_id)
+    assert recording is not None
+    return recording
+
+
+def spooled(desk: Desk, epoch: int) -> Path:
+    scene = call(desk, 1.0, epoch=epoch)
+    scene.close()
+    return scene.directory
+
+
+async def test_recording_settles_without_it_and_can_be_held_and_erased(
+    desk: Desk, ask: Ask, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spooled(desk, 1)
+    stuck = spooled(desk, 2)
+    poison = Poison(monkeypatch, 2)
+    path = f"/recordings/{desk.new.public_id}"
+    keeper = Keeper(desk.recordings, desk.services.signer.key, clock, desk.settings)
+    async with running(desk, clock) as recorder:
+        await poison.until(1)
+        assert await code_of(await ask("POST", path + "/erase", "admin", json=REASON)) == (409, "recording_in_progress")
+        await until_state(desk, "failed")
+        await poison.until(service.SET_ASIDE_TRIES + 2)
+        async with asyncio.timeout(20):
+            while (await found(desk)).root_key is None:  # noqa: ASYNC110 - another task
+                await asyncio.sleep(0.05)
+        assert "IndexError" in ((await found(desk)).failure or "")
+        assert not upkeep.is_kept(stuck)
+        await keeper._sweep_spool()
+        assert stuck.exists()
+        held = await (await ask("POST", path + "/holds", "compliance", json=REASON)).json()
+        assert (await ask("POST", f"/holds/{held['id']}/release", "compliance", json=REASON)).status == 200
+        assert (await ask("POST", path + "/erase", "admin", json=REASON)).status == 204
+        await keeper._sweep_spool()
+        assert not stuck.exists()
+        async with asyncio.timeout(20):
+            while recorder._tasks:  # noqa: ASYNC110 - another task
+                await asyncio.sleep(0.01)
+    assert (await found(desk)).state == "erased"
+
+
+async def test_trying_again_in_vain_changes_nothing_that_was_signed(
+    desk: Desk, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, owner: Any
+) -> None:
+    spooled(desk, 1)
+    spooled(desk, 2)
+    open_thread = PartJob._record
+    tries: list[int] = []
+
+    async def fail(job: PartJob, pipeline: Any, part: Any) -> None:
+        if part.header.epoch == 1:
+            await open_thread(job, pipeline, part)
+            return
+        tries.append(1)
+        raise IndexError("index out of range")
+
+    monkeypatch.setattr(service, "TRY_WAIT_S", 0.0)
+    monkeypatch.setattr(PartJob, "_record", fail)
+    async with running(desk, clock):
+        await until_state(desk, "failed")
+        async with asyncio.timeout(20):
+            while (await found(desk)).root_key is None:  # noqa: ASYNC110 - another task
+                await asyncio.sleep(0.05)
+            seen = len(tries)
+            while len(tries) < seen + 3:  # noqa: ASYNC110 - another task
+                await asyncio.sleep(0.01)
+    signed = await found(desk)
+    assert (signed.state, await owner.fetchval("select roots from recording")) == ("failed", 1)
+    monkeypatch.setattr(PartJob, "_record", open_thread)  # a newer version can read it
+    async with running(desk, clock):
+        await until_state(desk, "ready")
+    assert await owner.fetchval("select roots from recording") == 2
+
+
+async def test_other_calls_are_recorded_while_it_waits(
+    desk: Desk, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "JOBS_MAX", 1)
+    spooled(desk, 1)
+    poison = Poison(monkeypatch, 1)
+    async with running(desk, clock):
+        await poison.until(service.TRIES_MAX + 1)
+        other = spooled(desk, 2)
+        async with asyncio.timeout(20):
+            while await asyncio.to_thread(other.exists):  # noqa: ASYNC110 - another task's work on files
+                await asyncio.sleep(0.02)
