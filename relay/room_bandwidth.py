@@ -36,10 +36,15 @@ PACKETS_PER_S_AUDIO: Final = 50
 PACE_FACTOR: Final = 2.5
 PACE_DRAINING: Final = 1.2
 """While the path's queue stands."""
+PACE_SWITCHING: Final = 1.5
+"""While it stands and a smaller picture is on its way: so many times that one's bitrate. A key frame comes of both
+sizes, the larger one first; at this pace it overflows the pacer instead of standing before the smaller one."""
 SETTLE_NS: Final = 300_000_000
 """When far too much comes of a video, it halts for so long: its publisher hears, the path's queue drains, and it goes
 on with a key frame. Sent on, it would be lost in part and asked for again, which takes far longer."""
 SETTLE_EXCESS: Final = 1.5
+"""More than this many times what was allocated to it, and what the path takes: a delay that wanders makes an estimate
+fall, too, but lets through what is sent."""
 SETTLE_AGAIN_NS: Final = 3_000_000_000
 PACE_MIN_BPS: Final = 100_000
 FALL: Final = 0.9
@@ -124,7 +129,7 @@ class RoomBandwidth:
 
     def _settle(self, participant: Participant, subscriber: _Subscriber, now_ns: int) -> None:
         """Halt videos of which far more comes than fits."""
-        delay = subscriber.estimator.delay
+        delay, estimate_bps = subscriber.estimator.delay, subscriber.estimator.estimate_bps
         if now_ns - subscriber.settled_ns < SETTLE_AGAIN_NS or delay.standing_ms <= delay.allowed_ms:
             return
         for source, takes_bps in subscriber.takes_bps.items():
@@ -133,7 +138,7 @@ class RoomBandwidth:
             if feed is None or subscribed.route is None:
                 continue
             fed = self._wiring.feeding(subscribed, feed[1])
-            if fed is not None and fed.reception.bitrate_bps > SETTLE_EXCESS * takes_bps:
+            if fed is not None and fed.reception.bitrate_bps > SETTLE_EXCESS * max(takes_bps, estimate_bps):
                 self._log("video halted", why="excess", user_id=participant.spec.user_id)
                 self._stop(subscriber, [subscribed], now_ns)
 
@@ -236,6 +241,7 @@ class RoomBandwidth:
         estimator = subscriber.estimator
         subscriber.bounds, subscriber.takes_bps = {}, {}
         paused: set[Source] = set()
+        switching_bps: int | None = None
         for source, choice in allocation.choices.items():
             route = feeds[source][0].route
             if route is None:
@@ -249,13 +255,14 @@ class RoomBandwidth:
             if now_ns - subscriber.settled_ns >= SETTLE_NS:
                 self._plane.pause_route(route, paused=choice.layer is None)
             if feeds[source][1].is_simulcast:
-                self._follow(participant, *feeds[source], choice, estimator.limited, now_ns)
+                goes_down = self._follow(participant, *feeds[source], choice, estimator.limited, now_ns)
+                if goes_down and choice.layer is not None and len(allocation.choices) == 1:
+                    switching_bps = choice.layer.bitrate_bps
         for source in paused ^ participant.videos_paused:
             self._log("video paused" if source in paused else "video resumed", user_id=participant.spec.user_id)
             self._video_paused(participant, source, source in paused, now_ns)
         draining = estimator.delay.standing_ms > estimator.delay.allowed_ms
-        factor = PACE_DRAINING if draining else PACE_FACTOR
-        pace = max(PACE_MIN_BPS, int(factor * estimator.estimate_bps)) if estimator.limited else None
+        pace = pace_bps(estimator.estimate_bps, switching_bps, draining=draining) if estimator.limited else None
         if pace is not None or subscriber.paced:
             self._plane.set_pace(subscriber.transport, pace)
         subscriber.paced = pace is not None
@@ -270,9 +277,10 @@ class RoomBandwidth:
         choice: Choice,
         limited: bool,
         now_ns: int,
-    ) -> None:
+    ) -> bool:
         """Let a subscriber have the layer that was chosen. On the way down, which waits for a key frame, only the
-        lowest temporal layer of the larger picture is sent."""
+        lowest temporal layer of the larger picture is sent; returns whether that is so."""
+        goes_down = False
         if not limited or choice.layer is None:
             target = None if not limited else Target(0, 0)
         else:
@@ -280,8 +288,9 @@ class RoomBandwidth:
             now = None if subscribed.route is None else self._plane.route_stream(subscribed.route)
             streams = [encoding.stream for encoding in published.encodings]
             if now is not None and now in streams and streams.index(now) > target.spatial:
-                target = Target(target.spatial, 0)
+                target, goes_down = Target(target.spatial, 0), True
         self._wiring.set_target(participant, subscribed, target, now_ns)
+        return goes_down
 
     def _adapts(self, published: PublishedTrack) -> bool:
         """Whether the publisher of several layers may be bounded: for its one subscriber, with no recording."""
@@ -372,6 +381,15 @@ class RoomBandwidth:
             ssrcs = [track.ssrc for track in publisher.published.values() if track.is_video and track.ssrc]
             packet = pack_receiver_estimate(publisher.local_ssrc, bitrate_bps, ssrcs)
             self._plane.send_rtcp(publisher.transport.handle, packet)
+
+
+def pace_bps(estimate_bps: int, switching_bps: int | None, *, draining: bool) -> int:
+    """How fast video may leave. ``draining``: the path's queue stands; ``switching_bps``: what the smaller picture
+    takes that is on its way, None: none is."""
+    rate = (PACE_DRAINING if draining else PACE_FACTOR) * estimate_bps
+    if draining and switching_bps is not None:
+        rate = min(rate, PACE_SWITCHING * switching_bps)
+    return max(PACE_MIN_BPS, int(rate))
 
 
 def _on_the_wire(bitrate_bps: int) -> int:

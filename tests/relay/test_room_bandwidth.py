@@ -16,7 +16,8 @@ from bench.media_client import MediaClient
 from relay.bus import ControlBus
 from relay.messages import MediaEvidence, MediaStarted
 from relay.negotiation import TRANSPORT_CC
-from relay.room_bandwidth import SETTLE_NS
+from relay.pacer import QUEUED_MAX_NS
+from relay.room_bandwidth import PACE_MIN_BPS, SETTLE_AGAIN_NS, SETTLE_NS, pace_bps
 from relay.rtcp import ReceiverEstimate, ReceiverReport, ReportBlock, pack_receiver_estimate, pack_receiver_report
 from tests.relay.call import CLIENT, PROVIDER, Call, running_worker, two_pages, until
 
@@ -120,3 +121,33 @@ async def test_a_page_that_agreed_to_tell_nothing_of_videos_is_not_silent(call: 
         others = {uri: number for uri, number in camera.media.extensions.items() if uri != TRANSPORT_CC}
         camera.media = dataclasses.replace(camera.media, extensions=others)
         assert bandwidth._video_packets(participant) == 0
+
+
+@pytest.mark.parametrize(("estimate_bps", "halts"), [(450_000, True), (1_300_000, False)])
+async def test_a_video_halts_only_where_far_more_comes_than_the_path_takes(
+    call: Call, estimate_bps: int, halts: bool
+) -> None:
+    await call.open()
+    async with two_pages(call):
+        await call.wait_for(MediaStarted)
+        (room,) = call.worker.rooms
+        participant, bandwidth = room.participants[CLIENT], room._bandwidth
+        subscriber = bandwidth._subscriber(participant)
+        feed = bandwidth._wiring.feed_of(participant, participant.subscribed["camera"])
+        assert subscriber is not None
+        assert feed is not None
+        subscriber.takes_bps = {"camera": 200_000}  # the small picture was chosen, the large one still comes
+        feed[1].best.reception.bitrate_bps = 1_500_000
+        subscriber.estimator.receiver_estimate(estimate_bps, 0)
+        subscriber.estimator.delay.standing_ms = 200.0
+        bandwidth._settle(participant, subscriber, 10 * SETTLE_AGAIN_NS)
+        assert (subscriber.settled_ns > 0) == halts
+
+
+def test_while_a_smaller_picture_is_on_its_way_a_large_key_frame_overflows_and_a_small_one_passes() -> None:
+    pace = pace_bps(420_000, 208_000, draining=True)
+    large, small = 30_000 * 8 / pace, 8_000 * 8 / pace
+    assert large > QUEUED_MAX_NS / 1e9 > small
+    assert pace_bps(420_000, None, draining=True) == 504_000
+    assert pace_bps(420_000, 208_000, draining=False) == 1_050_000, "nothing is held up: it may come as it does"
+    assert pace_bps(30_000, 208_000, draining=True) == PACE_MIN_BPS
