@@ -5,7 +5,8 @@ A ``Flows`` has clients (a UDP socket each, with SRTP sessions that somebody has
 leaves Python behind for a while: each sender encrypts and sends its bursts when they are due, each socket that becomes
 readable is emptied, and every packet that arrives is decrypted and held against what was sent: the payload carries the
 sender's index, a running number and the moment of sending, on the clock that both ends share. What is not RTP (STUN,
-DTLS, RTCP) is handed to the caller, who keeps connections alive between the slices.
+DTLS, RTCP) is handed to the caller, who keeps connections alive. A client can also report what it gets and sends, as
+pages do (``tell``).
 
 Video looks like VP8 of two temporal layers in frames of one burst each, so that a relay has pictures to count and key
 frames to find; audio like Opus.
@@ -13,7 +14,7 @@ frames to find; audio like Opus.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport EINTR, errno
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -28,7 +29,10 @@ cdef extern from "<time.h>" nogil:
         long tv_sec
         long tv_nsec
     int CLOCK_MONOTONIC
+    int CLOCK_REALTIME
+    int TIMER_ABSTIME
     int clock_gettime(int, timespec *)
+    int clock_nanosleep(int, int, timespec *, timespec *)
 
 cdef extern from "<sys/uio.h>" nogil:
     struct iovec:
@@ -51,7 +55,16 @@ cdef extern from "<sys/socket.h>" nogil:
     struct mmsghdr:
         msghdr msg_hdr
         unsigned int msg_len
+    struct cmsghdr:
+        size_t cmsg_len
+        int cmsg_level
+        int cmsg_type
     int MSG_DONTWAIT
+    int SOL_SOCKET
+    int SO_TIMESTAMPNS
+    cmsghdr *CMSG_FIRSTHDR(msghdr *)
+    unsigned char *CMSG_DATA(cmsghdr *)
+    ssize_t sendto(int, const void *, size_t, int, const sockaddr *, unsigned int)
     int sendmmsg(int, mmsghdr *, unsigned int, int)
     int recvmmsg(int, mmsghdr *, unsigned int, int, timespec *)
 
@@ -71,6 +84,7 @@ cdef extern from "<sys/epoll.h>" nogil:
         epoll_data_t data
     int EPOLLIN
     int EPOLL_CTL_ADD
+    int EPOLL_CTL_DEL
     int epoll_create1(int)
     int epoll_ctl(int, int, int, epoll_event *)
     int epoll_wait(int, epoll_event *, int, int)
@@ -83,6 +97,10 @@ ctypedef int (*srtp_function)(void *, void *, int *) noexcept nogil
 cdef srtp_function _protect = <srtp_function><size_t>int(_ffi.cast("uintptr_t", _ffi.addressof(_lib, "srtp_protect")))
 cdef srtp_function _unprotect = <srtp_function><size_t>int(
     _ffi.cast("uintptr_t", _ffi.addressof(_lib, "srtp_unprotect")))
+cdef srtp_function _protect_rtcp = <srtp_function><size_t>int(
+    _ffi.cast("uintptr_t", _ffi.addressof(_lib, "srtp_protect_rtcp")))
+cdef srtp_function _unprotect_rtcp = <srtp_function><size_t>int(
+    _ffi.cast("uintptr_t", _ffi.addressof(_lib, "srtp_unprotect_rtcp")))
 
 cdef enum:
     PACKET_BYTES = 1536
@@ -95,7 +113,10 @@ cdef enum:
     STAMP_OFFSET = 32  # of the stamp in the payload
     STAMP_BYTES = 28
     EXTENSION_BYTES_MAX = 60
+    ARRIVALS = 1024  # packets whose arrival is remembered until told; a power of two
+    KERNEL_STAMP_BYTES = 64
 
+cdef int64_t NTP_EPOCH_S = 2208988800  # 1970 in NTP's seconds, which count from 1900
 PAYLOAD_BYTES_MIN = STAMP_OFFSET + STAMP_BYTES
 PAYLOAD_BYTES_MAX = 1300
 
@@ -107,6 +128,7 @@ cdef struct Sender:
     uint16_t sequence
     uint32_t timestamp
     uint32_t timestamp_step
+    int64_t sent_ns  # when the newest frame was sent
     uint64_t sent
     uint64_t frames
     int burst
@@ -114,6 +136,7 @@ cdef struct Sender:
     int64_t interval_ns
     int64_t due_ns
     int key_wanted
+    int resting
     int extension_bytes
     int transport_cc_at
     uint8_t extension[EXTENSION_BYTES_MAX]
@@ -123,6 +146,22 @@ cdef struct Heard:
     uint64_t received
     uint64_t highest
     uint64_t late
+    # For report blocks; these go on when what is above is reset.
+    int video
+    uint32_t ssrc, transit, last_sr
+    int64_t first_sequence, last_sequence, told_expected, told_lost, last_sr_ns
+    uint64_t ever
+    double jitter
+
+cdef struct Told:
+    # What a client reports. ``arrivals`` by transport-wide number modulo ARRIVALS, 0: it did not come.
+    int transport_cc_id
+    uint32_t ssrc
+    int64_t feedback_interval_ns  # 0: it reports nothing
+    int64_t feedback_due_ns, report_due_ns
+    int64_t *arrivals
+    int64_t first, newest  # what the next feedback is about, extended numbers; newest < 0: none came so far
+    uint8_t feedbacks
 
 cdef struct Client:
     int fd
@@ -132,6 +171,7 @@ cdef struct Client:
     uint16_t transport_cc
     int heard_count
     Heard heard[HEARD_MAX]
+    Told told
 
 
 cdef inline int64_t _now() noexcept nogil:
@@ -148,6 +188,9 @@ cdef inline void _put16(uint8_t *at, uint16_t value) noexcept nogil:
 cdef inline void _put32(uint8_t *at, uint32_t value) noexcept nogil:
     _put16(at, <uint16_t>(value >> 16))
     _put16(at + 2, <uint16_t>(value & 0xFFFF))
+
+
+include "flows_reports.pxi"
 
 
 def session_pointer(session):
@@ -185,7 +228,11 @@ def crypto_cost_ns(protect, unprotect, int payload_bytes, int packets):
 
 
 cdef class Flows:
-    """See the module's docstring. For one thread at a time."""
+    """See the module's docstring. For one thread at a time, but for ``take_control`` and ``want_key_frame``.
+
+    ``tick_ms``: look around so often only, which spares a processor that the relay needs too. Packets of up to one tick
+    then leave together, and their arrivals are the kernel's own stamps. 0: at once, stamped when they are read.
+    """
 
     cdef Client *clients
     cdef Sender *senders
@@ -193,19 +240,23 @@ cdef class Flows:
     cdef int epoll
     cdef uint8_t *out
     cdef uint8_t *into
+    cdef uint8_t *stamps
     cdef uint64_t *delays
-    cdef public uint64_t send_failed, bad, strange, control_dropped, received
+    cdef int64_t tick_ns, clocks_apart_ns
+    cdef public uint64_t send_failed, bad, strange, control_dropped, received, feedbacks
     cdef list keep
     cdef list control
 
-    def __cinit__(self, int client_max, int sender_max):
+    def __cinit__(self, int client_max, int sender_max, *, double tick_ms=0):
+        self.tick_ns = <int64_t>(tick_ms * 1e6)
         self.client_max, self.sender_max = client_max, sender_max
         self.clients = <Client *>calloc(client_max, sizeof(Client))
         self.senders = <Sender *>calloc(sender_max, sizeof(Sender))
         self.out = <uint8_t *>calloc(BURST_MAX, PACKET_BYTES)
         self.into = <uint8_t *>calloc(RECEIVE_BATCH, PACKET_BYTES)
+        self.stamps = <uint8_t *>calloc(RECEIVE_BATCH, KERNEL_STAMP_BYTES)
         self.delays = <uint64_t *>calloc(DELAY_BUCKETS + 1, sizeof(uint64_t))
-        if not (self.clients and self.senders and self.out and self.into and self.delays):
+        if not (self.stamps and self.clients and self.senders and self.out and self.into and self.delays):
             raise MemoryError
         self.epoll = epoll_create1(0)
         if self.epoll < 0:
@@ -213,8 +264,12 @@ cdef class Flows:
         self.keep, self.control = [], []
 
     def __dealloc__(self):
+        cdef int i
         if self.epoll >= 0:
             close(self.epoll)
+        for i in range(self.client_count):
+            free(self.clients[i].told.arrivals)
+        free(self.stamps)
         free(self.clients)
         free(self.senders)
         free(self.out)
@@ -241,6 +296,8 @@ cdef class Flows:
         memset(&event, 0, sizeof(event))
         event.events = EPOLLIN
         event.data.u32 = index
+        if self.tick_ns:
+            sock.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         if epoll_ctl(self.epoll, EPOLL_CTL_ADD, client.fd, &event) < 0:
             raise OSError(errno, "epoll_ctl")
         self.keep.append((sock, protect, unprotect))
@@ -258,7 +315,7 @@ cdef class Flows:
             raise ValueError("payload or burst out of bounds")
         if len(extension) > EXTENSION_BYTES_MAX or len(extension) % 4 or packets_per_s <= 0:
             raise ValueError("extension or rate out of bounds")
-        if not -1 <= transport_cc_at <= len(extension) - 2:
+        if transport_cc_at != -1 and not 0 <= transport_cc_at <= len(extension) - 2:
             raise ValueError("the number does not fit there")
         cdef Sender *sender = &self.senders[index]
         sender.client = client
@@ -276,6 +333,31 @@ cdef class Flows:
         memcpy(sender.extension, <char *>extension, len(extension))
         self.sender_count += 1
         return index
+
+    def tell(self, int client, uint32_t ssrc, int transport_cc_id, double feedback_ms):
+        """Let a client report as pages do, in the name of ``ssrc``: transport-cc feedback every ``feedback_ms`` on what
+        comes with that header extension, and reports once a second. It then decrypts its RTCP itself, and hands on only
+        what asks for something."""
+        if not 0 <= client < self.client_count or not 1 <= transport_cc_id <= 14 or feedback_ms < 1:
+            raise ValueError("no such client, extension or interval")
+        cdef Told *told = &self.clients[client].told
+        if told.arrivals == NULL:
+            told.arrivals = <int64_t *>calloc(ARRIVALS, sizeof(int64_t))
+            if told.arrivals == NULL:
+                raise MemoryError
+        told.transport_cc_id, told.ssrc, told.newest = transport_cc_id, ssrc, -1
+        told.feedback_interval_ns = <int64_t>(feedback_ms * 1e6)
+        told.feedback_due_ns = _now() + told.feedback_interval_ns * (client * 7919 % 1000) // 1000
+        told.report_due_ns = _now() + REPORT_NS * (client * 6151 % 1000) // 1000
+
+    def rest(self, int client):
+        """A client sends nothing more, and its socket can be closed."""
+        cdef int i
+        for i in range(self.sender_count):
+            if self.senders[i].client == client:
+                self.senders[i].resting = 1
+        self.clients[client].told.feedback_interval_ns = 0
+        epoll_ctl(self.epoll, EPOLL_CTL_DEL, self.clients[client].fd, NULL)
 
     def set_rate(self, double factor):
         """Send ``factor`` times as fast from now on."""
@@ -296,7 +378,13 @@ cdef class Flows:
                 self.clients[i].heard[k].received = 0
                 self.clients[i].heard[k].late = 0
         memset(self.delays, 0, (DELAY_BUCKETS + 1) * sizeof(uint64_t))
-        self.send_failed = self.bad = self.strange = self.control_dropped = self.received = 0
+        self.send_failed = self.bad = self.strange = self.control_dropped = self.received = self.feedbacks = 0
+
+    def take_control(self):
+        """What ``run`` would return, so far; from another thread while it runs."""
+        cdef list taken = self.control
+        self.control = []
+        return taken
 
     def run(self, double seconds, *, bint sending=True):
         """Send and receive for a while, without the interpreter; returns [(client, datagram)] of what is not RTP."""
@@ -309,16 +397,19 @@ cdef class Flows:
                 self.senders[i].due_ns = began + self.senders[i].interval_ns * i // max(1, self.sender_count)
         with nogil:
             self._loop(until, sending)
-        return self.control
+        return self.take_control()
 
     cdef void _loop(self, int64_t until, bint sending) noexcept nogil:
         cdef epoll_event events[EVENTS_MAX]
-        cdef int64_t now = _now(), next_ns
+        cdef int64_t now = _now(), next_ns, tick_ns = now
+        cdef timespec real, wake
         cdef int i, count, wait_ms
         while now < until:
             next_ns = until
             if sending:
                 for i in range(self.sender_count):
+                    if self.senders[i].resting:
+                        continue
                     if self.senders[i].due_ns <= now:
                         self._send(&self.senders[i])
                         self.senders[i].due_ns += self.senders[i].interval_ns
@@ -326,12 +417,78 @@ cdef class Flows:
                             self.senders[i].due_ns = now
                     if self.senders[i].due_ns < next_ns:
                         next_ns = self.senders[i].due_ns
+            for i in range(self.client_count):
+                if self.clients[i].told.feedback_interval_ns:
+                    self._report(&self.clients[i], i, now)
+            if self.tick_ns:
+                tick_ns = max(tick_ns + self.tick_ns, now)
+                wake.tv_sec, wake.tv_nsec = tick_ns // 1000000000, tick_ns % 1000000000
+                while clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &wake, NULL) == EINTR:
+                    pass
+                clock_gettime(CLOCK_REALTIME, &real)
+                self.clocks_apart_ns = <int64_t>real.tv_sec * 1000000000 + real.tv_nsec - _now()
+                wait_ms = 0
+            else:
+                wait_ms = 1 if next_ns > _now() + 1000000 else 0
+            count = EVENTS_MAX
+            while count == EVENTS_MAX:
+                count = epoll_wait(self.epoll, events, EVENTS_MAX, wait_ms)
+                for i in range(count):
+                    self._receive(&self.clients[events[i].data.u32], events[i].data.u32)
+                wait_ms = 0
             now = _now()
-            wait_ms = 1 if next_ns > now + 1000000 else 0
-            count = epoll_wait(self.epoll, events, EVENTS_MAX, wait_ms)
-            for i in range(count):
-                self._receive(&self.clients[events[i].data.u32], events[i].data.u32)
-            now = _now()
+
+    cdef void _report(self, Client *client, int index, int64_t now) noexcept nogil:
+        """What a client has to tell by now."""
+        cdef Told *told = &client.told
+        cdef int i, length = 0, blocks = 0, own = 0
+        if now >= told.feedback_due_ns:
+            told.feedback_due_ns = max(told.feedback_due_ns + told.feedback_interval_ns, now)
+            if told.newest >= told.first:
+                length = _render_feedback(told, self.out, client.heard[0].ssrc if client.heard_count else 0)
+                if length:
+                    self.feedbacks += 1
+                    self._send_rtcp(client, length)
+        if now < told.report_due_ns:
+            return
+        told.report_due_ns = max(told.report_due_ns + REPORT_NS, now)
+        length = 0
+        for i in range(self.sender_count):
+            if self.senders[i].client == index and self.senders[i].sent and own < OWN_MAX:
+                if not own:
+                    blocks = min(client.heard_count, BLOCKS_MAX)
+                length = self._render_sender_report(client, &self.senders[i], length, 0 if own else blocks, now)
+                own += 1
+        if length:
+            self._send_rtcp(client, length)
+
+    cdef int _render_sender_report(self, Client *client, Sender *sender, int at, int blocks,
+                                   int64_t now) noexcept nogil:
+        """A sender report with ``blocks`` report blocks, ``at`` in the buffer; returns where it ends."""
+        cdef uint8_t *packet = self.out + at
+        cdef uint32_t rate = SAMPLE_RATE_VIDEO if sender.video else SAMPLE_RATE_AUDIO, elapsed
+        cdef timespec real
+        cdef int i
+        clock_gettime(CLOCK_REALTIME, &real)
+        packet[0], packet[1] = <uint8_t>(0x80 | blocks), 200
+        _put16(packet + 2, <uint16_t>(6 + 6 * blocks))
+        _put32(packet + 4, sender.ssrc)
+        _put32(packet + 8, <uint32_t>(<int64_t>real.tv_sec + NTP_EPOCH_S))
+        _put32(packet + 12, <uint32_t>((<uint64_t>real.tv_nsec << 32) // 1000000000))
+        elapsed = <uint32_t>((now - sender.sent_ns) * rate // 1000000000)
+        _put32(packet + 16, sender.timestamp - sender.timestamp_step + elapsed)
+        _put32(packet + 20, <uint32_t>sender.sent)
+        _put32(packet + 24, <uint32_t>(sender.sent * sender.payload_bytes))
+        for i in range(blocks):
+            _render_block(&client.heard[i], packet + 28 + 24 * i, now)
+        return at + 28 + 24 * blocks
+
+    cdef void _send_rtcp(self, Client *client, int length) noexcept nogil:
+        """Encrypt and send what is at the beginning of the buffer."""
+        if _protect_rtcp(client.protect, self.out, &length):
+            self.bad += 1
+        elif sendto(client.fd, self.out, length, MSG_DONTWAIT, <sockaddr *>&client.remote, sizeof(sockaddr_in)) < 0:
+            self.send_failed += 1
 
     cdef void _send(self, Sender *sender) noexcept nogil:
         cdef mmsghdr messages[BURST_MAX]
@@ -351,6 +508,7 @@ cdef class Flows:
             messages[i].msg_hdr.msg_iov = &parts[i]
             messages[i].msg_hdr.msg_iovlen = 1
         sender.frames += 1
+        sender.sent_ns = _now()
         sender.key_wanted = 0
         sender.timestamp += sender.timestamp_step
         while done < sender.burst:
@@ -407,6 +565,7 @@ cdef class Flows:
         cdef mmsghdr messages[RECEIVE_BATCH]
         cdef iovec parts[RECEIVE_BATCH]
         cdef int i, count, length
+        cdef int64_t arrived
         cdef uint8_t *packet
         while True:
             memset(messages, 0, sizeof(messages))
@@ -415,19 +574,42 @@ cdef class Flows:
                 parts[i].iov_len = PACKET_BYTES
                 messages[i].msg_hdr.msg_iov = &parts[i]
                 messages[i].msg_hdr.msg_iovlen = 1
+                if self.tick_ns:
+                    messages[i].msg_hdr.msg_control = self.stamps + i * KERNEL_STAMP_BYTES
+                    messages[i].msg_hdr.msg_controllen = KERNEL_STAMP_BYTES
             count = recvmmsg(client.fd, messages, RECEIVE_BATCH, MSG_DONTWAIT, NULL)
             if count <= 0:
                 return
             for i in range(count):
                 packet = self.into + i * PACKET_BYTES
                 length = messages[i].msg_len
-                if length < 12 or packet[0] < 128 or packet[0] > 191 or 192 <= packet[1] <= 223:
+                arrived = self._arrival_of(&messages[i].msg_hdr)
+                if length >= 12 and 128 <= packet[0] <= 191 and not 192 <= packet[1] <= 223:
+                    self._check(client, packet, length, arrived)
+                elif self._wants(client, packet, &length, arrived):
                     with gil:
                         self._keep_control(index, packet, length)
-                    continue
-                self._check(client, packet, length)
             if count < RECEIVE_BATCH:
                 return
+
+    cdef int64_t _arrival_of(self, msghdr *message) noexcept nogil:
+        """When a datagram came: the kernel's stamp where there is one, else now."""
+        cdef cmsghdr *control = CMSG_FIRSTHDR(message) if self.tick_ns else NULL
+        cdef timespec stamp
+        if control == NULL or control.cmsg_level != SOL_SOCKET or control.cmsg_type != SO_TIMESTAMPNS:
+            return _now()
+        memcpy(&stamp, CMSG_DATA(control), sizeof(stamp))
+        return <int64_t>stamp.tv_sec * 1000000000 + stamp.tv_nsec - self.clocks_apart_ns
+
+    cdef bint _wants(self, Client *client, uint8_t *packet, int *length, int64_t arrived) noexcept nogil:
+        """Whether the caller wants this datagram, which is no RTP. RTCP of clients that report is decrypted here."""
+        if not client.told.feedback_interval_ns or length[0] < 12 or not 128 <= packet[0] <= 191:
+            return True
+        if _unprotect_rtcp(client.unprotect, packet, length):
+            self.bad += 1
+            return False
+        _note_sender_report(client, packet, length[0], arrived)
+        return _says_more(packet, length[0])
 
     cdef void _keep_control(self, int index, uint8_t *packet, int length) noexcept:
         if len(self.control) >= CONTROL_MAX:
@@ -435,9 +617,10 @@ cdef class Flows:
         else:
             self.control.append((index, PyBytes_FromStringAndSize(<char *>packet, length)))
 
-    cdef void _check(self, Client *client, uint8_t *packet, int length) noexcept nogil:
+    cdef void _check(self, Client *client, uint8_t *packet, int length, int64_t arrived) noexcept nogil:
         """Decrypt one packet and hold it against what its sender sent."""
-        cdef int header, i
+        cdef int header, i, counted
+        cdef uint8_t *whole = packet
         cdef uint64_t number
         cdef int64_t sent_ns, bucket
         cdef Heard *heard = NULL
@@ -454,6 +637,10 @@ cdef class Flows:
                 self.strange += 1
                 return
             header += 4 + 4 * (packet[header + 2] << 8 | packet[header + 3])
+        if client.told.feedback_interval_ns and header <= length:
+            counted = _number_of(packet, header, client.told.transport_cc_id)
+            if counted >= 0:
+                _note_arrival(&client.told, counted, arrived)
         if header + STAMP_OFFSET + 24 > length:
             self.strange += 1  # a probe, or a padding
             return
@@ -475,6 +662,7 @@ cdef class Flows:
             heard = &client.heard[client.heard_count]
             client.heard_count += 1
             heard.sender = sender
+            heard.video = <int>sender < self.sender_count and self.senders[sender].video
             heard.highest = number
         elif number > heard.highest:
             heard.highest = number
@@ -482,7 +670,9 @@ cdef class Flows:
             heard.late += 1
         heard.received += 1
         self.received += 1
-        bucket = (_now() - sent_ns) // 10000
+        if client.told.feedback_interval_ns:
+            _note_heard(heard, whole, arrived)
+        bucket = (arrived - sent_ns) // 10000
         self.delays[bucket if 0 <= bucket < DELAY_BUCKETS else DELAY_BUCKETS] += 1
 
     def sent(self):

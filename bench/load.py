@@ -1,12 +1,14 @@
 """How many whole calls a worker carries: ``make bench-load CALLS=100``. The last line is JSON.
 
 A whole installation with one worker; one-to-one video calls of 1.5 Mb/s each way, every one a paid session that
-the meter follows live, a fifth of them recorded. Clients are ours (``bench.load_calls``), their media is sent and
-checked by ``bench.flows``: every packet's number and delay. All of it shares this machine's cores.
+the meter follows live, a fifth of them recorded. Clients are ours (``bench.load_calls``), their media and feedback come
+from ``bench.flows``, which checks every packet's number and delay. All of it shares this machine's cores; ``--pin``
+gives one of them to the worker alone.
 
-``late_evidence`` counts evidence that came more than half a second after its second; ``p99_delay_ms`` is from one
-client's call of sendmmsg to the other's of recvmmsg; ``worker_cpu`` is the worker's share of a core. The ceiling is
-found by adding calls until something gives: packets lost, evidence late, a delay of 100 ms, or the load itself behind.
+``lost``: packets sent and not received. ``late_evidence``: evidence that came on the bus more than half a second after
+its second, or not at all. ``p99_delay_ms``: from one client's call of sendmmsg to the other's socket. ``worker_cpu``:
+the worker's share of a core. The ceiling is found by adding calls until something gives in two measurements on end, or
+taking some away until nothing does: packets lost, evidence late, a delay of 100 ms, or the load itself behind.
 """
 
 from __future__ import annotations
@@ -24,65 +26,43 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import aiohttp
-from redis.asyncio import Redis
 
 from bench import relay as relays
 from bench.chaos_clients import Person
 from bench.installation import Installation
-from bench.load_calls import AUDIO_PACKETS_PER_S, VIDEO_BURST, VIDEO_PACKETS_PER_S, Call, Load, Town
+from bench.load_calls import (
+    AUDIO_PACKETS_PER_S,
+    FEEDBACK_MS,
+    SLICE_S,
+    VIDEO_BURST,
+    VIDEO_PACKETS_PER_S,
+    Call,
+    Load,
+    Town,
+)
+from bench.load_watch import Cores, Witness, rss_mb
 from bench.native import load as load_native
 from bench.people import Means, make_pairs
-from bench.relay_case import SETTLE_S, SLICE_S, Case, cpu_s, receive_errors, steal_ticks
-from config.connections import open_redis
-from config.ids import SHARDS
+from bench.relay_case import RELAY_CORE, SETTLE_S, Case, receive_errors, steal_ticks
 from config.settings import Settings
-from relay.messages import MediaEvidence
-from relay.messages_json import decode_event
 from signaling.installation import beside
 
 RECORDED_EVERY: Final = 5
-EVIDENCE_LATE_MS: Final = 1_500
-DELAY_MAX_US: Final = 100_000
+DELAY_MAX_MS: Final = 100.0
+BEHIND_MAX: Final = 0.01
+"""Share of its packets that the load may fail to send in time and still be a load."""
+FULL: Final = 0.95
+"""A process that takes more than this of a core has no more to give."""
 BEGIN_AT_ONCE: Final = 4
 WARM_UP_S: Final = 2.0
+TICK_MS: Final = 1.0
+"""How often the load looks around."""
 MONEY: Final = Means(50_000, 199, 1)
 BROADCAST: Final = Case("1to200", 1, 200, VIDEO_PACKETS_PER_S, VIDEO_BURST)
 
 
 def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-
-class Witness:
-    """Reads the evidence off the bus beside the meter, and counts what came late."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._last: dict[str, str] = {f"tp:media:{shard}": "$" for shard in range(SHARDS)}
-        self._came: dict[int, int] = {}
-        self.late = self.seen = 0
-
-    def forget(self) -> None:
-        """Begin to count anew."""
-        self._came.clear()
-        self.late = self.seen = 0
-
-    async def run(self) -> None:
-        """Until cancelled. Entries are read as they come: the meter deletes what it has taken in."""
-        while True:
-            for key, entries in await self._redis.xread(self._last, block=1000) or []:
-                for entry_id, fields in entries:
-                    self._last[key.decode()] = entry_id.decode()
-                    self._take(int(entry_id.split(b"-")[0]), next(iter(fields.values())))
-
-    def _take(self, came_ms: int, data: bytes) -> None:
-        event = decode_event(data)
-        if not isinstance(event, MediaEvidence) or event.at_once:
-            return
-        before = self._came.get(event.session_id)
-        self.late += before is not None and came_ms - before > EVIDENCE_LATE_MS
-        self._came[event.session_id] = came_ms
-        self.seen += 1
 
 
 class Step(NamedTuple):
@@ -92,10 +72,16 @@ class Step(NamedTuple):
     lost: int
     expected: int
     late_evidence: int
+    late_stamped: int
+    """Of that: late by the worker's own stamps."""
     evidence: int
+    evidence_way_p99_ms: int
+    """From the worker's stamp to the bus."""
+    control_behind_ms: int
+    """The age of the oldest entry of the bus that control had not taken in."""
     p50_ms: float
     p99_ms: float
-    worker_cpu: float
+    cores: dict[str, float]
     rss_mb: float
     behind: float
     """Share of its packets that the load did not send in time."""
@@ -103,124 +89,149 @@ class Step(NamedTuple):
     steal_ticks: int
 
     @property
+    def worker_cpu(self) -> float:
+        """Of one core."""
+        return self.cores["worker-1"]
+
+    @property
     def gave_out(self) -> str | None:
-        """What did, where anything did."""
-        if self.behind > 0.03:
-            return "the load itself, which shares the cores"
+        """What did, where anything did, with what shows it."""
+        if self.behind > BEHIND_MAX:
+            return f"the load itself, which shares the cores ({self.behind:.1%} not sent in time)"
+        cause = None
         if self.lost:
-            return "receive buffers" if self.receive_errors else "packets lost"
-        if self.late_evidence:
-            return "evidence late"
-        return "delay" if self.p99_ms * 1000 >= DELAY_MAX_US else None
+            cause = "receive buffers" if self.receive_errors else "packets lost"
+        elif self.late_evidence:
+            cause = "evidence late" if self.late_stamped else "evidence late on the bus"
+        elif self.p99_ms >= DELAY_MAX_MS:
+            cause = "delay"
+        if cause is None or self.worker_cpu < FULL:
+            return cause
+        return f"the worker's core ({cause})"
 
 
 class Bench:
     """Calls on one installation, and how it carries them."""
 
-    def __init__(self, turnpike: Installation, http: aiohttp.ClientSession, pairs: list[Any], consent: Any) -> None:
-        self._turnpike, self._pairs, self._consent = turnpike, pairs, consent
+    def __init__(self, turnpike: Installation, http: aiohttp.ClientSession, pairs: list[Any], options: Any) -> None:
+        self._turnpike, self._pairs, self._options = turnpike, pairs, options
         self._town: Any = Town(turnpike.url, http)
-        self.load = Load(load_native("flows").Flows(2 * len(pairs), 4 * len(pairs)))
+        self._begun = 0
+        self.consent: dict[str, Any] = {}
+        self.load = Load(load_native("flows").Flows(2 * len(pairs), 4 * len(pairs), tick_ms=options.tick_ms))
         self.witness: Witness
+        self.steps: list[Step] = []
         self.worker_pid = 0
         self.idle_mb = 0.0
 
     async def grow(self, calls: int) -> None:
         """Begin calls until there are so many; media flows meanwhile."""
         slots = asyncio.Semaphore(BEGIN_AT_ONCE)
+        begun: list[Call] = []
 
-        async def begin(number: int) -> Call:
+        async def begin(number: int) -> None:
             async with slots:
-                client, provider = (Person(self._town, who) for who in self._pairs[number])
-                call = Call((client, provider), recorded=number % RECORDED_EVERY == 0, consent=self._consent)
+                people = (Person(self._town, self._pairs[number][0]), Person(self._town, self._pairs[number][1]))
+                recorded = number % RECORDED_EVERY == 0
+                call = Call(people, recorded=recorded, consent=self.consent, feedback_ms=self._options.feedback_ms)
                 await call.begin()
-                return call
+                begun.append(call)
 
-        beginning = asyncio.gather(*(begin(number) for number in range(len(self.load.calls), calls)))
+        more = calls - len(self.load.calls)
+        beginning = asyncio.gather(*(begin(number) for number in range(self._begun, self._begun + more)))
+        self._begun += more
         while not beginning.done():
-            await self.run(SLICE_S)
-        for call in await beginning:
+            await self.load.run(SLICE_S)
+            while begun:
+                self.load.add(begun.pop())
+        await beginning
+        for call in begun:
             self.load.add(call)
-
-    async def run(self, seconds: float, *, sending: bool = True) -> None:
-        """Media for so long."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            part = min(left, SLICE_S)
-            datagrams = await asyncio.to_thread(lambda part=part: self.load.flows.run(part, sending=sending))
-            for client, datagram in datagrams:
-                self.load.control(client, datagram)
-            self.load.keep_alive()
-            await self.load.beat()
 
     async def measure(self, seconds: float) -> Step:
         """Hold the present calls for a while."""
         flows = self.load.flows
-        await self.run(WARM_UP_S)
-        await self.run(SETTLE_S, sending=False)
+        cores = Cores(await self._turnpike.info())
+        await self.load.run(WARM_UP_S)
+        await self.load.run(SETTLE_S, sending=False)
         flows.reset()
-        self.witness.forget()
+        self.witness.begin()
+        cores.begin()
         before = sum(flows.sent())
         errors, steal = receive_errors(), steal_ticks()
-        began, spent = time.monotonic(), cpu_s([self.worker_pid])
-        await self.run(seconds)
+        began = time.monotonic()
+        await self.load.run(seconds)
         elapsed = time.monotonic() - began
-        spent = cpu_s([self.worker_pid]) - spent
-        await self.run(SETTLE_S, sending=False)
+        shares = cores.end()
+        await self.load.run(SETTLE_S, sending=False)
+        evidence, behind_ms = self.witness.end()
         sent = sum(flows.sent()) - before
-        wanted = 2 * len(self.load.calls) * (VIDEO_PACKETS_PER_S + AUDIO_PACKETS_PER_S) * elapsed
+        calls = len(self.load.calls)
+        wanted = 2 * calls * (VIDEO_PACKETS_PER_S + AUDIO_PACKETS_PER_S) * elapsed
         step = Step(
-            len(self.load.calls),
+            calls,
             sent - flows.received,
             sent,
-            self.witness.late,
-            self.witness.seen,
+            evidence.late + max(0, calls - evidence.sessions),
+            evidence.late_stamped,
+            evidence.seen,
+            evidence.way_ms(0.99),
+            behind_ms,
             (flows.delay_us(0.5) or 0) / 1000,
             (flows.delay_us(0.99) or 0) / 1000,
-            spent / elapsed,
+            shares,
             rss_mb(self.worker_pid),
             max(0.0, 1 - sent / max(1.0, wanted)),
             receive_errors() - errors,
             steal_ticks() - steal,
         )
-        say(str(step))
+        say(str(step._asdict()))
+        self.steps.append(step)
         return step
 
-
-def rss_mb(pid: int) -> float:
-    """Memory that a process has in RAM, in MB of 10⁶ bytes."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    async def shrink(self, calls: int) -> None:
+        """Hang up until there are so many."""
+        await self.load.remove(len(self.load.calls) - calls)
 
 
 @contextlib.asynccontextmanager
-async def installed(calls_max: int, plane: str) -> AsyncIterator[Bench]:
+async def installed(options: argparse.Namespace) -> AsyncIterator[Bench]:
     """A fresh installation with one worker, and people for so many calls."""
     async with contextlib.AsyncExitStack() as stack:
-        env = {"TURNPIKE_WORKERS": "1", "TURNPIKE_PLANE": plane}
+        env = {"TURNPIKE_WORKERS": "1", "TURNPIKE_PLANE": options.plane}
         turnpike = await stack.enter_async_context(Installation(env=env))
         settings = beside(Settings(data=turnpike.data))
-        pairs = await make_pairs(settings, "video", [MONEY] * calls_max)
+        # Twice as many for the search's way back: whose call has ended does not call again.
+        pairs = await make_pairs(
+            settings, "video", [MONEY] * (max(options.calls, options.calls_max) + 2 * options.step)
+        )
         http = await stack.enter_async_context(aiohttp.ClientSession())
+        bench = Bench(turnpike, http, pairs, options)
         headers = {"Authorization": f"Bearer {pairs[0][0]['token']}"}
         async with http.get(f"{turnpike.url}/api/v1/consent", headers=headers) as answer:
-            consent = {"version": (await answer.json())["version"]}
-        bench = Bench(turnpike, http, pairs, consent)
+            bench.consent = {"version": (await answer.json())["version"]}
         bench.worker_pid = await turnpike.pid_of("worker-1")
         bench.idle_mb = rss_mb(bench.worker_pid)
+        if options.pin:
+            pin(Cores(await turnpike.info()), bench.worker_pid)
         assert settings.redis_url is not None
-        redis = open_redis(settings.redis_url)
-        stack.push_async_callback(redis.aclose)
-        bench.witness = Witness(redis)
-        watching = asyncio.create_task(bench.witness.run())
+        bench.witness = stack.enter_context(Witness(settings.redis_url))
         try:
             yield bench
         except Exception:
             print(turnpike.log_tail(60), file=sys.stderr)
             raise
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+
+
+def pin(cores: Cores, worker_pid: int) -> None:
+    """Give the worker a core of its own; everything else shares the others."""
+    others = set(range(os.cpu_count() or 1)) - {RELAY_CORE}
+    for pid in {os.getpid(), *cores.pids()} - {worker_pid}:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # it has ended
+                os.sched_setaffinity(int(thread.name), others)
+    for thread in Path(f"/proc/{worker_pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {RELAY_CORE})
 
 
 async def broadcast(seconds: float) -> dict[str, Any]:
@@ -238,18 +249,43 @@ async def broadcast(seconds: float) -> dict[str, Any]:
     }
 
 
-async def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The figures at ``args.calls``, then the ceiling."""
-    async with installed(max(args.calls, args.calls_max), args.plane) as bench:
-        say(f"beginning {args.calls} calls")
-        await bench.grow(args.calls)
-        step = await bench.measure(args.seconds)
-        ceiling, cause = (step.calls, None) if step.gave_out is None else (0, step.gave_out)
-        while cause is None and len(bench.load.calls) + args.step <= args.calls_max:
-            await bench.grow(len(bench.load.calls) + args.step)
-            found = await bench.measure(args.seconds / 2)
-            cause = found.gave_out
-            ceiling = found.calls if cause is None else ceiling
+async def ceiling(bench: Bench, first: Step, options: argparse.Namespace) -> tuple[int, str]:
+    """The most calls at which nothing gave out, and what did beyond; 0 calls: it did with the fewest as well."""
+
+    async def hold(calls: int) -> str | None:
+        """What gave out twice, if anything did: once is this machine's hiccup."""
+        await (bench.grow(calls) if calls > len(bench.load.calls) else bench.shrink(calls))
+        for _ in range(2):
+            step = await bench.measure(options.search_seconds)
+            if step.gave_out is None:
+                return None
+        return step.gave_out
+
+    calls, cause = first.calls, first.gave_out
+    if cause is not None:
+        cause = await hold(calls) or cause
+        while calls > options.step:
+            calls -= options.step
+            found = await hold(calls)
+            if found is None:
+                return calls, cause
+            cause = found
+        return 0, cause
+    while calls + options.step <= options.calls_max:
+        cause = await hold(calls + options.step)
+        if cause is not None:
+            return calls, cause
+        calls += options.step
+    return calls, f"none up to {calls} calls"
+
+
+async def run(options: argparse.Namespace) -> dict[str, Any]:
+    """The figures at ``options.calls``, then the ceiling."""
+    async with installed(options) as bench:
+        say(f"beginning {options.calls} calls")
+        await bench.grow(options.calls)
+        step = await bench.measure(options.seconds)
+        most, cause = await ceiling(bench, step, options) if options.calls_max > 0 else (None, "not looked for")
         result: dict[str, Any] = {
             "calls": step.calls,
             "lost": step.lost,
@@ -257,33 +293,50 @@ async def run(args: argparse.Namespace) -> dict[str, Any]:
             "p99_delay_ms": step.p99_ms,
             "worker_cpu": round(step.worker_cpu, 3),
             "rss_mb_per_call": round((step.rss_mb - bench.idle_mb) / step.calls, 3),
-            "ceiling_calls": ceiling,
-            "ceiling_cause": cause or f"none up to {args.calls_max} calls",
+            "ceiling_calls": most,
+            "ceiling_cause": cause,
             "p50_delay_ms": step.p50_ms,
             "packets": step.expected,
+            "late_stamped": step.late_stamped,
+            "evidence_way_p99_ms": step.evidence_way_p99_ms,
+            "control_behind_ms": step.control_behind_ms,
+            "cores": step.cores,
+            "load_behind": round(step.behind, 4),
             "receive_errors": step.receive_errors,
             "steal_ticks": step.steal_ticks,
+            "pinned": options.pin,
+            "feedback_ms": options.feedback_ms,
         }
+        result["steps"] = [each._asdict() for each in bench.steps]
         say("hanging up")
         ends = await asyncio.gather(*(call.end() for call in bench.load.calls), return_exceptions=True)
         result["ended_in_error"] = sum(isinstance(end, BaseException) for end in ends)
-    if not args.no_broadcast:
-        result["broadcast"] = await broadcast(args.seconds)
+    if not options.no_broadcast:
+        result["broadcast"] = await broadcast(options.seconds)
     return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=100)
-    parser.add_argument("--calls-max", type=int, default=240, help="where the search for the ceiling ends")
-    parser.add_argument("--step", type=int, default=20, help="calls added at a time in that search")
+    parser.add_argument("--calls-max", type=int, default=240, help="where the search ends; 0: no search")
+    parser.add_argument("--step", type=int, default=10, help="calls added or taken away at a time in that search")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the calls are held")
+    parser.add_argument("--search-seconds", type=float, default=8.0, help="how long in each step of the search")
+    parser.add_argument("--feedback-ms", type=float, default=FEEDBACK_MS, help="between two feedbacks of a client")
+    parser.add_argument("--tick-ms", type=float, default=TICK_MS, help="how often the load looks around; 0: at once")
+    parser.add_argument("--pin", action="store_true", help="a core for the worker alone, the others for all else")
     parser.add_argument("--plane", default="auto")
     parser.add_argument("--no-broadcast", action="store_true")
-    args = parser.parse_args()
-    machine = f"{platform.platform()}, {os.cpu_count()} CPUs, {relays.cpu_name()}"
-    print(f"machine: {machine}\ncommand: python -m bench.load {' '.join(sys.argv[1:])}".rstrip(), file=sys.stderr)
-    print(json.dumps(asyncio.run(run(args))))
+    parser.add_argument("--keep", type=Path, help="write the result here, for bench.load_docs")
+    options = parser.parse_args()
+    command = f"python -m bench.load {' '.join(sys.argv[1:])}".rstrip()
+    where = {"cpu": relays.cpu_name(), "cpus": os.cpu_count(), "kernel": platform.release(), "command": command}
+    print(f"machine: {platform.platform()}, {where['cpus']} CPUs, {where['cpu']}\ncommand: {command}", file=sys.stderr)
+    result = asyncio.run(run(options))
+    if options.keep:
+        options.keep.write_text(json.dumps({"date": time.strftime("%Y-%m-%d"), "where": where, **result}))
+    print(json.dumps({name: value for name, value in result.items() if name != "steps"}))
 
 
 if __name__ == "__main__":

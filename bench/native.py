@@ -15,7 +15,8 @@ def load(name: str) -> ModuleType:
     """The compiled ``bench/<name>.pyx``, built anew where its source is newer. Raises what the compiler does."""
     source = HERE / f"{name}.pyx"
     built = next(BUILT.glob(f"{name}.*.so"), None)
-    if built is None or built.stat().st_mtime < source.stat().st_mtime:
+    newest = max(part.stat().st_mtime for part in (source, *HERE.glob(f"{name}_*.pxi"), *HERE.glob("*.pxd")))
+    if built is None or built.stat().st_mtime < newest:
         built = _build(name, source)
     spec = importlib.util.spec_from_file_location(name, built)
     if spec is None or spec.loader is None:
