@@ -70,7 +70,7 @@ class ObjectStore(Protocol):
         ...
 
     async def delete(self, key: str) -> None:
-        """Remove an object with all its versions; one that is not there is no error, one that is locked is."""
+        """Remove an object with all its versions, durably; one that is not there is no error, one that is locked is."""
         ...
 
 
@@ -84,7 +84,7 @@ def checked_key(key: str) -> str:
 def remove_half_written(*roots: Path) -> int:
     """Delete what a ``DirectoryStore`` that was killed had not finished writing: how many files.
 
-    None of them was ever an object. Those younger than ``HALF_WRITTEN_S`` may yet become one.
+    None of them is an object by that name. Those younger than ``HALF_WRITTEN_S`` may yet become one.
     """
     old = time.time() - HALF_WRITTEN_S
     removed = 0
@@ -121,7 +121,7 @@ class DirectoryStore:
             yield key
 
     async def delete(self, key: str) -> None:
-        await asyncio.to_thread(self._path(key).unlink, missing_ok=True)
+        await asyncio.to_thread(self._delete, self._path(key))
 
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)
@@ -147,6 +147,23 @@ class DirectoryStore:
             raise ObjectStoreError(f"cannot store {path.name}: {error}") from error
         finally:
             aside.unlink(missing_ok=True)
+
+    @staticmethod
+    def _delete(path: Path) -> None:
+        """Nothing of it is to come back: neither after a power cut, nor by the name under which it was written aside,
+        if its writer was killed before that one was removed."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if (found := path.stat()).st_nlink > 1:
+                    for aside in path.parent.glob(".*.part"):
+                        with contextlib.suppress(FileNotFoundError):
+                            if aside.stat().st_ino == found.st_ino:
+                                aside.unlink()
+                path.unlink()
+            with contextlib.suppress(FileNotFoundError):  # also where an earlier try died before this
+                _sync_directory(path.parent)
+        except OSError as error:
+            raise ObjectStoreError(f"cannot delete {path.name}: {error}") from error
 
     @staticmethod
     def _get(path: Path, start: int, length: int | None) -> bytes:

@@ -24,6 +24,7 @@ import aiohttp
 import pytest
 from moto.server import ThreadedMotoServer
 
+from config import objects
 from config.objects import (
     HALF_WRITTEN_S,
     DirectoryStore,
@@ -220,6 +221,31 @@ async def test_what_a_killed_writer_left_half_written_goes_after_an_hour(tmp_pat
         os.utime(path, (past, past))
     assert remove_half_written(tmp_path, tmp_path / "missing") == 1
     assert (old.exists(), young.exists(), await store.get("a/b")) == (False, True, b"whole")
+
+
+async def test_deleting_is_durable_and_takes_a_killed_writers_second_name_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DirectoryStore(tmp_path)
+    for name in ("a", "b"):
+        await store.put(f"keys/1/{name}.key", name.encode(), sha256=hashlib.sha256(name.encode()).digest())
+    key, other = tmp_path / "keys/1/a.key", tmp_path / "keys/1/.half.part"
+    (tmp_path / "keys/1/.killed.part").hardlink_to(key)
+    other.write_bytes(b"h")
+    synced: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(objects, "_sync_directory", lambda path: synced.append((path, key.exists())))
+    await store.delete("keys/1/a.key")
+    assert sorted(path.name for path in (tmp_path / "keys/1").iterdir()) == [".half.part", "b.key"]
+    assert synced == [(tmp_path / "keys/1", False)]
+    await store.delete("keys/1/a.key")  # who was killed between the two does the rest
+    assert len(synced) == 2
+    await store.delete("keys/2/none.key")
+
+
+async def test_what_cannot_be_deleted_is_told_as_the_stores_fault(tmp_path: Path) -> None:
+    (tmp_path / "keys" / "a").mkdir(parents=True)
+    with pytest.raises(ObjectStoreError, match="cannot delete a"):
+        await DirectoryStore(tmp_path).delete("keys/a")
 
 
 async def test_a_wrong_signature_and_a_store_that_is_away_are_told_as_such(tmp_path: Path) -> None:
