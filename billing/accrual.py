@@ -59,6 +59,8 @@ class _Tracked:
     running: bool = False
     worker_grant_ms: int = 0
     """The grant that the worker is known to have, within ``epoch``."""
+    worker_revision: int | None = None
+    """The terms that it lets flow what they pay for; None: it has not said."""
     row: MeterRow | None = None
     """The stored meter; None: not looked up yet."""
     next_post_ms: int = 0
@@ -81,14 +83,14 @@ class _Tracked:
             self.post_now = self.post_now or self.epoch > 0
             self.base_ms = self.live_ms
             self.epoch, self.epoch_live_ms, self.seq = epoch, 0, -1
-            self.worker_grant_ms, self.running = 0, False
+            self.worker_grant_ms, self.worker_revision, self.running = 0, None, False
         return epoch == self.epoch
 
     def adopt(self, epoch: int, base_ms: int, live_ms: int) -> None:
         """Take in what is stored: it may know of time that this process has not seen."""
         if epoch > self.epoch:
             self.epoch, self.epoch_live_ms, self.seq = epoch, live_ms - base_ms, -1
-            self.base_ms, self.worker_grant_ms, self.running = base_ms, 0, False
+            self.base_ms, self.worker_grant_ms, self.worker_revision, self.running = base_ms, 0, None, False
         elif epoch == self.epoch:
             self.base_ms = base_ms
             self.epoch_live_ms = max(self.epoch_live_ms, live_ms - base_ms)
@@ -374,7 +376,7 @@ class Accrual:
             balance_minor=balance_minor - unposted_minor,
             currency=row.currency,
             granted_live_ms=granted_ms,
-            grant_changed=granted_ms > one.worker_grant_ms,
+            grant_changed=granted_ms > one.worker_grant_ms or _behind(one, row),
             final_unit=row.final_unit,
             remaining_ms=self._remaining_ms(one, row),
             warnings=tuple(crossing[-1:]),
@@ -408,6 +410,7 @@ def _apply(one: _Tracked, event: MediaEvent) -> None:
                 one.seq = event.seq
                 one.running = event.running and not event.final
                 one.worker_grant_ms = event.granted_live_ms
+                one.worker_revision = event.terms_revision
         case GrantUsedUp():
             one.epoch_live_ms = max(one.epoch_live_ms, event.live_ms)
         case RoomClosed():
@@ -417,6 +420,11 @@ def _apply(one: _Tracked, event: MediaEvent) -> None:
             one.running = True
         case MediaInterrupted():
             one.running = False
+
+
+def _behind(one: _Tracked, row: MeterRow) -> bool:
+    """The worker lets flow what older terms pay for: whoever changed them died, or was not heard."""
+    return one.worker_revision is not None and row.revision > max(1, one.worker_revision)
 
 
 def _used_up(one: _Tracked, row: MeterRow) -> bool:

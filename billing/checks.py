@@ -36,25 +36,49 @@ with history as (
     union all select platform_account_id, fee_minor from session_charge
     union all select account_id, amount_minor from archived_movement
   ) movement group by id
-), stretch as (
-  select s.*, t.minor_per_minute, t.step_ms, t.flat_minor, t.included_ms, t.provider_bps,
-    case when s.revision = 1 then t.minimum_minor else 0 end as minimum_minor,
-    lead(s.from_ms) over (partition by s.tenant_id, s.session_id order by s.revision) as until_ms
+), term as (
+  -- A session's terms with how long they lasted, billed and granted. What is carried over to the unit belongs together.
+  select s.*, t.kind as tariff_kind, t.minor_per_minute, t.step_ms, t.flat_minor, t.included_ms, t.minimum_minor,
+    t.provider_bps, (coalesce(lead(s.from_ms) over session, m.billed_through_ms) - s.from_ms)::numeric as live_ms,
+    case when s.revision = m.revision then (m.granted_ms - s.from_ms)::numeric end as grant_ms,
+    count(*) filter (where s.revision = 1 or not s.carried) over session as run
   from session_terms s join tariff t on t.tenant_id = s.tenant_id and t.id = s.tariff_id
+  join session_meter m on m.tenant_id = s.tenant_id and m.session_id = s.session_id
+  window session as (partition by s.tenant_id, s.session_id order by s.revision)
+), used as (
+  select *, greatest(0, live_ms - free_ms - included_ms) as over_ms,
+    ceil(greatest(0, live_ms - free_ms - included_ms) / step_ms) * step_ms as steps_ms,
+    least(paid_ms, greatest(0, live_ms - (free_ms - prepaid_ms - paid_ms))) as used_ahead_ms,
+    ceil(greatest(0, grant_ms - free_ms - included_ms) / step_ms) * step_ms as grant_steps_ms
+  from term
+), worth as (
+  -- What was used is worth its time at its own rate; what is paid ahead of a step is worth that until it is used.
+  select *, coalesce(sum(minor_per_minute * (used_ahead_ms + over_ms)) over (
+      partition by tenant_id, session_id, run order by revision rows between unbounded preceding and 1 preceding), 0)
+      as worth_before,
+    case when run = 1 then first_value(minimum_minor) over (partition by tenant_id, session_id, run order by revision)
+      else 0 end as least_minor,
+    case when over_ms > 0 then steps_ms - over_ms else paid_ms - used_ahead_ms end as ahead_ms
+  from used
+), reached as (
+  select *,
+    case when live_ms <= free_ms then 0 else greatest(least_minor,
+      flat_minor + div(worth_before + minor_per_minute * (paid_ms + steps_ms), 60000)) end as cost_minor,
+    case when grant_ms is null or grant_ms <= free_ms then 0 else greatest(least_minor,
+      flat_minor + div(worth_before + minor_per_minute * (paid_ms + grant_steps_ms), 60000)) end as held_minor
+  from worth
 ), stretch_cost as (
-  select s.tenant_id, s.session_id, s.provider_bps,
-    case when billed <= 0 then 0 else greatest(minimum_minor, flat_minor + div(
-      minor_per_minute * ceil(greatest(0, billed - included_ms) / step_ms) * step_ms, 60000)) end as cost,
-    case when granted <= 0 then 0 else greatest(minimum_minor, flat_minor + div(
-      minor_per_minute * ceil(greatest(0, granted - included_ms) / step_ms) * step_ms, 60000)) end as held
-  from (select s.*, (coalesce(s.until_ms, m.billed_through_ms) - s.from_ms - s.free_ms)::numeric as billed,
-          (coalesce(s.until_ms, m.granted_ms) - s.from_ms - s.free_ms)::numeric as granted
-        from stretch s join session_meter m using (tenant_id, session_id)) s
+  select *, max(cost_minor) over so_far
+      - coalesce(max(cost_minor) over (so_far rows between unbounded preceding and 1 preceding), 0) as amount_minor
+  from reached window so_far as (partition by tenant_id, session_id, run order by revision)
+), run_cost as (
+  select tenant_id, session_id, max(cost_minor) as cost, greatest(max(cost_minor), max(held_minor)) as held,
+    div(sum(amount_minor * provider_bps), 10000) as share from stretch_cost group by tenant_id, session_id, run
 ), priced as (
   select m.*, c.cost_minor, c.grant_minor, c.share_minor
   from session_meter m left join (
-    select tenant_id, session_id, sum(cost) as cost_minor, sum(held) as grant_minor,
-      sum(div(cost * provider_bps, 10000)) as share_minor from stretch_cost group by 1, 2
+    select tenant_id, session_id, sum(cost) as cost_minor, sum(held) as grant_minor, sum(share) as share_minor
+    from run_cost group by 1, 2
   ) c using (tenant_id, session_id)
 ), charged as (
   select tenant_id, session_id, sum(amount_minor) as amount_minor, sum(provider_minor) as provider_minor,
@@ -144,6 +168,16 @@ CHECKS: Final = (
         " where posted_minor is distinct from cost_minor or billed_through_ms > granted_ms",
     ),
     Check(
+        "carried",
+        "a change of kind carries over what was paid for and not used, for as much time as that buys at the new rate",
+        "select count(*) from session_terms where revision > 1",
+        "select session_id, revision, paid_ms, ahead_minor from ("
+        " select *, lag(minor_per_minute * ahead_ms) over (partition by tenant_id, session_id order by revision)"
+        " as ahead_minor from worth) w"
+        " where paid_ms <> case when revision = 1 or not carried then 0"
+        "  else least(div(ahead_minor, minor_per_minute), 5000000000) end",
+    ),
+    Check(
         "postings",
         "what was posted for a session is what its meter says, between its own accounts",
         "select count(*) from session_charge",
@@ -205,6 +239,12 @@ CHECKS: Final = (
         "   where r.tenant_id = p.tenant_id and r.charge_id = p.charge_id), 0)"
         "  or coalesce(s.value, 0) + p.refunded_minor > price_minor"
         "  or recognised_minor <> case when closed_at is null then coalesce(s.value, 0) else price_minor end"
+        " union all select s.package_id, null, null, s.reserved_ms, null, s.taken_ms from session_package s"
+        "  join session_meter m using (tenant_id, session_id)"
+        "  where s.used_ms is null and m.state = 'settled' or s.used_ms <> s.taken_ms and s.taken_ms > 0"
+        " union all select null, null, null, null, m.after_prepaid_ms, sum(s.taken_ms) from session_meter m"
+        "  join session_package s using (tenant_id, session_id) where m.state = 'open'"
+        "  group by m.tenant_id, m.session_id, m.after_prepaid_ms having sum(s.taken_ms) <> m.after_prepaid_ms"
         " union all select null, null, null, null, a.posted_minor, coalesce(o.owed, 0) from account a left join ("
         "  select tenant_id, currency, sum(price_minor - recognised_minor) as owed from client_package group by 1, 2) o"
         "  on o.tenant_id = a.tenant_id and o.currency = a.currency"

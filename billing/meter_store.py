@@ -7,8 +7,9 @@ import datetime
 from collections.abc import Sequence
 from typing import Any, Final
 
-from billing.money import Tariff, cost
+from billing.money import Tariff
 from billing.store import CLIENT_WALLET, LANES, PROVIDER_EARNINGS, ConstraintViolated, find_account, ledger
+from billing.stretches import StoredTerms, stretches
 from billing.terms import (
     Billed,
     BillingRefusal,
@@ -130,9 +131,18 @@ async def settle(
 
 
 async def change_kind(
-    database: Database, tenant: TenantId, session_id: SessionId, mark: Mark, rate: Rate, slot: int, grant_ms: int
+    database: Database,
+    tenant: TenantId,
+    session_id: SessionId,
+    mark: Mark,
+    rate: Rate,
+    grant_ms: int,
+    *,
+    now_ms: int,
+    revision: int | None,
 ) -> Opened | BillingRefusal:
-    """Post what the session has cost until ``mark`` and go on at the rate's terms."""
+    """Post what the session has cost until ``mark`` and go on at the rate's terms, if those before are still those of
+    ``revision``. ``now_ms`` is wall time."""
     async with ledger(database, tenant) as connection:
         tariff_id = await connection.fetchval(
             "select t.id from session_meter m join account a on a.tenant_id = m.tenant_id"
@@ -149,13 +159,8 @@ async def change_kind(
         if tariff_id is None:
             return BillingRefusal.NO_RATE
         status = await connection.fetchval(
-            "select rerate_meter($1, $2, $3, $4, $5, $6)",
-            session_id,
-            mark.epoch,
-            mark.live_ms,
-            tariff_id,
-            slot,
-            grant_ms,
+            "select rerate_meter($1, $2, $3, $4, $5, $6, $7, $8)",
+            *(session_id, mark.epoch, mark.live_ms, tariff_id, now_ms // SLOT_MS, grant_ms, revision, now_ms),
         )
         if status != "done":
             return _RERATE_REFUSALS[status]
@@ -172,6 +177,9 @@ _RERATE_REFUSALS: Final = {
     "unknown": BillingRefusal.NO_SUCH_SESSION,
     "not_metered": BillingRefusal.NOT_METERED,
     "insufficient_funds": BillingRefusal.INSUFFICIENT_FUNDS,
+    "changed_meanwhile": BillingRefusal.CHANGED_MEANWHILE,
+    "too_many_changes": BillingRefusal.TOO_MANY_CHANGES,
+    "too_soon": BillingRefusal.TOO_SOON,
 }
 
 
@@ -188,17 +196,13 @@ async def read_terms(database: Database, tenant: TenantId, session_id: SessionId
     """What a session is charged at now; None: it has no meter."""
     async with ledger(database, tenant) as connection:
         row = await connection.fetchrow(
-            "select kind, minor_per_minute, currency, tariff_id, provider_bps, revision from session_meter"
-            " where tenant_id = $1 and session_id = $2",
+            "select kind, minor_per_minute, currency, tariff_id, step_ms, provider_bps, revision,"
+            " (select coalesce(sum(p.r_left_ms - p.r_take_ms), 0)::bigint"
+            "  from packages_taken(m.tenant_id, m.session_id, m.kind, package_used_ms(m)) p where p.r_kind = m.kind)"
+            " from session_meter m where tenant_id = $1 and session_id = $2",
             *(tenant, session_id),
         )
-    if row is None:
-        return None
-    return SessionTerms(
-        Rate(row["kind"], row["minor_per_minute"], row["currency"], row["tariff_id"]),
-        row["provider_bps"],
-        row["revision"],
-    )
+    return None if row is None else SessionTerms(Rate(*tuple(row)[:4]), *tuple(row)[4:])
 
 
 async def read_billed(
@@ -251,35 +255,14 @@ async def _receipt(connection: Any, tenant: TenantId, session_id: SessionId) -> 
 async def _stretches(connection: Any, meter: Any) -> tuple[Stretch, ...]:
     """A settled session's parts at different terms; their amounts make up its charge."""
     rows = await connection.fetch(
-        "select s.revision, s.from_ms, s.free_ms, s.prepaid_ms, t.kind, t.minor_per_minute, t.currency, t.id,"
-        " t.provider_bps, t.step_ms, t.flat_minor, t.included_ms,"
-        " case when s.revision = 1 then t.minimum_minor else 0 end as minimum_minor,"
-        " coalesce(lead(s.from_ms) over (order by s.revision), $3) - s.from_ms as live_ms from session_terms s"
+        "select t.kind, t.minor_per_minute, t.currency, t.id, t.step_ms, t.flat_minor, t.included_ms, t.minimum_minor,"
+        " s.from_ms, coalesce(lead(s.from_ms) over (order by s.revision), $3) - s.from_ms as live_ms,"
+        " s.free_ms, s.paid_ms, s.prepaid_ms, s.carried from session_terms s"
         " join tariff t on t.tenant_id = s.tenant_id and t.id = s.tariff_id"
         " where s.tenant_id = $1 and s.session_id = $2 order by s.revision",
         *(meter["tenant_id"], meter["session_id"], meter["billed_through_ms"]),
     )
-    return tuple(
-        Stretch(
-            rate=Rate(row["kind"], row["minor_per_minute"], row["currency"], row["id"]),
-            from_ms=row["from_ms"],
-            live_ms=row["live_ms"],
-            prepaid_ms=min(row["prepaid_ms"], max(0, row["live_ms"] - row["free_ms"] + row["prepaid_ms"])),
-            amount_minor=cost(
-                Tariff(
-                    row["minor_per_minute"],
-                    row["provider_bps"],
-                    step_ms=row["step_ms"],
-                    free_ms=row["free_ms"],
-                    flat_minor=row["flat_minor"],
-                    included_ms=row["included_ms"],
-                    minimum_minor=row["minimum_minor"],
-                ),
-                row["live_ms"],
-            ),
-        )
-        for row in rows
-    )
+    return stretches(StoredTerms(Rate(*terms[:4]), *terms[4:]) for terms in map(tuple, rows))
 
 
 def _ms(at: datetime.datetime) -> int:

@@ -1,7 +1,8 @@
 """What time costs. Integers only; ``tariff_cost``, ``tariff_affordable_ms`` and ``share_minor`` in SQL are twins.
 
 Every amount is computed from totals, never from differences, so that nothing drifts: a posting is the cost of all the
-time so far less what is posted already.
+time so far less what is posted already. Where a session's terms change, what is paid goes along to the unit: a
+sixty-thousandth of a minor unit, in which a rate times milliseconds is a whole number.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Tariff:
     step_ms: int = 1
     """Time is charged by started steps."""
     free_ms: int = 0
-    """Time that costs no money: free first time, and for a session also the package time that it has."""
+    """Time that costs no money: free first time, and for a session also what is paid for already: the rest of a step
+    from before its terms changed, and the package time that it has."""
     flat_minor: int = 0
     included_ms: int = 0
     """What the flat price covers."""
@@ -47,6 +49,10 @@ class Tariff:
     """For a session whose terms have changed: its live time before, what that cost, and the provider's part."""
     after_minor: int = 0
     after_provider_minor: int = 0
+    after_rest: int = 0
+    """What that time was worth beyond ``after_minor``, in 1/60000 units; below 0: a minimum charge has paid ahead."""
+    after_share_rest: int = 0
+    """The provider's part of it beyond ``after_provider_minor``, in 1/10000 units."""
     limit_ms: int = LIVE_MAX_MS
     """As long as the session may be, whatever the wallet has."""
 
@@ -78,7 +84,8 @@ class Split(NamedTuple):
 
 
 def round_down(numerator: int, denominator: int) -> int:
-    """The one rounding rule: towards zero, in the favour of who pays. Both are ≥ 0."""
+    """The one rounding rule: towards zero, in the favour of who pays. (A numerator below 0 is time that a minimum
+    charge has paid for: it costs 0, by the minimum itself.)"""
     return numerator // denominator
 
 
@@ -88,7 +95,7 @@ def cost(tariff: Tariff, live_ms: int) -> int:
     if since_ms <= tariff.free_ms:
         return tariff.after_minor
     steps = -(-max(0, since_ms - tariff.free_ms - tariff.included_ms) // tariff.step_ms)
-    metered = round_down(tariff.minor_per_minute * steps * tariff.step_ms, MINUTE_MS)
+    metered = round_down(tariff.after_rest + tariff.minor_per_minute * steps * tariff.step_ms, MINUTE_MS)
     return tariff.after_minor + max(tariff.minimum_minor, tariff.flat_minor + metered)
 
 
@@ -101,7 +108,7 @@ def affordable_ms(tariff: Tariff, amount_minor: int) -> int:
         return min(free_ms, tariff.longest_ms)
     if tariff.minor_per_minute == 0:
         return tariff.longest_ms
-    paid = ((min(amount_minor, _PAID_MAX) - tariff.flat_minor + 1) * MINUTE_MS - 1) // (
+    paid = ((min(amount_minor, _PAID_MAX) - tariff.flat_minor + 1) * MINUTE_MS - 1 - tariff.after_rest) // (
         tariff.minor_per_minute * tariff.step_ms
     )
     return min(free_ms + tariff.included_ms + paid * tariff.step_ms, tariff.longest_ms)
@@ -109,6 +116,6 @@ def affordable_ms(tariff: Tariff, amount_minor: int) -> int:
 
 def split(tariff: Tariff, gross_minor: int) -> Split:
     """The provider's share, rounded down; the platform's by subtraction, so that no unit is lost."""
-    fresh_minor = gross_minor - tariff.after_minor
-    provider_minor = tariff.after_provider_minor + round_down(fresh_minor * tariff.provider_bps, BPS)
+    fresh = (gross_minor - tariff.after_minor) * tariff.provider_bps + tariff.after_share_rest
+    provider_minor = tariff.after_provider_minor + round_down(fresh, BPS)
     return Split(provider_minor, gross_minor - provider_minor)

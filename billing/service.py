@@ -66,9 +66,9 @@ class Billing:
         """All current tariffs of each of these providers."""
         return await tariffs.read_offers(self.database, tenant, provider_ids)
 
-    async def tariff_bps(self, tenant: TenantId, tariff_id: int | None) -> int | None:
-        """What a provider gets of what is charged at a tariff, in basis points; None: there is no such tariff."""
-        return await tariffs.read_bps(self.database, tenant, tariff_id)
+    async def tariff(self, tenant: TenantId, tariff_id: int | None) -> Tariff | None:
+        """What a tariff charges; None: there is no such tariff."""
+        return await tariffs.read_tariff(self.database, tenant, tariff_id)
 
     async def set_offer(self, tenant: TenantId, provider_id: UserId, offer: Offer) -> None:
         """Set a tariff of a provider, from now on or from ``valid_from`` on."""
@@ -204,19 +204,27 @@ class Billing:
         return _noted(opened)
 
     async def change_kind(
-        self, tenant: TenantId, session_id: SessionId, epoch: int, live_ms: int, rate: Rate
+        self,
+        tenant: TenantId,
+        session_id: SessionId,
+        epoch: int,
+        live_ms: int,
+        rate: Rate,
+        revision: int | None = None,
     ) -> Opened | BillingRefusal:
         """Go on at another kind's rate from ``live_ms`` of room ``epoch`` on; returns the grant as it stands then.
 
-        What was live until then is posted at the old terms. What is granted already is held anew at the new rate;
-        where the wallet does not cover that, nothing changes and ``INSUFFICIENT_FUNDS`` is returned.
+        What was live until then is posted at the old terms; what is paid and not used goes along. What is granted
+        already is held anew at the new rate; where the wallet does not cover that, nothing changes and
+        ``INSUFFICIENT_FUNDS`` is returned. With the ``revision`` of the terms that this was decided on, others that
+        came in between refuse it (``CHANGED_MEANWHILE``). Two changes are 5 s apart, and a session has at most 100.
         """
-        mark = Mark(epoch, max(0, live_ms))
-        return _noted(
-            await meter_store.change_kind(
-                self.database, tenant, session_id, mark, rate, self._slot(), self.settings.grant_ms
-            )
+        changed = await meter_store.change_kind(
+            *(self.database, tenant, session_id, Mark(epoch, max(0, live_ms)), rate, self.settings.grant_ms),
+            now_ms=self._clock.wall_ms(),
+            revision=revision,
         )
+        return _noted(changed)
 
     async def terms(self, tenant: TenantId, session_id: SessionId) -> SessionTerms | None:
         """What a session is charged at now, by its meter: the authority on its kind. None: it has no meter."""

@@ -115,13 +115,11 @@ async def read_history(database: Database, tenant: TenantId, provider_id: UserId
     return [_offer(row) for row in rows]
 
 
-async def read_bps(database: Database, tenant: TenantId, tariff_id: int | None) -> int | None:
-    """The provider's share at a tariff; None: there is no such tariff."""
+async def read_tariff(database: Database, tenant: TenantId, tariff_id: int | None) -> Tariff | None:
+    """What a tariff charges; None: there is no such tariff."""
     async with ledger(database, tenant) as connection:
-        bps: int | None = await connection.fetchval(
-            "select provider_bps from tariff where tenant_id = $1 and id = $2", tenant, tariff_id
-        )
-    return bps
+        row = await connection.fetchrow("select * from tariff where tenant_id = $1 and id = $2", tenant, tariff_id)
+    return None if row is None else _offer(row).tariff
 
 
 def _offer(row: Any) -> Offer:

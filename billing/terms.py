@@ -38,6 +38,9 @@ class BillingRefusal(enum.StrEnum):
     ALREADY_SETTLED = "already_settled"
     NOT_SETTLED = "not_settled"
     NOT_METERED = "not_metered"
+    CHANGED_MEANWHILE = "changed_meanwhile"
+    TOO_SOON = "too_soon"
+    TOO_MANY_CHANGES = "too_many_changes"
     NO_SUCH_SESSION = "no_such_session"
     NO_SUCH_CHARGE = "no_such_charge"
     NO_SUCH_PACKAGE = "no_such_package"
@@ -61,6 +64,9 @@ _MESSAGES: Final = {
     BillingRefusal.ALREADY_SETTLED: "The session is over and settled.",
     BillingRefusal.NOT_SETTLED: "The session is not settled yet.",
     BillingRefusal.NOT_METERED: "A session at a flat price, or on packages alone, keeps its kind to the end.",
+    BillingRefusal.CHANGED_MEANWHILE: "The kind of the session has just been changed. Look at it and decide again.",
+    BillingRefusal.TOO_SOON: "The kind was changed a moment ago. Try again in five seconds.",
+    BillingRefusal.TOO_MANY_CHANGES: "The kind was changed a hundred times. It stays as it is now.",
     BillingRefusal.NO_SUCH_SESSION: "There is no such session between these two people.",
     BillingRefusal.NO_SUCH_CHARGE: "There is no such charge.",
     BillingRefusal.NO_SUCH_PACKAGE: "There is no such package.",
@@ -157,8 +163,12 @@ class SessionTerms:
     """What a session is charged at now, as its meter says."""
 
     rate: Rate
+    step_ms: int
+    """Charged by started steps of this length; 1: by the millisecond."""
     provider_bps: int
     revision: int
+    own_package_ms: int = 0
+    """Package time that is left and that another kind could not use."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -264,7 +274,7 @@ class MeterOutcome(NamedTuple):
     granted_live_ms: int
     """For ``SetGrant``: how far the room of this ``epoch`` may go."""
     grant_changed: bool
-    """The worker is not known to have this grant yet: send it."""
+    """The worker is not known to have this grant, or these terms, yet: send them."""
     final_unit: bool
     """The wallet covers no whole further grant."""
     remaining_ms: int

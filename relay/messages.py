@@ -58,6 +58,8 @@ class OpenRoom(RoomCommand, frozen=True, kw_only=True):
     kind: SessionKind
     participants: tuple[ParticipantSpec, ...]
     granted_live_ms: int
+    revision: int = 0
+    """Of the terms that ``kind`` is of, as in ``SetKind``; 0: those at the opening of the session."""
     video_codecs: tuple[str, ...] = ("VP8", "H264")
     """Codecs that the tenant allows, best first."""
     probe: bool = False
@@ -284,6 +286,8 @@ class MediaEvidence(MediaEvent, frozen=True, kw_only=True):
     at_once: bool = False
     """Out of turn, because something changed that people should see now: ``videos_paused``."""
     participants: tuple[ParticipantEvidence, ...] = ()
+    terms_revision: int | None = None
+    """Of the terms that the room lets flow what they pay for (``SetKind``); None: told by an older worker."""
 
 
 class ParticipantConnecting(MediaEvent, frozen=True, kw_only=True):

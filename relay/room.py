@@ -67,7 +67,7 @@ class Room:
         self.command = command
         self.epoch = command.epoch
         self.kind: SessionKind = command.kind
-        self._terms_revision = 0
+        self._terms_revision = command.revision
         self.closed = False
         self.participants = {spec.user_id: Participant(spec) for spec in command.participants}
         self.live = LiveClock(command.granted_live_ms, by_presence=command.kind == "chat")
@@ -422,7 +422,7 @@ class Room:
 
     def _tell_evidence(self, now_ns: int, *, final: bool = False, at_once: bool = False) -> None:
         sides = tuple(participant.evidence(self._plane, now_ns) for participant in self.participants.values())
-        self._events.evidence(self.live, sides, now_ns, final=final, at_once=at_once)
+        self._events.evidence(self.live, sides, self._terms_revision, now_ns, final=final, at_once=at_once)
 
 
 _USABLE: Final = frozenset({TransportState.CONNECTING, TransportState.CONNECTED})

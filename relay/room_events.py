@@ -48,7 +48,14 @@ class RoomEvents:
         self._listener.tell(event)
 
     def evidence(
-        self, live: LiveClock, participants: tuple[ParticipantEvidence, ...], now_ns: int, *, final: bool, at_once: bool
+        self,
+        live: LiveClock,
+        participants: tuple[ParticipantEvidence, ...],
+        terms_revision: int,
+        now_ns: int,
+        *,
+        final: bool,
+        at_once: bool,
     ) -> None:
         """Tell and journal how long media has flowed."""
         if self._command.probe:
@@ -64,6 +71,7 @@ class RoomEvents:
             final=final,
             at_once=at_once,
             participants=participants,
+            terms_revision=terms_revision,
         )
         entry = JournalEntry(
             tenant_id=self._command.tenant_id,

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from billing.money import RATE_MAX, STEP_MAX_MS
 from config.http import Body, View
 from relay.messages import PAGE_TRACKS_MAX, SDP_MAX_CHARS, Direction, SessionKind, Source
 from signaling.messages import (
@@ -33,10 +34,11 @@ class AcceptMessage(OnSession):
 
 
 class ChangeKindMessage(OnSession):
-    """``session.change_kind``: asks for another kind at the rate shown, or agrees to what the other side has asked."""
+    """``session.change_kind``: asks for another kind at the terms shown, or agrees to what the other side has asked."""
 
     kind: SessionKind
-    minor_per_minute: Annotated[int, Field(ge=0)]
+    minor_per_minute: Annotated[int, Field(ge=0, le=RATE_MAX)]
+    step_ms: Annotated[int, Field(ge=1, le=STEP_MAX_MS)] = 1
 
 
 class JoinRoom(OnSession):

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from billing.money import RATE_MAX, STEP_MAX_MS
 from config.http import Body, View
 from relay.messages import SessionKind
 
@@ -168,18 +169,22 @@ class AcceptSession(Body):
 
 
 class ChangeKind(Body):
-    """POST /api/v1/sessions/{id}/kind, and ``session.change_kind``: asks for another kind at the rate that the page has
-    shown, or agrees to what the other side has asked."""
+    """POST /api/v1/sessions/{id}/kind, and ``session.change_kind``: asks for another kind at the terms that the page
+    has shown, or agrees to what the other side has asked."""
 
     kind: SessionKind
-    minor_per_minute: Annotated[int, Field(ge=0)]
+    minor_per_minute: Annotated[int, Field(ge=0, le=RATE_MAX)]
+    step_ms: Annotated[int, Field(ge=1, le=STEP_MAX_MS)] = 1
+    """By which started steps it is charged."""
 
 
 class KindAsked(View):
-    """Another kind that one side wants and that costs more: the other one agrees or not."""
+    """Another kind that one side wants and that may cost more: the other one agrees or not."""
 
     kind: SessionKind
     rate: RateView
+    step_ms: int = 1
+    """By which started steps it would be charged."""
     by: str
     """The user who has asked."""
     until_ms: int
@@ -191,8 +196,12 @@ class KindTerms(View):
 
     kind: SessionKind
     minor_per_minute: int
+    step_ms: int = 1
+    """It is charged by started steps of this length, in advance; 1: by the time."""
     earns_minor_per_minute: int | None = None
     currency: str
+    at_once: bool = True
+    """Whether who asks for it has it at once; else the other side is asked first."""
 
 
 class SessionTermsView(View):

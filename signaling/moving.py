@@ -11,6 +11,7 @@ The old worker is fenced by the epoch: its evidence counts no more, and when it 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import OrderedDict, deque
 from typing import Final
 
@@ -114,9 +115,12 @@ class Mover:
             _moves.labels(why, "waits").inc()
             return  # until a worker comes, or the session's deadline
         granted_ms = await self._billing.carry_over(tenant, session_id, session.room_epoch, live_ms)
-        if granted_ms is None:
+        terms = await self._billing.terms(tenant, session_id)
+        if granted_ms is None or terms is None:
             return
-        placed = await self._rooms.open(session, granted_ms)
+        # The kind may be changing at this moment: what is charged is what holds.
+        session = dataclasses.replace(session, kind=terms.rate.kind)
+        placed = await self._rooms.open(session, granted_ms, terms.revision)
         if placed is None:
             _moves.labels(why, "refused").inc()
             return

@@ -194,8 +194,9 @@ class Rooms:
             if shard_of(SessionId(session_id)) in shards
         ]
 
-    async def open(self, session: Session, granted_live_ms: int) -> Placed | None:
-        """Open the session's room on the best worker that takes it; None: none does.
+    async def open(self, session: Session, granted_live_ms: int, revision: int = 0) -> Placed | None:
+        """Open the session's room on the best worker that takes it; None: none does. ``revision``: of the terms that
+        its kind is of, where they have changed.
 
         A worker that does not answer may have opened it all the same, so the next one gets a higher epoch.
         """
@@ -208,7 +209,9 @@ class Rooms:
             epoch = RoomEpoch(epoch + 1)
             try:
                 reply = await self._bus.call(
-                    WorkerId(worker.worker_id), _open_command(session, epoch, granted_live_ms), OPEN_TIMEOUT_MS
+                    WorkerId(worker.worker_id),
+                    _open_command(session, epoch, granted_live_ms, revision),
+                    OPEN_TIMEOUT_MS,
                 )
             except WorkerUnreachable as error:
                 log.warning("worker did not open the room", session_id=session.public_id, why=str(error))
@@ -381,7 +384,7 @@ class Rooms:
         return {user.decode(): json.loads(said) for user, said in raw.items()}
 
 
-def _open_command(session: Session, epoch: RoomEpoch, granted_live_ms: int) -> OpenRoom:
+def _open_command(session: Session, epoch: RoomEpoch, granted_live_ms: int, revision: int) -> OpenRoom:
     people = tuple(
         ParticipantSpec(
             user_id=person.user_id,
@@ -399,6 +402,7 @@ def _open_command(session: Session, epoch: RoomEpoch, granted_live_ms: int) -> O
         kind=session.kind,
         participants=people,
         granted_live_ms=granted_live_ms,
+        revision=revision,
     )
 
 

@@ -29,7 +29,7 @@ from signaling.client_messages import CLIENT_MESSAGES, AcceptMessage, ChangeKind
 from signaling.director import Director
 from signaling.doorkeeper import Doorkeeper
 from signaling.events import Events, tenant_room, user_room
-from signaling.kinds import KindChanges
+from signaling.kinds import KindChanges, Shown
 from signaling.messages import SendMessage
 from signaling.presence import Presence
 from signaling.quality_probe import Probes
@@ -267,7 +267,8 @@ class Sockets:
         return session_view(await self._director.end(who, body.session_id))
 
     async def _change_kind(self, who: Principal, _: str, body: ChangeKindMessage) -> Any:
-        return session_view(await self._kinds.ask(who, body.session_id, body.kind, body.minor_per_minute))
+        shown = Shown(body.minor_per_minute, body.step_ms)
+        return session_view(await self._kinds.ask(who, body.session_id, body.kind, shown))
 
     async def _keep_kind(self, who: Principal, _: str, body: Any) -> Any:
         return session_view(await self._kinds.keep(who, body.session_id))

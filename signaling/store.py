@@ -70,6 +70,7 @@ class Session:
     asked_by: UserId | None = None
     asked_minor_per_minute: int | None = None
     asked_tariff_id: int | None = None
+    asked_step_ms: int | None = None
     asked_until_ms: int | None = None
 
     @property
@@ -135,7 +136,7 @@ _PLAIN: Final = (
     *("provider_consented", "recording", "recording_public_id", "worker_id", "room_epoch", "requested_at_ms"),
     *("deadline_at_ms", "accepted_at_ms", "started_at_ms", "ended_at_ms", "settled_at_ms", "revision"),
     "recording_paused_until_ms",
-    *("asked_kind", "asked_by", "asked_minor_per_minute", "asked_tariff_id", "asked_until_ms"),
+    *("asked_kind", "asked_by", "asked_minor_per_minute", "asked_tariff_id", "asked_step_ms", "asked_until_ms"),
 )
 _PERSON: Final = ("public_id", "name", "role", "headline", "avatar_hue")
 _SELECT: Final = (
@@ -156,7 +157,7 @@ _SETTABLE: Final = frozenset(
     {"worker_id", "room_epoch", "recording", "recording_public_id", "provider_consented", "settled_at_ms"}
     | {"deadline_at_ms"}
     | {"recording_paused_until_ms", "kind", "minor_per_minute", "tariff_id"}
-    | {"asked_kind", "asked_by", "asked_minor_per_minute", "asked_tariff_id", "asked_until_ms"}
+    | {"asked_kind", "asked_by", "asked_minor_per_minute", "asked_tariff_id", "asked_step_ms", "asked_until_ms"}
 )
 
 

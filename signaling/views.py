@@ -51,7 +51,13 @@ def asked_view(session: Session) -> KindAsked | None:
     rate = RateView(
         kind=session.asked_kind, minor_per_minute=session.asked_minor_per_minute or 0, currency=session.currency
     )
-    return KindAsked(kind=session.asked_kind, rate=rate, by=by.public_id, until_ms=session.asked_until_ms or 0)
+    return KindAsked(
+        kind=session.asked_kind,
+        rate=rate,
+        step_ms=session.asked_step_ms or 1,
+        by=by.public_id,
+        until_ms=session.asked_until_ms or 0,
+    )
 
 
 def session_view(session: Session) -> SessionView:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from billing.packages import PackageOffer, add_offer
+from billing.packages import Package, PackageOffer, add_offer
 from config.identity import Role
+from config.ids import UserId
 from tests.billing.conftest import TENANT, Town
 from tests.billing.test_finance_api import STAFF, Ask, ask, id_of
 
@@ -44,6 +45,9 @@ async def world(town: Town, owner: Any) -> World:
         )
     await town.billing.settle(TENANT, done.session_id, 1, 60_000)
     offer = await add_offer(town.database, TENANT, PackageOffer("Hour", 3_600_000, 500, "USD"))
+    package = await town.billing.buy_package(TENANT, client, offer, "bought-0001")
+    assert isinstance(package, Package)
+    unwanted = {"package_id": package.public_id, "reason": "Not wanted", "request_key": "right-0002"}
     provider_id, client_id = await id_of(owner, provider), await id_of(owner, client)
     gift = {"kind": "gift", "amount_minor": 500, "currency": "USD", "provider_id": provider_id, "session_id": open_id,
             "memo": "A rose", "request_key": "right-0001"}  # fmt: skip
@@ -59,6 +63,7 @@ async def world(town: Town, owner: Any) -> World:
             "charge": Write(*mine, "POST", "/charges", gift),
             "buy": Write(*mine, "POST", "/packages", {"offer_id": offer, "request_key": "right-0001"}),
             "reversal": Write(*finance, "POST", "/finance/reversals", back),
+            "package_back": Write(*finance, "POST", "/finance/reversals", unwanted),
             "promo": Write(*finance, "POST", "/finance/promo", promo),
             "sale": Write(*finance, "POST", "/finance/packages", sale),
             "tariff": Write(*finance, "PUT", "/finance/tariffs", tariff),
@@ -158,6 +163,7 @@ async def test_a_foreign_person_is_refused(world: World, ask: Ask, owner: Any) -
         ("charge", {"session_id": None}),
         ("reversal", {"amount_minor": 51}),
         ("reversal", {"reason": "Another reason"}),
+        ("package_back", {"reason": "Another reason"}),
         ("promo", {"amount_minor": 301}),
     ],
 )
@@ -171,14 +177,14 @@ async def test_a_key_used_for_other_content_is_refused(
     assert await refused(ask, owner, write, write.body | change) == "key_reused"
 
 
-@pytest.mark.parametrize("name", ["top_up", "charge", "buy", "reversal", "promo"])
+@pytest.mark.parametrize("name", ["top_up", "charge", "buy", "reversal", "package_back", "promo"])
 @pytest.mark.parametrize("key", ["", "short", "x" * 65, "with space", 12345678, None])
 async def test_a_senseless_key_is_refused(world: World, ask: Ask, owner: Any, name: str, key: Any) -> None:
     write = world.writes[name]
     assert await refused(ask, owner, write, write.body | {"request_key": key}) == "bad_request"
 
 
-@pytest.mark.parametrize("name", ["top_up", "charge", "buy", "reversal", "promo", "sale", "tariff"])
+@pytest.mark.parametrize("name", ["top_up", "charge", "buy", "reversal", "package_back", "promo", "sale", "tariff"])
 async def test_bodies_that_are_none_and_strangers_are_refused(world: World, ask: Ask, owner: Any, name: str) -> None:
     write = world.writes[name]
     bodies: list[Any] = [None, [], "text", 7, {}, write.body | {"unknown": 1}]
@@ -186,3 +192,51 @@ async def test_bodies_that_are_none_and_strangers_are_refused(world: World, ask:
         assert await refused(ask, owner, write, body) == "bad_request", body
     for role in {Role.CLIENT, Role.PROVIDER, Role.COMPLIANCE, Role.FINANCE} - {write.role}:
         assert await refused(ask, owner, write._replace(role=role), write.body) == "forbidden"
+
+
+async def test_a_package_is_given_back_whole_once_and_when_nothing_holds_it(
+    world: World, ask: Ask, owner: Any, town: Town
+) -> None:
+    write = world.writes["package_back"]
+    for amount in (*AMOUNTS, 500):
+        assert await refused(ask, owner, write, write.body | {"amount_minor": amount}) == "bad_request", amount
+    unknown = {"package_id": "pkg_00000000000000000009"}
+    assert await refused(ask, owner, write, write.body | unknown) == "no_such_package"
+    both = {"session_id": world.writes["reversal"].body["session_id"]}
+    assert await refused(ask, owner, write, write.body | both) == "bad_request"
+    ref = await town.open(UserId(world.writes["buy"].user_id), await town.provider())
+    assert await refused(ask, owner, write, write.body) == "package_in_use"
+    await town.billing.settle(TENANT, ref.session_id, 0, 0)
+    status, back = await ask(write.role, write.user_id, write.method, write.path, json=write.body)
+    assert (status, back["amount_minor"]) == (201, 500)
+    assert await refused(ask, owner, write, write.body | {"request_key": "right-0003"}) == "package_over"
+
+
+LOOKS = [
+    ("/finance/accounts?query=" + "x" * 500, 400),
+    ("/finance/providers/usr_00000000000000000000/tariffs", 404),
+    ("/finance/providers/nobody/tariffs", 404),
+    ("/finance/users/usr_00000000000000000000/packages", 404),
+    ("/finance/users/0/packages", 404),
+    ("/finance/ledger/nothing/1", 404),
+    ("/finance/ledger/account/-1", 404),
+    ("/finance/ledger/account/99999999999999999999999", 404),
+    ("/finance/ledger/account/1%00", 404),
+    ("/finance/ledger/session/' or true --", 404),
+    ("/finance/ledger/transfer/trf_none", 404),
+    ("/finance/revenue?from=yesterday", 400),
+    ("/finance/revenue?from=2026-02-30", 400),
+    ("/finance/revenue?from=2026-02-02&to=2026-01-01", 400),
+    ("/finance/revenue?format=xml", 400),
+    ("/finance/users/usr_00000000000000000000/statement", 404),
+]
+
+
+@pytest.mark.parametrize(("path", "status"), LOOKS)
+async def test_finance_pages_asked_for_nonsense_say_so(world: World, ask: Ask, path: str, status: int) -> None:
+    assert world.writes
+    got, answer = await ask(Role.FINANCE, STAFF, "GET", path)
+    assert (got, set(answer)) == (status, {"error"})
+    assert len(answer["error"]["message"]) > 5
+    got, answer = await ask(Role.CLIENT, world.writes["buy"].user_id, "GET", path)
+    assert (got, answer["error"]["code"]) == (403, "forbidden")

@@ -18,11 +18,12 @@ from billing import meter_store, packages, reconcile
 from billing.charges import Charge, ChargeOrder, Reversal
 from billing.packages import Package as BoughtPackage
 from billing.service import Billing
+from billing.store import ledger
 from billing.tariffs import STANDARD, Offer
 from billing.terms import BillingRefusal, Opened, TickInput, TickResult, Wallet
 from config.ids import PublicId, UserId
 from tests.billing import auditor
-from tests.billing.auditor import GRANT_MS, OFFERS, PROVIDERS, START_MS, Client, Gift, Package, Session
+from tests.billing.auditor import GRANT_MS, OFFERS, PROVIDERS, START_MS, Client, Gift, Package, Priced, Session
 from tests.billing.conftest import TENANT, Town, books
 from tests.billing.crashing import CrashingDatabase, despite_crashes
 
@@ -35,6 +36,10 @@ how = st.sampled_from(["once"] * 8 + ["twice", "crashing"])
 ahead = st.integers(-30_000, 130_000)
 """Milliseconds that evidence is ahead of what was seen before, or behind."""
 amounts = st.one_of(st.integers(1, 900), st.integers(1, 200_000))
+changing = st.sampled_from(["once"] * 7 + ["twice", "crashing", "race"])
+"""``race``: two changes at once, to different kinds, decided on the same terms."""
+waits = st.sampled_from([5_000, 5_000, 60_000, 5_000, 4_999, 0])
+"""Milliseconds since the command before: two changes must be five seconds apart."""
 jumps = st.sampled_from([1, 1, 1, 1, 0, -1, 720, -720])
 """Slots that the clock goes on by between two ticks: it is set forward and back by an hour."""
 commands = st.one_of(
@@ -48,10 +53,13 @@ commands = st.one_of(
     st.tuples(st.just("late"), how, who, ahead),
     st.tuples(st.just("fenced"), how, who, ahead),
     st.tuples(st.just("move"), how, who),
-    st.tuples(st.just("rerate"), how, who, ahead),
+    st.tuples(st.just("rerate"), changing, who, ahead, st.integers(0, 2), waits),
+    st.tuples(st.just("rerate"), changing, who, ahead, st.integers(0, 2), waits),
     st.tuples(st.just("settle"), how, who, ahead),
     st.tuples(st.just("refund"), how, who, amounts),
     st.tuples(st.just("refund_gift"), how, who, st.integers(1, 3_000)),
+    st.tuples(st.just("refund_package"), how, who, who),
+    st.tuples(st.just("recover"), how, who),
 )
 
 
@@ -156,9 +164,10 @@ class Machine:
         covered = client.available >= OFFERS[number].price_minor
         answer = await self._do(how, lambda: self.billing.buy_package(TENANT, client.user_id, self.offers[number], key))
         assert isinstance(answer, BoughtPackage) == covered, answer
-        if covered:
-            client.spent_at_once += OFFERS[number].price_minor
-            client.packages.append(Package(OFFERS[number]))
+        if isinstance(answer, BoughtPackage):
+            price = OFFERS[number].price_minor
+            client.spent_at_once += price
+            client.packages.append(Package(answer.public_id, OFFERS[number], min(client.promo, price)))
 
     # --- a session's life
 
@@ -176,8 +185,8 @@ class Machine:
         assert isinstance(answer, Opened), answer
         assert least_ms <= answer.granted_live_ms <= min(GRANT_MS, session.limit_ms)
         session.granted_ms = answer.granted_live_ms
-        for package, held_ms in session.held_packages:
-            package.held_ms += held_ms
+        for held in session.held_packages:
+            held.package.held_ms += held.ms
         client.sessions.append(session)
 
     async def _leases(self) -> dict[int, int]:
@@ -262,39 +271,61 @@ class Machine:
         if one is not None and not one.settled:
             one.base_ms, one.live_ms, one.epoch = one.total_ms, 0, one.epoch + 1
 
-    async def rerate(self, how: str, which: int, step: int) -> None:
+    async def rerate(self, how: str, which: int, step: int, to: int, wait_ms: int) -> None:
+        """Another kind, decided on the terms as they are."""
+        self.town.clock.advance_ms(wait_ms)
         one = self._session(which)
         if one is None or len(PROVIDERS[one.provider]) < 2:
             return
-        live_ms = max(0, one.live_ms + step)
-        now = PROVIDERS[one.provider].index(
-            next(p for p in PROVIDERS[one.provider] if p.tariff is one.stretches[-1].tariff)
-        )
-        to = PROVIDERS[one.provider][1 - now]
+        live_ms, revision = max(0, one.live_ms + step), len(one.stretches)
+        wanted = [PROVIDERS[one.provider][(to + more) % 3] for more in range(2 if how in ("twice", "race") else 1)]
         if how == "twice":
-            how = "once"  # two changes at once: the second is one to the same terms, and answered with what is
-        answer = await self._do(
-            how,
-            lambda: self.billing.change_kind(TENANT, one.ref.session_id, one.epoch, live_ms, to.rate),
-        )
+            wanted = [wanted[0], wanted[0]]
+
+        def change(priced: Priced) -> Awaitable[Opened | BillingRefusal]:
+            return self.billing.change_kind(TENANT, one.ref.session_id, one.epoch, live_ms, priced.rate, revision)
+
+        if len(wanted) == 2:
+            answers = list(await asyncio.gather(*map(change, wanted)))
+        else:
+            answers = [await self._do(how, lambda: change(wanted[0]))]
+        if not one.settled:
+            one.saw(live_ms)
+        refusals = [self._refusal(one, priced) for priced in wanted]
+        before = one.stretches[-1].priced
+        for priced, answer, refusal in zip(wanted, answers, refusals, strict=True):
+            if refusal is not None and answer is not BillingRefusal.CHANGED_MEANWHILE:
+                assert answer is refusal, (answer, refusal)
+            elif isinstance(answer, Opened):
+                self._rerated(one, priced)
+            else:  # another one came first
+                assert answer is BillingRefusal.CHANGED_MEANWHILE
+                assert any(isinstance(other, Opened) for other in answers)
+        changed = {priced.kind for priced, answer in zip(wanted, answers, strict=True) if isinstance(answer, Opened)}
+        assert len(changed - {before.kind}) <= 1, "two changes were decided on the same terms"
+        if changed:
+            await self._learn(one, live_ms, "twice" if len(wanted) == 2 else how)
+
+    def _refusal(self, one: Session, to: Priced) -> BillingRefusal | None:
+        """What is to be said to a change of kind; None: it is made, or is so already."""
         if one.settled:
-            assert answer is BillingRefusal.ALREADY_SETTLED
-            return
-        client = self._payer(one)
-        one.saw(live_ms)
+            return BillingRefusal.ALREADY_SETTLED
         if one.limit_ms < auditor.FOREVER_MS:
-            assert answer is BillingRefusal.NOT_METERED
-            return
-        stretch = one.next_stretch(to.tariff)
-        held = auditor.price(
-            to.tariff, stretch.free_ms + stretch.package_ms, one.granted_ms - one.billed_ms, first=False
-        )
-        if client.available < held - one.held:
-            assert answer is BillingRefusal.INSUFFICIENT_FUNDS
-            return
-        assert isinstance(answer, Opened), answer
-        one.stretches.append(stretch)
-        await self._learn(one, live_ms, how)
+            return BillingRefusal.NOT_METERED
+        if to is one.stretches[-1].priced:
+            return None
+        if self.town.clock.wall_ms() - one.changed_ms < 5_000:
+            return BillingRefusal.TOO_SOON
+        held = one.held_then(one.next_stretch(to))
+        short = self._payer(one).available < held - one.held
+        return BillingRefusal.INSUFFICIENT_FUNDS if short else None
+
+    def _rerated(self, one: Session, to: Priced) -> None:
+        if to is not one.stretches[-1].priced:
+            stretch = one.next_stretch(to)
+            one.use_packages()
+            one.stretches.append(stretch)
+            one.changed_ms = self.town.clock.wall_ms()
 
     async def settle(self, how: str, which: int, step: int) -> None:
         one = self._session(which)
@@ -331,6 +362,43 @@ class Machine:
             one = client.gifts[which % len(client.gifts)]
             answer = await self._reverse(how, one.public_id, amount)
             self._refunded(client, one, answer, amount, (one.amount, one.share, one.promo))
+
+    async def refund_package(self, how: str, who: int, which: int) -> None:
+        """What is left of a package, unless a session holds it."""
+        client = self._client(who)
+        if not client.packages:
+            return
+        one = client.packages[which % len(client.packages)]
+        left = one.offer.price_minor - one.paid_on
+        answer = await self._reverse(how, one.public_id, 1)
+        if one.given_back is not None or (left == 0 and one.held_ms == 0):
+            assert answer is BillingRefusal.PACKAGE_OVER
+        elif one.held_ms:
+            assert answer is BillingRefusal.PACKAGE_IN_USE
+        else:
+            promo = one.promo * left // one.offer.price_minor
+            assert isinstance(answer, Reversal)
+            assert (answer.amount_minor, answer.provider_minor, answer.promo_minor) == (left, 0, promo)
+            one.given_back = left
+            client.refunded += left
+            client.promo += promo
+
+    async def recover(self, how: str, whom: int) -> None:
+        """A provider pays what they owe, as far as they have it; what they are worth stays the same."""
+        provider = self.providers[whom % len(self.providers)]
+
+        async def once() -> int:
+            async with ledger(self.database, TENANT) as connection:
+                return int(await connection.fetchval("select recover_receivable($1, $2)", TENANT, provider))
+
+        if how == "twice":
+            assert 0 in await asyncio.gather(once(), once())
+        else:
+            await self._do(how, once)
+        left = await self.owner.fetch(
+            "select kind, abs(posted_minor) as minor from account where user_id = $1 and posted_minor <> 0", provider
+        )
+        assert len(left) <= 1, left
 
     async def _reverse(self, how: str, what: PublicId, amount: int) -> Reversal | BillingRefusal:
         key = self._key()
@@ -373,6 +441,19 @@ class Machine:
         for one in self.sessions:
             expected = (one.billed_ms, one.charged, one.share, one.granted_ms, one.held)
             assert meters[one.ref.session_id] == expected, one
+        packages_of = [package for client in self.clients for package in client.packages]
+        stored = {
+            row["public_id"]: tuple(row.values())[1:]
+            for row in await self.owner.fetch(
+                "select public_id, used_ms, reserved_ms, recognised_minor, refunded_minor from client_package"
+                " where public_id = any ($1)",
+                [package.public_id for package in packages_of],
+            )
+        }
+        for package in packages_of:
+            back = package.given_back
+            paid_on = package.paid_on if back is None else package.offer.price_minor
+            assert stored[package.public_id] == (package.used_ms, package.held_ms, paid_on, back or 0), package
         users = [*(client.user_id for client in self.clients), *self.providers]
         accounts: dict[tuple[int, str], Any] = {
             (row["user_id"], row["kind"]): row

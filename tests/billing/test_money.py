@@ -30,6 +30,8 @@ def _any_tariff(draw: st.DrawFn) -> Tariff:
         after_ms=draw(st.sampled_from([0, 1, 61_234])),
         after_minor=draw(st.sampled_from([0, 1, 203])),
         after_provider_minor=draw(st.sampled_from([0, 1])),
+        after_rest=draw(st.sampled_from([0, 1, 59_999] if flat else [0, 1, 59_999, -12_345_678])),
+        after_share_rest=draw(st.sampled_from([0, 9_999])),
     )
 
 
@@ -162,17 +164,22 @@ async def test_sql_computes_the_same(owner: Any) -> None:
             flat_minor=chosen.randint(1, 10**6) if flat else 0,
             included_ms=chosen.choice([1, 900_000, 3_600_000]) if flat else 0,
             minimum_minor=chosen.choice([0, 0, 1, 10**6]),
+            after_rest=chosen.choice([0, 0, 59_999] if flat else [0, 0, 1, 59_999, -(10**9)]),
         )
 
     cases = [(Tariff(1, 0), 0, 0), (Tariff(RATE_MAX, BPS), 10**10, 10**12), (Tariff(199, 7_000), 60_301, 199)]
     cases += [(one(), chosen.randint(0, 10 ** chosen.randint(1, 10)), chosen.randint(0, 10 ** chosen.randint(1, 12)))
               for _ in range(3_000)]  # fmt: skip
-    names = ("minor_per_minute", "step_ms", "free_ms", "flat_minor", "included_ms", "minimum_minor", "provider_bps")
+    names = (
+        *("minor_per_minute", "step_ms", "free_ms", "flat_minor", "included_ms", "minimum_minor", "provider_bps"),
+        "after_rest",
+    )
     columns: list[list[int]] = [[getattr(tariff, name) for tariff, _, _ in cases] for name in names]
     rows = await owner.fetch(
-        "select tariff_cost(r, s, f, p, i, m, t) as cost, tariff_affordable_ms(r, s, f, p, i, m, a) as ms,"
+        "select tariff_cost(r, s, f, p, i, m, d, t) as cost, tariff_affordable_ms(r, s, f, p, i, m, d, a) as ms,"
         " share_minor(a, b) as share from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],"
-        " $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[]) with ordinality u (r, s, f, p, i, m, b, t, a, n)"
+        " $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])"
+        " with ordinality u (r, s, f, p, i, m, b, d, t, a, n)"
         " order by n",
         *columns,
         [live_ms for _, live_ms, _ in cases],

@@ -21,6 +21,8 @@ DAMAGE = {
     "grants": "update session_meter set granted_ms = granted_ms + 60000 where state = 'open'",
     "charges": "update session_meter set billed_through_ms = billed_through_ms + 1000, granted_ms = 90000"
     " where state = 'settled'",
+    "carried": "insert into session_terms (tenant_id, session_id, revision, from_ms, kind, tariff_id, free_ms,"
+    " prepaid_ms, paid_ms) select tenant_id, session_id, 2, 75500, kind, tariff_id, 5, 0, 5 from session_terms",
     "postings": "update session_charge set amount_minor = amount_minor + 1",
     "splits": "update session_meter set posted_provider_minor = posted_provider_minor - 1 where posted_minor > 0",
     "rates": "update session_meter set minor_per_minute = 200, provider_bps = 7001",
@@ -77,6 +79,17 @@ async def test_each_kind_of_damage_is_found_and_its_rows_are_named(town: Town, o
         await damage.rollback()
         assert len(finding.rows) == finding.disagreeing > 0, check.name
         assert (await reconcile.run_check(owner, check)).disagreeing == 0, check.name
+
+
+async def test_packages_that_a_session_that_is_over_still_holds_are_found(town: Town, owner: Any) -> None:
+    await _worked_town(town)
+    await owner.execute(
+        "insert into session_package (tenant_id, session_id, ordinal, package_id, reserved_ms)"
+        " select tenant_id, session_id, 1, 7, 60000 from session_meter where state = 'settled'"
+    )
+    (check,) = [check for check in CHECKS if check.name == "packages"]
+    finding = await reconcile.run_check(owner, check)
+    assert [row["package_id"] for row in finding.rows] == [7]
 
 
 async def test_damage_fails_the_command_for_people_and_programs(

@@ -62,7 +62,11 @@ class Call:
         return await self.bus.call(self.worker.worker_id, kind(**{**self.ids, **fields}))
 
     async def open(
-        self, granted_ms: int = 60_000, kind: SessionKind = "video", codecs: tuple[str, ...] = ("VP8", "H264")
+        self,
+        granted_ms: int = 60_000,
+        kind: SessionKind = "video",
+        codecs: tuple[str, ...] = ("VP8", "H264"),
+        revision: int = 0,
     ) -> None:
         reply = await self.do(
             OpenRoom,
@@ -70,6 +74,7 @@ class Call:
             kind=kind,
             participants=PARTICIPANTS,
             granted_live_ms=granted_ms,
+            revision=revision,
             video_codecs=codecs,
         )
         assert reply == Done()

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from relay.bus import ControlBus
 from relay.evidence import LiveClock, Signs
-from relay.messages import KindSet, MediaStarted, NegotiationNeeded, SessionKind, SetGrant, SetKind
+from relay.messages import KindSet, MediaEvidence, MediaStarted, NegotiationNeeded, SessionKind, SetGrant, SetKind
 from tests.relay.call import CLIENT, PROVIDER, Call, running_worker, two_pages, until
 
 SECOND = 1_000_000_000
@@ -125,3 +125,12 @@ def test_provider_who_declared_nothing_has_time_to_speak_after_a_chat() -> None:
     assert clock.running
     clock.observe(Signs(36 * SECOND), Signs(36 * SECOND), 36 * SECOND)
     assert not clock.running, "a provider who neither speaks nor says that they are muted stops it"
+
+
+async def test_evidence_says_which_terms_the_room_goes_by(call: Call) -> None:
+    await call.open(kind="audio", revision=4)
+    await call.wait_for(MediaEvidence, lambda event: event.terms_revision == 4)  # type: ignore[misc]
+    await set_kind(call, "video", 3)
+    assert (await set_kind(call, None)).kind == "audio", "terms that are older than those it was opened at"
+    await set_kind(call, "video", 5)
+    await call.wait_for(MediaEvidence, lambda event: event.terms_revision == 5)  # type: ignore[misc]

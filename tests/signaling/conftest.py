@@ -133,7 +133,7 @@ class FakeWorker:
         match command:
             case OpenRoom():
                 self.rooms[command.session_id] = FakeRoom(
-                    command, granted_ms=command.granted_live_ms, kind=command.kind
+                    command, granted_ms=command.granted_live_ms, kind=command.kind, terms=command.revision
                 )
                 await self.tell_status()
                 return Done()
@@ -158,6 +158,8 @@ class FakeWorker:
             case SetGrant():
                 room.granted_ms = max(room.granted_ms, command.granted_live_ms)
             case StartRecording():
+                if command.kind is not None and command.revision > room.terms:
+                    room.kind, room.terms = command.kind, command.revision
                 room.recording = command.recording_public_id
             case DeclareState():
                 room.muted[command.user_id] = dict(command.muted)
@@ -193,6 +195,7 @@ class FakeWorker:
                 running=running,
                 participants=sides,
             )
+                terms_revision=room.terms,
         )
 
 

@@ -196,8 +196,8 @@ export class Session extends Emitter<SessionEvents> {
    * Goes on as another kind, at the rate that was shown (`terms`). What costs no more than the present kind comes at once;
    * what costs more is asked of the other side first (`view.asked`), who agrees by calling this with the same.
    */
-  changeKind(kind: SessionKind, minorPerMinute: number): Promise<SessionView> {
-    return this.#change("session.change_kind", { kind, minor_per_minute: minorPerMinute });
+  changeKind(kind: SessionKind, minorPerMinute: number, stepMs = 1): Promise<SessionView> {
+    return this.#change("session.change_kind", { kind, minor_per_minute: minorPerMinute, step_ms: stepMs });
   }
 
   /** Declines what the other side has asked, or takes back what this side has. */

@@ -4,9 +4,13 @@ import type { Role, SessionKind } from "./wire";
 export interface KindTerms {
   kind: SessionKind;
   minor_per_minute: number;
+  /** It is charged by started steps of this length, in advance; 1: by the time. */
+  step_ms: number;
   /** What the provider earns of it; only for them. */
   earns_minor_per_minute?: number | null;
   currency: string;
+  /** Whether who asks has it at once; else the other side is asked. */
+  at_once: boolean;
 }
 
 /** GET /sessions/{id}/terms */
@@ -221,8 +225,10 @@ export interface EvidenceMinute {
   epoch: number;
   live_ms: number;
   new_ms: number;
-  granted_ms: number;
-  worker_id: string;
+  /** Not for providers. */
+  granted_ms?: number | null;
+  /** For staff. */
+  worker_id?: string | null;
   final: boolean;
 }
 
@@ -258,7 +264,8 @@ export interface Timeline {
   meter?: {
     currency: string;
     billed_ms: number;
-    granted_ms: number;
+    /** Not for providers. */
+    granted_ms?: number | null;
     held_minor?: number | null;
     amount_minor: number;
     provider_minor?: number | null;

@@ -88,6 +88,8 @@ export interface Consent {
 export interface KindAsked {
   kind: SessionKind;
   rate: RateView;
+  /** By which started steps it would be charged; 1: by the time. */
+  step_ms: number;
   /** The user who has asked. */
   by: string;
   /** After that it counts as declined. */

@@ -25,7 +25,7 @@ export function KindDialog({ session, onClose }: { session: Session; onClose: ()
     setBusy(to.kind);
     setError(null);
     try {
-      await session.changeKind(to.kind, to.minor_per_minute);
+      await session.changeKind(to.kind, to.minor_per_minute, to.step_ms);
       onClose();
     } catch (thrown) {
       const refusal = asTurnpikeError(thrown);
@@ -48,7 +48,7 @@ export function KindDialog({ session, onClose }: { session: Session; onClose: ()
         <ul className="kind-choices">
           {kinds.map((one) => {
             const now = one.kind === view.kind;
-            const dearer = one.minor_per_minute > view.rate.minor_per_minute;
+            const steps = t.kindChange.steps(one.step_ms);
             return (
               <li key={one.kind}>
                 <button
@@ -63,7 +63,8 @@ export function KindDialog({ session, onClose }: { session: Session; onClose: ()
                   <span className="kind-words">
                     <strong>{t.kindChange.to[one.kind]}</strong>
                     <span>
-                      {now ? t.kindChange.now : dearer ? t.kindChange.needs(session.other.name) : t.kindChange.atOnce}
+                      {now ? t.kindChange.now : one.at_once ? t.kindChange.atOnce : t.kindChange.needs(session.other.name)}
+                      {steps === "" ? "" : ` · ${steps}`}
                     </span>
                   </span>
                   <span className="kind-rate">
@@ -96,6 +97,7 @@ export function KindAsked({ session }: { session: Session }) {
       session={session}
       kind={asked.kind}
       minorPerMinute={asked.rate.minor_per_minute}
+      stepMs={asked.step_ms}
       seconds={seconds}
     />
   );
@@ -119,11 +121,13 @@ function Asked({
   session,
   kind,
   minorPerMinute,
+  stepMs,
   seconds,
 }: {
   session: Session;
   kind: SessionKind;
   minorPerMinute: number;
+  stepMs: number;
   seconds: number;
 }) {
   const { wallet } = useTurnpike();
@@ -137,7 +141,7 @@ function Asked({
     setBusy(what);
     setError(null);
     try {
-      await (what === "agree" ? session.changeKind(kind, minorPerMinute) : session.keepKind());
+      await (what === "agree" ? session.changeKind(kind, minorPerMinute, stepMs) : session.keepKind());
     } catch (thrown) {
       setError(asTurnpikeError(thrown));
     }
@@ -158,7 +162,7 @@ function Asked({
         </h2>
         <p>
           {client
-            ? t.kindChange.youPay(rate, money(was, currency))
+            ? t.kindChange.youPay(rate, money(was, currency), t.kindChange.steps(stepMs))
             : earns === null
               ? ""
               : t.kindChange.youEarn(money(earns, currency))}

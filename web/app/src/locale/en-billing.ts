@@ -11,11 +11,15 @@ export const kindChange = {
   now: "Now",
   to: { chat: "Chat only", audio: "Audio", video: "Video" } satisfies Record<SessionKind, string>,
   rate: (amount: string) => `${amount}/min`,
+  /** How it is charged, where that is not by the time. */
+  steps: (step_ms: number) =>
+    step_ms === 1 ? "" : step_ms === 60_000 ? "each started minute, ahead" : `each started ${step_ms / 1000} s, ahead`,
   earns: (amount: string) => `You earn ${amount}/min`,
   needs: (name: string) => `${name} has to agree`,
   atOnce: "At once",
   asks: (name: string, kind: SessionKind) => `${name} wants to go on with ${noun[kind]}`,
-  youPay: (amount: string, was: string) => `You pay ${amount} a minute from then on, instead of ${was}.`,
+  youPay: (amount: string, was: string, steps: string) =>
+    `You pay ${amount} a minute from then on, instead of ${was}${steps === "" ? "" : `; ${steps}`}.`,
   youEarn: (amount: string) => `You earn ${amount} a minute from then on.`,
   agree: (kind: SessionKind, rate: string) => `Agree: ${noun[kind]} at ${rate}/min`,
   agreeEarn: (kind: SessionKind) => `Agree to ${noun[kind]}`,
@@ -93,7 +97,8 @@ export const timeline = {
   held: "Held now",
   paidFor: "Paid for",
   live: (time: string) => `${time} live`,
-  minute: (time: string, worker: string) => `${time} of media, as ${worker} wrote it down`,
+  minute: (time: string, worker: string | null) =>
+    worker === null ? `${time} of media` : `${time} of media, as ${worker} wrote it down`,
   through: (time: string) => `paid through ${time}`,
   connected: (ms: number) => `connected in ${ms} ms`,
   heardAgain: "heard again",
