@@ -10,9 +10,12 @@ from typing import Final
 
 from relay.rtp import Buffer
 
+_H264_IDR: Final = 5
 _H264_SPS: Final = 7
 _H264_STAP_A: Final = 24
 _H264_FU_A: Final = 28
+BARE_PICTURES_MIN: Final = 2
+"""One may have lost its parameters on the way."""
 
 
 def _vp8_frame_start(payload: Buffer) -> int:
@@ -55,20 +58,49 @@ def h264_begins_key_frame(payload: Buffer) -> bool:
 
     The picture's own packets come after it: who begins with those decodes a layer's picture with another's parameters.
     """
+    return _h264_holds(payload, _H264_SPS)
+
+
+def _h264_holds(payload: Buffer, wanted: int) -> bool:
+    """Whether a NAL unit of this type is inside, or begins there."""
     length = len(payload)
     if not length:
         return False
     kind = payload[0] & 31
-    if kind == _H264_SPS:
+    if kind == wanted:
         return True
     if kind == _H264_STAP_A:
         at = 1
         while at + 2 < length:
-            if payload[at + 2] & 31 == _H264_SPS:
+            if payload[at + 2] & 31 == wanted:
                 return True
             at += 2 + (payload[at] << 8 | payload[at + 1])
         return False
-    return kind == _H264_FU_A and length > 1 and payload[1] & 0x80 != 0 and payload[1] & 31 == _H264_SPS
+    return kind == _H264_FU_A and length > 1 and payload[1] & 0x80 != 0 and payload[1] & 31 == wanted
+
+
+class BarePictures:
+    """IDR pictures that come without an SPS, from encoders that tell their parameters in SDP or once only.
+
+    Where ``BARE_PICTURES_MIN`` in a row did, a receiver begins with the picture itself: it would wait for ever.
+    """
+
+    __slots__ = ("_bare", "_parameters_at", "_picture_at")
+
+    def __init__(self) -> None:
+        self._parameters_at = self._picture_at = -1
+        self._bare = 0
+
+    def begins(self, has_parameters: bool, payload: Buffer, timestamp: int) -> bool:
+        """Whether a receiver can begin with a packet; ``has_parameters``: an SPS is inside."""
+        if has_parameters:
+            self._parameters_at, self._bare = timestamp, 0
+            return True
+        if timestamp in (self._parameters_at, self._picture_at) or not _h264_holds(payload, _H264_IDR):
+            return False
+        self._picture_at = timestamp
+        self._bare = min(self._bare + 1, BARE_PICTURES_MIN)
+        return self._bare == BARE_PICTURES_MIN
 
 
 def _always(payload: Buffer) -> bool:

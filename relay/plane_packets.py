@@ -20,6 +20,8 @@ from relay.srtp import SrtpContext, SrtpStatus
 
 UPCALLS_MAX: Final = 4_096
 """Upcalls waiting for ``drain`` or ``run_timers`` to hand them over; the newest are dropped beyond it."""
+STRANGERS_MAX: Final = 1_024
+"""Of these, what addresses that belong to no transport may fill: they cannot crowd out the others'."""
 KEY_FRAME_INTERVAL_NS: Final = 200_000_000
 _NOWHERE: Final[Address] = ("", 0)
 _HEADER_BYTES: Final = 12
@@ -277,7 +279,7 @@ class PacketPath(SendingPath):
         self._call_up(Upcall(UpcallKind.KEY_FRAME_WANTED, handle, 0, _NOWHERE, b"", self.now_ns, stream.handle))
 
     def _call_up(self, upcall: Upcall) -> None:
-        if len(self._upcalls) >= UPCALLS_MAX:
+        if len(self._upcalls) >= (UPCALLS_MAX if upcall.transport else STRANGERS_MAX):
             self.drops[DropReason.UPCALL_QUEUE_FULL] += 1
         else:
             self._upcalls.append(upcall)

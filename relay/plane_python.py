@@ -9,6 +9,7 @@ congested network.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -81,16 +82,19 @@ class PythonPlane:
     def drain(self, now_ns: int, *, batch_max: int = 256) -> list[Upcall]:
         path = self._path
         path.begin(now_ns)
+        ahead_ns = now_ns - time.monotonic_ns()
         for socket in self._sockets.values():
             left = batch_max
-            while left > 0:
+            while True:
                 chunk = min(left, CHUNK)
                 batch = socket.receive(self._buffers[:chunk], now_ns)
                 for received in batch:
                     path.receive(socket, received)
-                if len(batch) < chunk:
-                    break
                 left -= chunk
+                if len(batch) < chunk or left <= 0:
+                    break
+                # What leaves next leaves later: its receiver must not see a delay.
+                path.now_ns = max(path.now_ns, time.monotonic_ns() + ahead_ns)
         return path.take_upcalls()
 
     def send(self, socket: SocketHandle, address: Address, datagrams: Sequence[bytes]) -> None:

@@ -29,6 +29,8 @@ RESENT: Final = 1_024
 NUMBERS: Final = 128
 """Packets of a route without RTX whose transport-wide numbers are remembered. A power of two."""
 RESEND_INTERVAL_MIN_NS: Final = 30_000_000
+FILLED_NS: Final = -1
+"""When a packet was sent again whose place was filled by another: never."""
 """A packet is sent again at most this often, however short the round trip is said to be."""
 AGAIN_BYTES_MAX: Final = 262_144
 """What a route may send again in one burst: a key frame and more. In the long run it is as much as it sent."""
@@ -327,12 +329,16 @@ class Route:
             return -1
         slot = output & RESENT - 1
         last_output, last_ns = self._resent[slot]
+        rtx_type = self.spec.rtx_payload_types.get(payload_type) if self.spec.rtx_ssrc is not None else None
+        if last_output == output and last_ns == FILLED_NS:
+            return -1  # its place has another packet's bytes: two under one SRTP index break AES-GCM
         if last_output == output and now_ns - last_ns < max(self.transport.round_trip_ns, RESEND_INTERVAL_MIN_NS):
             return 0
+        if rtx_type is None and output <= self.highest_output - RESENT:
+            return -1  # it is forgotten which places were filled
         self._resent[slot] = (output, now_ns)
         header, spec = packet.header, self.spec
         marker = 0x80 if header.marker else 0
-        rtx_type = spec.rtx_payload_types.get(payload_type)
         if rtx_type is None or spec.rtx_ssrc is None:
             if spec.transport_cc_id is not None and self.number_of(output) is None:
                 return -1  # another number would make other bytes of the same SRTP index, which breaks AES-GCM
@@ -369,7 +375,10 @@ class Route:
 
     def render_filler(self, output: int, payload_type: int, buffer: PacketBuffer) -> int:
         """Write an empty packet in the place of one that is left out after later ones went out; the length."""
-        return self._write_padding(buffer, self.payload_types[payload_type], self.spec.ssrc, output, 1)
+        spec, sent_type = self.spec, self.payload_types[payload_type]
+        if spec.rtx_ssrc is None or sent_type not in spec.rtx_payload_types:
+            self._resent[output & RESENT - 1] = (output, FILLED_NS)
+        return self._write_padding(buffer, sent_type, spec.ssrc, output, 1)
 
     def _write_padding(self, buffer: PacketBuffer, payload_type: int, ssrc: int, sequence: int, padding: int) -> int:
         """A packet of padding only (RFC 3550 §5.1), which receivers count and forget."""

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
-from relay.codecs import KeyFrameTest, key_frame_test, vp8_frame_size
+from relay.codecs import BarePictures, KeyFrameTest, key_frame_test, vp8_frame_size
 from relay.feedback import ArrivalLog, MissingPackets
 from relay.pacer import Pacer
 from relay.packet_cache import AUDIO_PACKETS, VIDEO_PACKETS, CachedPacket, PacketCache
@@ -45,6 +45,8 @@ class Stream:
     """One received SSRC with its RTX. ``accept`` is its whole per-packet work."""
 
     __slots__ = (
+        "_bare_pictures",
+        "_h264_types",
         "_highest",
         "_key_tests",
         "_last_key_timestamp",
@@ -91,6 +93,7 @@ class Stream:
         self._shift_totals: list[int] = []
         self._last_transit = 0
         self._last_key_timestamp = -1
+        self._bare_pictures = BarePictures()
         self.set_spec(spec)
 
     def set_spec(self, spec: StreamSpec) -> None:
@@ -100,6 +103,7 @@ class Stream:
         for payload_type, codec in spec.codecs.items():
             self._key_tests[payload_type & 127] = key_frame_test(codec)
         self._vp8_types = frozenset(number & 127 for number, codec in spec.codecs.items() if codec.lower() == "vp8")
+        self._h264_types = frozenset(number & 127 for number, codec in spec.codecs.items() if codec.lower() == "h264")
 
     def accept(
         self,
@@ -170,7 +174,10 @@ class Stream:
                 counters.temporal_frames[temporal] += 1
         else:
             test = self._key_tests[header.payload_type]
-            key = test is not None and header.payload_end > start and test(data[start : start + _KEY_TEST_BYTES])
+            payload = data[start : start + _KEY_TEST_BYTES]
+            key = test is not None and header.payload_end > start and test(payload)
+            if header.payload_type in self._h264_types:
+                key = self._bare_pictures.begins(key, payload, header.timestamp)
             counters.temporal_bytes[0] += len(data)
             counters.temporal_frames[0] += header.marker
         if key and header.timestamp != self._last_key_timestamp:

@@ -6,7 +6,7 @@ import random
 import time
 from collections import OrderedDict
 
-from relay import feedback, pacer, packet_cache, plane_packets, plane_routes, plane_sending, plane_sockets
+from relay import codecs, feedback, pacer, packet_cache, plane_packets, plane_routes, plane_sending, plane_sockets
 from relay import plane_streams, rtcp_transport_cc, rtp, send_history, srtp, vp8_rewrite
 from relay.plane import ALL_TEMPORAL as _ALL_TEMPORAL
 from relay.plane import TEMPORAL_LAYERS as _TEMPORAL_LAYERS
@@ -20,6 +20,7 @@ include "types.pxi"
 include "state.pxi"
 include "rtp.pxi"
 include "tables.pxi"
+include "memory.pxi"
 include "feedback.pxi"
 include "streams.pxi"
 include "routes.pxi"

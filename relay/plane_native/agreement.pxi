@@ -37,6 +37,7 @@ _SHARED = {
     (plane_sending, "PROBE_PACKETS_MAX"): PROBE_PACKETS_MAX,
     (plane_sending, "TIMED_MAX"): TIMED_MAX,
     (plane_packets, "UPCALLS_MAX"): UPCALLS_MAX,
+    (plane_packets, "STRANGERS_MAX"): STRANGERS_MAX,
 }
 
 

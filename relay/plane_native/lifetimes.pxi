@@ -41,6 +41,7 @@ cdef void plane_free(Plane *p) noexcept:
     list_free(&p.routes)
     list_free(&p.gates)
     list_free(&p.ungated.routes)
+    blocks_free_all(p)
     free(p.ungated.counts)
     free(p.upcalls)
     free(p.timed)
@@ -114,7 +115,7 @@ cdef Stream *stream_new(Plane *p, int64_t handle, Transport *t, bint is_video) n
     s.is_video = is_video
     s.key_asked_ns = -1_000_000_000
     s.oldest = -0x10000
-    s.last_key_timestamp = -1
+    s.last_key_timestamp = s.parameters_at = s.picture_at = -1
     s.cache_mask = slots - 1
     s.cache = <Cached *>calloc(slots, sizeof(Cached))
     s.seen = <uint32_t *>malloc(SEEN * sizeof(uint32_t))
@@ -144,7 +145,7 @@ cdef void stream_free(Plane *p, Stream *s) noexcept:
             r.next_stream = NULL
     if s.cache != NULL:
         for i in range(s.cache_mask + 1):
-            free(s.cache[i].data)
+            cache_drop(p, &s.cache[i])
     p.due_known = False
     list_remove(&p.nacking, s)
     list_remove(&s.transport.streams, s)

@@ -226,17 +226,19 @@ cdef class _Incoming:
         cdef list taken = []
         cdef Upcalled *one
         cdef int i
-        for i in range(self.p.upcalls_count):
-            one = &self.p.upcalls[i]
-            if one.socket == NULL:
-                handle, address = 0, _NOWHERE
-            else:
-                handle, address = one.socket.handle, address_from(&one.address, one.socket.ipv6)
-            data = (<const char *>one.data)[:one.length] if one.length else b""
-            free(one.data)
-            one.data = NULL
-            taken.append(Upcall(_KINDS[one.kind], one.transport, handle, address, data, one.arrival_ns, one.stream))
-        self.p.upcalls_count = 0
+        try:
+            for i in range(self.p.upcalls_count):
+                one = &self.p.upcalls[i]
+                if one.socket == NULL:
+                    handle, address = 0, _NOWHERE
+                else:
+                    handle, address = one.socket.handle, address_from(&one.address, one.socket.ipv6)
+                data = (<const char *>one.data)[:one.length] if one.length else b""
+                taken.append(Upcall(_KINDS[one.kind], one.transport, handle, address, data, one.arrival_ns, one.stream))
+        finally:  # no memory: the rest is lost, and nothing is handed over twice
+            for i in range(self.p.upcalls_count):
+                free(self.p.upcalls[i].data)
+            self.p.upcalls_count = 0
         return taken
 
     cdef _finish(self):
@@ -282,10 +284,10 @@ cdef class _Incoming:
         by_address = native.python.by_address
         earlier = by_address.get(address)
         key = (socket, address)
+        if not native.c.tcp and key_from(address, native, &wanted) and not owner_set(self.p, &wanted, owner.c):
+            raise MemoryError  # before anything is changed: the earlier owner must not be freed while the slot names it
         if earlier is not None and (<_Owner>earlier).addresses.pop(key, key) is None and (<_Owner>earlier).c != NULL:
             (<_Owner>earlier).c.addresses -= 1
-        if not native.c.tcp and key_from(address, native, &wanted) and not owner_set(self.p, &wanted, owner.c):
-            raise MemoryError
         by_address[address] = owner
         owner.addresses[key] = None
         owner.c.addresses += 1
@@ -393,11 +395,11 @@ cdef class _Incoming:
             return
         gone = self._streams.pop(stream)
         t = gone.c.transport
+        ssrcs_forget(t, gone.c)
         stream_free(self.p, gone.c)
         gone.c = NULL
         gone.sink = None
-        if not index_streams(t):
-            raise MemoryError
+        index_streams(t)  # no memory: the old table will do
 
     def stream_counters(self, stream):
         cdef StreamTotals *t = &(<_Stream>self._streams[stream]).c.totals

@@ -186,7 +186,8 @@ cdef class NativePlane(_Incoming):
     def sent_packets(self, transport, base_sequence, count):
         cdef Transport *t = (<_Owner>self._transports[transport]).c
         cdef int64_t number
-        cdef int i, slot
+        cdef SentOne *one
+        cdef int i
         cdef uint32_t sequence = base_sequence & 0xFFFF
         if t.sent == NULL:
             return [None] * count
@@ -196,8 +197,8 @@ cdef class NativePlane(_Incoming):
             if number < 0 or t.sent.highest - number >= SENT_MAX:
                 found.append(None)
             else:
-                slot = <int>(number & (SENT_MAX - 1))
-                found.append(SentPacket(number, t.sent.size[slot], t.sent.sent_ns[slot], t.sent.cluster[slot]))
+                one = &t.sent.packets[number & (SENT_MAX - 1)]
+                found.append(SentPacket(number, one.size, one.sent_ns, one.cluster))
         return found
 
     def probe(self, route, int64_t rate_bps, int64_t size_bytes, int cluster, int64_t now_ns):

@@ -12,7 +12,7 @@ cdef void call_up(
     cdef Upcalled *grown
     cdef Upcalled *made
     cdef int capacity
-    if p.upcalls_count >= UPCALLS_MAX:
+    if p.upcalls_count >= (UPCALLS_MAX if transport else STRANGERS_MAX):
         p.drops[UPCALL_QUEUE_FULL] += 1
         return
     if p.upcalls_count == p.upcalls_capacity:
@@ -67,6 +67,24 @@ cdef bint wait(Plane *p, Route *r, Stream *s, const uint8_t *data, int length) n
     return False
 
 
+cdef void fill(Plane *p, Route *r, const Packet *packet, int64_t place) noexcept nogil:
+    """An empty packet in the place of one that is left out after later ones went out."""
+    cdef int payload_type = r.payload_types[packet.payload_type]
+    cdef int length
+    if not over_rtx(r, payload_type) and not note_filled(r, place):
+        return
+    length = write_padding(r, out_slot(p), payload_type, r.ssrc, place, 1)
+    send_out(p, r.transport, length, -1)
+
+
+cdef inline void queued_for(Plane *p, Route *r, int64_t stream, int octets) noexcept nogil:
+    """What was queued last is a packet that the route has counted."""
+    cdef Out *out = &p.outs[p.outs_count - 1]
+    out.route = r
+    out.stream = stream
+    out.octets = octets
+
+
 cdef void forward(Plane *p, Route *r, Stream *s, const Packet *packet) noexcept nogil:
     cdef Transport *t = r.transport
     cdef int64_t place
@@ -91,8 +109,7 @@ cdef void forward(Plane *p, Route *r, Stream *s, const Packet *packet) noexcept 
             p.drops[LAYER_LEFT_OUT] += 1
             place = leave_out(r, packet)
             if place >= 0 and not r.is_tap and not pacer_waits(&t.pacer):
-                length = write_padding(r, out_slot(p), r.payload_types[packet.payload_type], r.ssrc, place, 1)
-                send_out(p, t, length, -1)
+                fill(p, r, packet, place)
             return
     elif packet.begins_key_frame or (s == r.stream and not r.needs_key_frame):
         begin_run(r, s, packet)
@@ -117,6 +134,7 @@ cdef void forward(Plane *p, Route *r, Stream *s, const Packet *packet) noexcept 
             if r.repeats:
                 r.numbers[r.rendered & (NUMBERS - 1)] = r.rendered << 16 | p.number
             count(r, packet, s.handle)
+            queued_for(p, r, s.handle, packet.payload_end - packet.payload_start)
 
 
 cdef bint resend(Plane *p, Route *r, int sequence, int64_t now_ns) noexcept nogil:

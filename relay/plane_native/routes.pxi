@@ -2,6 +2,7 @@
 
 cdef int64_t SHIFT_MAX_S = plane_routes.SHIFT_MAX_S
 cdef int64_t RESEND_INTERVAL_MIN_NS = plane_routes.RESEND_INTERVAL_MIN_NS
+cdef int64_t FILLED_NS = plane_routes.FILLED_NS
 cdef int64_t AGAIN_BYTES_MAX = plane_routes.AGAIN_BYTES_MAX
 cdef int64_t AGAIN_BYTES_FIRST = plane_routes.AGAIN_BYTES_FIRST
 cdef int PICTURE_MASK = vp8_rewrite.PICTURE_MASK
@@ -313,6 +314,26 @@ cdef int number_of(const Route *r, int64_t output) noexcept nogil:
     return <int>(noted & 0xFFFF) if noted >> 16 == output else -1
 
 
+cdef bint has_resent(Route *r) noexcept nogil:
+    """Whether there is room to note what was sent again; made where there was none."""
+    if r.resent == NULL:
+        r.resent = <Resent *>calloc(RESENT, sizeof(Resent))
+    return r.resent != NULL
+
+
+cdef inline bint over_rtx(const Route *r, int payload_type) noexcept nogil:
+    """Whether packets sent as this payload type are sent again on a stream of their own."""
+    return r.has_rtx and r.rtx_types[payload_type] >= 0
+
+
+cdef bint note_filled(Route *r, int64_t output) noexcept nogil:
+    """Without RTX: a place is filled, and its packet must never be sent. False: no memory."""
+    if not has_resent(r):
+        return False
+    r.resent[output & (RESENT - 1)] = Resent(output, FILLED_NS)
+    return True
+
+
 cdef int render_again(Route *r, int sequence, uint8_t *to, int64_t now_ns) noexcept nogil:
     """Write the packet sent as ``sequence`` once more, as RTX where negotiated.
 
@@ -341,16 +362,18 @@ cdef int render_again(Route *r, int sequence, uint8_t *to, int64_t now_ns) noexc
     payload_type = r.payload_types[packet.payload_type]
     if payload_type < 0:
         return -1
-    if r.resent == NULL:
-        r.resent = <Resent *>calloc(RESENT, sizeof(Resent))
-        if r.resent == NULL:
-            return -1
+    if not has_resent(r):
+        return -1
     slot = &r.resent[output & (RESENT - 1)]
+    if slot.output == output and slot.at_ns == FILLED_NS:
+        return -1  # its place has another packet's bytes: two under one SRTP index break AES-GCM
     if slot.output == output and now_ns - slot.at_ns < max(r.transport.round_trip_ns, RESEND_INTERVAL_MIN_NS):
         return 0
+    if not over_rtx(r, payload_type) and output <= r.highest_output - RESENT:
+        return -1  # it is forgotten which places were filled
     slot[0] = Resent(output, now_ns)
     marker = 0x80 if packet.marker else 0
-    if not r.has_rtx or r.rtx_types[payload_type] < 0:
+    if not over_rtx(r, payload_type):
         if r.transport_cc_id >= 0 and number_of(r, output) < 0:
             return -1  # another number would make other bytes of the same SRTP index, which breaks AES-GCM
         r.rendered = output
@@ -411,6 +434,15 @@ cdef void gate_count(Gate *gate, Route *r, int64_t stream) noexcept nogil:
             gate.counts[i] = GateCount(stream, 0)
         r.gate_slot = i
     gate.counts[i].packets += 1
+
+
+cdef void gate_take_back(Gate *gate, int64_t stream) noexcept nogil:
+    """A packet did not go through after all."""
+    cdef int i
+    for i in range(gate.counted - 1, -1, -1):
+        if gate.counts[i].stream == stream:
+            gate.counts[i].packets -= 1
+            return
 
 
 cdef void gate_trim(Gate *gate) noexcept nogil:

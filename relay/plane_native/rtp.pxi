@@ -172,24 +172,24 @@ cdef bint vp8_size(const Packet *packet, int *width, int *height) noexcept nogil
     return True
 
 
-cdef bint h264_begins_key_frame(const uint8_t *data, int length) noexcept nogil:
-    """Whether an SPS is inside, with which every IDR picture begins (RFC 6184: single NAL, STAP-A, FU-A)."""
+cdef bint h264_holds(const uint8_t *data, int length, int wanted) noexcept nogil:
+    """Whether a NAL unit of this type is inside, or begins there (RFC 6184: single NAL, STAP-A, FU-A)."""
     cdef int kind, at
     if length < 1:
         return False
     kind = data[0] & 31
-    if kind == 7:
+    if kind == wanted:
         return True
     if kind == 24:
         at = 1
         while at + 2 < length:
-            if data[at + 2] & 31 == 7:
+            if data[at + 2] & 31 == wanted:
                 return True
             at += 2 + get16(data + at)
         return False
     if kind != 28 or length < 2 or not data[1] & 0x80:
         return False
-    return data[1] & 31 == 7
+    return data[1] & 31 == wanted
 
 
 cdef inline void rewrite_vp8(uint8_t *payload, const Layer *layer, int picture_offset, int tl0_offset) noexcept nogil:

@@ -8,25 +8,33 @@ cdef int UDP_OVERHEAD_BYTES = send_history.UDP_OVERHEAD_BYTES
 cdef int sent_note(Transport *t, int length, int64_t now_ns, int cluster) noexcept nogil:
     """A packet leaves now; its 16-bit number. −1: no memory, it goes without."""
     cdef Sent *sent = t.sent
-    cdef int slot
     if sent == NULL:
         sent = t.sent = <Sent *>calloc(1, sizeof(Sent))
         if sent == NULL:
             return -1
         sent.highest = -1
     sent.highest += 1
-    slot = <int>(sent.highest & (SENT_MAX - 1))
-    sent.sent_ns[slot] = now_ns
-    sent.size[slot] = length + UDP_OVERHEAD_BYTES
-    sent.cluster[slot] = cluster
+    sent.packets[sent.highest & (SENT_MAX - 1)] = SentOne(now_ns, length + UDP_OVERHEAD_BYTES, cluster)
     return <int>(sent.highest & 0xFFFF)
 
 
 # --- handing over to the kernel
 
 
-cdef int segments_of(const mmsghdr *message) noexcept nogil:
-    return <int>message.msg_hdr.msg_iovlen
+cdef void refused(Plane *p, const iovec *vector) noexcept nogil:
+    """The kernel would not take a datagram: what was counted as forwarded when it was queued was not."""
+    cdef Out *out = &p.outs[(<uint8_t *>vector.iov_base - p.out) // BUFFER_BYTES]
+    p.drops[SEND_FAILED] += 1
+    if out.route != NULL:
+        out.route.totals.packets -= 1
+        out.route.totals.octets -= out.octets
+        gate_take_back(out.route.gate, out.stream)
+
+
+cdef void all_refused(Plane *p, const mmsghdr *message) noexcept nogil:
+    cdef size_t i
+    for i in range(message.msg_hdr.msg_iovlen):
+        refused(p, message.msg_hdr.msg_iov + i)
 
 
 cdef void send_apart(Plane *p, int descriptor, mmsghdr *message) noexcept nogil:
@@ -39,7 +47,7 @@ cdef void send_apart(Plane *p, int descriptor, mmsghdr *message) noexcept nogil:
     for i in range(message.msg_hdr.msg_iovlen):
         single.msg_iov = message.msg_hdr.msg_iov + i
         if sendmsg(descriptor, &single, MSG_DONTWAIT) < 0:
-            p.drops[SEND_FAILED] += 1
+            refused(p, single.msg_iov)
 
 
 cdef void send_messages(Plane *p, const Socket *socket, int count) noexcept nogil:
@@ -59,11 +67,11 @@ cdef void send_messages(Plane *p, const Socket *socket, int count) noexcept nogi
             send_apart(p, socket.descriptor, p.out_messages + done)
             done += 1
         elif failure == EAGAIN or failure == ENOBUFS:
-            while done < count:
-                p.drops[SEND_FAILED] += segments_of(p.out_messages + done)
+            while done < count:  # the socket is full, whoever they are for
+                all_refused(p, p.out_messages + done)
                 done += 1
         else:
-            p.drops[SEND_FAILED] += segments_of(p.out_messages + done)
+            all_refused(p, p.out_messages + done)
             done += 1
 
 
@@ -129,13 +137,15 @@ cdef void flush(Plane *p) noexcept nogil:
 
 cdef inline uint8_t *out_slot(Plane *p) noexcept nogil:
     """Where the next datagram is written, ``BUFFER_BYTES`` long; it is free again unless ``enqueue`` is called."""
+    if p.outs_count == OUT_MAX:
+        flush(p)
     return p.out + p.outs_count * BUFFER_BYTES
 
 
 cdef inline void enqueue(Plane *p, Transport *t, int length) noexcept nogil:
     """What is in ``out_slot`` leaves with the next ``flush``."""
     cdef int i = p.outs_count
-    p.outs[i] = Out(t, length, -1)
+    p.outs[i] = Out(t, length, -1, NULL, 0, 0)
     if t.out_last < 0:
         t.out_first = i
         p.touched[p.touched_count] = t
@@ -144,8 +154,6 @@ cdef inline void enqueue(Plane *p, Transport *t, int length) noexcept nogil:
         p.outs[t.out_last].next = i
     t.out_last = i
     p.outs_count += 1
-    if p.outs_count == OUT_MAX:
-        flush(p)
 
 
 cdef inline bint ready(Plane *p, const Transport *t) noexcept nogil:
@@ -178,7 +186,7 @@ cdef bint send_out(Plane *p, Transport *t, int length, int number) noexcept nogi
         p.drops[PROTECT_FAILED] += 1
         return False
     if numbered:
-        t.sent.size[t.sent.highest & (SENT_MAX - 1)] = length + UDP_OVERHEAD_BYTES
+        t.sent.packets[t.sent.highest & (SENT_MAX - 1)].size = length + UDP_OVERHEAD_BYTES
     spend(&t.pacer, length, p.now_ns)
     if t.is_pacing:
         p.due_known = False

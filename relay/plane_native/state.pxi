@@ -11,6 +11,9 @@ cdef struct Out:
     Transport *transport
     int length
     int next
+    Route *route  # that counted it as forwarded; NULL: none
+    int64_t stream
+    int octets
 
 cdef struct Upcalled:
     int kind
@@ -36,6 +39,7 @@ cdef struct Record:  # of what Python gets in batches; its bytes follow
 cdef struct Plane:
     int64_t now_ns
     int64_t age_max_ns
+    int64_t ahead_ns  # of this machine's clock: what to add to it for ``now_ns``
     int64_t drops[DROP_REASONS]
     srtp_function protect
     srtp_function unprotect
@@ -59,6 +63,10 @@ cdef struct Plane:
     List routes
     List gates
     List spare_streams  # structures of streams that are gone, for those to come
+    List pages
+    List spare_blocks[SIZE_CLASSES]
+    uint8_t *fresh
+    int fresh_left
     Timed *timed  # a heap
     int timed_count
     int64_t timed_order

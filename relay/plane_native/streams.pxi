@@ -3,6 +3,7 @@
 cdef int64_t SEQUENCE_JUMP_MAX = rtp.SEQUENCE_JUMP_MAX
 cdef int64_t AGE_MAX_NS = packet_cache.AGE_MAX_NS
 cdef int KEY_TEST_BYTES = plane_streams._KEY_TEST_BYTES
+cdef int BARE_PICTURES_MIN = codecs.BARE_PICTURES_MIN
 cdef int64_t SECOND_NS = 1_000_000_000
 
 
@@ -14,19 +15,39 @@ cdef inline int64_t ticks_of(int64_t ns, int64_t rate) noexcept nogil:
 # --- the cache: a ring by number; a packet is overwritten by the one a ring later
 
 
-cdef void cache_put(Stream *s, const Packet *packet) noexcept nogil:
+cdef inline void cache_drop(Plane *p, Cached *slot) noexcept nogil:
+    block_free(p, slot.data, slot.length)
+    slot.data = NULL
+    slot.length = 0
+
+
+cdef void cache_expire(Plane *p, Stream *s, const Packet *newest) noexcept nogil:
+    """Give back two packets that are too old to be asked for, if there are any: their memory is used next."""
+    cdef Cached *slot
+    cdef int i
+    s.kept_from = max(s.kept_from, newest.number - s.cache_mask)
+    for i in range(2):
+        if s.kept_from >= newest.number:
+            return
+        slot = &s.cache[s.kept_from & s.cache_mask]
+        if slot.length and slot.number <= s.kept_from:
+            if newest.arrival_ns - slot.arrival_ns <= AGE_MAX_NS:
+                return
+            cache_drop(p, slot)
+        s.kept_from += 1
+
+
+cdef void cache_put(Plane *p, Stream *s, const Packet *packet) noexcept nogil:
     """Keep a copy, unless the slot holds a newer packet: then it is too late to be asked for."""
     cdef Cached *slot = &s.cache[packet.number & s.cache_mask]
-    cdef int room
     if slot.length and slot.number > packet.number:
         return
-    if slot.room < packet.length or slot.room > 2 * packet.length + 256:
-        room = (packet.length + 127) & ~127
-        free(slot.data)
-        slot.data = <uint8_t *>aligned_alloc(64, room)
-        slot.room = room
+    cache_expire(p, s, packet)
+    if slot.length and size_class(slot.length) != size_class(packet.length) or EXACT_BLOCKS:
+        cache_drop(p, slot)
+    if not slot.length:
+        slot.data = block_new(p, packet.length)
         if slot.data == NULL:
-            slot.room = slot.length = 0
             return
     slot.number = packet.number
     slot.arrival_ns = packet.arrival_ns
@@ -128,6 +149,19 @@ cdef void note_time(Stream *s, uint32_t timestamp, int64_t arrival_ns) noexcept 
 # --- accepting
 
 
+cdef bint h264_begins(Stream *s, const uint8_t *payload, int length, uint32_t timestamp) noexcept nogil:
+    """relay.codecs.BarePictures: with an SPS, or with an IDR picture where none comes with one."""
+    if h264_holds(payload, length, 7):
+        s.parameters_at = timestamp
+        s.bare_pictures = 0
+        return True
+    if timestamp == s.parameters_at or timestamp == s.picture_at or not h264_holds(payload, length, 5):
+        return False
+    s.picture_at = timestamp
+    s.bare_pictures = min(s.bare_pictures + 1, BARE_PICTURES_MIN)
+    return s.bare_pictures == BARE_PICTURES_MIN
+
+
 cdef void look_at_frame(Stream *s, Packet *packet) noexcept nogil:
     """Whether a receiver can begin with a video packet, and its place among the layers; counts both."""
     cdef StreamTotals *totals = &s.totals
@@ -144,8 +178,8 @@ cdef void look_at_frame(Stream *s, Packet *packet) noexcept nogil:
             totals.temporal_frames[temporal] += 1
     else:
         if codec == H264:
-            packet.begins_key_frame = h264_begins_key_frame(
-                packet.data + packet.payload_start, min(length, KEY_TEST_BYTES)
+            packet.begins_key_frame = h264_begins(
+                s, packet.data + packet.payload_start, min(length, KEY_TEST_BYTES), packet.timestamp
             )
         elif codec == ANY_CODEC:
             packet.begins_key_frame = length > 0
@@ -207,7 +241,7 @@ cdef int accept(Plane *p, Stream *s, Packet *packet, bint repaired) noexcept nog
         look_at_frame(s, packet)
     else:
         packet.begins_key_frame = True
-    cache_put(s, packet)
+    cache_put(p, s, packet)
     totals.last_media_ns = packet.arrival_ns
     spool(p, s, packet)
     return ACCEPTED

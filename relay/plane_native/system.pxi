@@ -76,6 +76,11 @@ cdef extern from "<time.h>" nogil:
     cdef struct timespec:
         int64_t tv_sec
         int64_t tv_nsec
+    int CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec *now)
+
+cdef extern from "<sys/mman.h>" nogil:
+    int madvise(void *begin, size_t length, int advice)
 
 cdef extern from *:
     """
@@ -100,9 +105,15 @@ cdef extern from *:
     #else
     #define turnpike_copy_aside(to, from, length) memcpy(to, from, length)
     #endif
+    #if defined(__SANITIZE_ADDRESS__)
+    #define TURNPIKE_EXACT_BLOCKS 1  /* so that a byte read beyond a packet is found */
+    #else
+    #define TURNPIKE_EXACT_BLOCKS 0
+    #endif
     """
     void copy_aside "turnpike_copy_aside"(void *to, const void *frm, size_t length) noexcept nogil
     void *aligned_alloc(size_t alignment, size_t size) noexcept nogil
+    int EXACT_BLOCKS "TURNPIKE_EXACT_BLOCKS"
 
 cdef enum:
     SOL_UDP = 17

@@ -238,6 +238,16 @@ cdef Ssrc *ssrc_add(Transport *t, uint32_t ssrc) noexcept nogil:
     return &t.ssrcs[slot]
 
 
+cdef void ssrcs_forget(Transport *t, const Stream *s) noexcept nogil:
+    """The stream goes: no entry may name it, whatever becomes of the table."""
+    cdef int i
+    for i in range(t.ssrcs_capacity):
+        if t.ssrcs[i].stream == s:
+            t.ssrcs[i].stream = NULL
+        if t.ssrcs[i].repair == s:
+            t.ssrcs[i].repair = NULL
+
+
 cdef bint index_streams(Transport *t) noexcept nogil:
     """Rebuild the table after a stream came, changed or went; False: no memory."""
     cdef Ssrc *before = t.ssrcs

@@ -1,9 +1,16 @@
 # What is done when its time has come: packets held, NACKs, feedback, timed and paced sends.
 
+cdef inline int64_t clock_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * SECOND_NS + now.tv_nsec
+
+
 cdef void begin(Plane *p, int64_t now_ns) noexcept nogil:
     """Before a batch or a timer: what waited comes first."""
     cdef Transport *t
     p.now_ns = now_ns
+    p.ahead_ns = now_ns - clock_ns()
     while p.announced.count:
         p.announced.count -= 1
         t = <Transport *>p.announced.items[p.announced.count]

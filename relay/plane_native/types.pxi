@@ -31,6 +31,7 @@ cdef enum:
     PROBE_PACKETS_MAX = 64
     TIMED_MAX = 4096
     UPCALLS_MAX = 4096
+    STRANGERS_MAX = 1024
     TEMPORAL_LAYERS = 4
     ALL_TEMPORAL = 3
 
@@ -45,6 +46,7 @@ cdef enum:
     FEEDBACK_BYTES = 4_096
     SOCKETS_POLLED_MAX = 64  # bound at once
     EXTENSION_IDS = 256
+    SIZE_CLASSES = 4  # of blocks
 
 cdef enum:  # in the order of relay.plane.DropReason
     EMPTY, TOO_LARGE, UNKNOWN_KIND, UNKNOWN_ADDRESS, MALFORMED_RTP, MALFORMED_RTCP, NO_KEYS, UNPROTECT_FAILED
@@ -129,9 +131,8 @@ cdef struct Socket:
 cdef struct Cached:
     int64_t number
     int64_t arrival_ns
-    uint8_t *data
+    uint8_t *data  # NULL where length is 0
     uint16_t length
-    uint16_t room
     bint layered
 
 cdef struct Missing:
@@ -169,11 +170,14 @@ cdef struct Ssrc:
     Stream *stream
     Stream *repair
 
+cdef struct SentOne:
+    int64_t sent_ns
+    int32_t size
+    int32_t cluster
+
 cdef struct Sent:
     int64_t highest
-    int64_t sent_ns[SENT_MAX]
-    int32_t size[SENT_MAX]
-    int32_t cluster[SENT_MAX]
+    SentOne packets[SENT_MAX]
 
 cdef struct Paced:
     Paced *next
@@ -260,6 +264,7 @@ cdef struct Stream:
     StreamTotals totals
     Cached *cache
     int cache_mask
+    int64_t kept_from  # no packet before it is kept
     uint32_t *seen
     Missing *missing
     int missing_count
@@ -280,6 +285,9 @@ cdef struct Stream:
     int shifts
     int64_t last_transit
     int64_t last_key_timestamp
+    int64_t parameters_at  # timestamps of H264; −1: none yet
+    int64_t picture_at
+    int bare_pictures
 
 cdef struct GateCount:
     int64_t stream

@@ -76,10 +76,11 @@ cdef void drain_socket(Plane *p, Socket *socket, int most, int64_t to_monotonic_
     """About ``most`` datagrams: a chunk that the kernel has joined may bring more."""
     cdef int chunk
     cdef int64_t until = p.received_datagrams + most
-    while p.received_datagrams < until:
+    while True:
         chunk = <int>min(until - p.received_datagrams, CHUNK)
-        if receive_chunk(p, socket, chunk, to_monotonic_ns) < chunk:
+        if receive_chunk(p, socket, chunk, to_monotonic_ns) < chunk or p.received_datagrams >= until:
             break
+        p.now_ns = max(p.now_ns, clock_ns() + p.ahead_ns)  # so that what leaves next does not look delayed
 
 
 cdef void drain_ready(Plane *p, Socket **sockets, int count, int most, int64_t to_monotonic_ns) noexcept nogil:

@@ -379,3 +379,48 @@ def test_timed_sends_are_bounded(world: World) -> None:
         packet = make_packet(payload_type=120, sequence=i, timestamp=1, ssrc=0xAAAA, payload=i.to_bytes(2, "big"))
         world.plane.send_at(call.route, packet, world.now_ns + (i + 1) * MS)
     assert [p.payload for p in call.subscriber.take_rtp()] == [bytes((0, i)) for i in range(4)]
+
+
+def test_what_the_kernel_refuses_is_not_forwarded(world: World) -> None:
+    call = video_call(world)
+    reachable = world.peer()
+    route = world.plane.add_route(call.stream, reachable.transport, call.gate, video_route(0x5000))
+    world.plane.set_remote(call.subscriber.transport, world.socket, ("203.0.113.1", 9))  # not from loopback
+    call.send(1, VP8_KEY)
+    for sequence in range(2, 12):
+        call.send(sequence, bytes(500))
+    world.run(1)
+    assert world.plane.drops()[DropReason.SEND_FAILED] == 11
+    assert world.plane.route_counters(call.route).packets == world.plane.route_counters(call.route).octets == 0
+    assert len(reachable.take_rtp()) == 11
+    assert world.plane.route_counters(route).packets == 11
+    assert world.plane.gate_counters(call.gate) == {call.stream: 11}, "the meter must not start on what nobody got"
+
+
+def h264(world: World) -> Call:
+    call = video_call(world, stream=video_spec(codecs={96: "H264"}))
+    world.run(1)
+    return call
+
+
+def test_an_encoder_that_never_shows_its_parameters_is_forwarded_after_its_second_picture(world: World) -> None:
+    call = h264(world)
+    call.send(1, b"\x65first", timestamp=1)
+    call.send(2, b"\x65slice", timestamp=1)
+    call.send(3, b"\x41delta", timestamp=2)
+    assert call.received() == []
+    call.send(4, b"\x7c\x85second", timestamp=3)
+    call.send(5, b"\x7c\x45rest", timestamp=3)
+    assert [packet.payload for packet in call.received()] == [b"\x7c\x85second", b"\x7c\x45rest"]
+
+
+def test_a_picture_whose_parameters_were_lost_once_is_waited_past(world: World) -> None:
+    call = h264(world)
+    for number in range(0, 40, 4):
+        call.send(number + 1, b"\x65bare", timestamp=number)
+        assert call.received() == []
+        world.plane.pause_route(call.route, paused=True)
+        call.send(number + 2, b"\x67parameters", timestamp=number + 1)
+        call.send(number + 3, b"\x65picture", timestamp=number + 1)
+        world.run(1)
+        world.plane.pause_route(call.route, paused=False)

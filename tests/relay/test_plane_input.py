@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from relay.plane import DropReason, Plane, UpcallKind
 from relay.plane_choice import PLANES, make_plane
+from relay.plane_packets import STRANGERS_MAX
 from relay.plane_streams import ADDRESSES_MAX, HELD_MAX, SSRCS_MAX, STREAMS_MAX
 from relay.rtcp import pack_picture_loss, pack_receiver_report
 from relay.rtp import make_packet
@@ -279,3 +280,30 @@ def test_garbage_of_every_first_byte(world: World) -> None:
         for sender in (peer, stranger):
             sender.send_raw(bytes((first,)) + os.urandom(first))
     world.run(1)
+
+
+def test_strangers_cannot_crowd_out_what_comes_from_those_who_are_known(world: World) -> None:
+    call = video_call(world)
+    world.run(1)
+    stranger = Peer(world)
+    world.peers.append(stranger)
+    for _ in range(STRANGERS_MAX + 76):
+        stranger.send_raw(b"\x00\x01")
+    call.publisher.send_rtcp(pack_receiver_report(1))
+    upcalls = world.plane.drain(world.now_ns, batch_max=2 * STRANGERS_MAX)
+    kinds = [upcall.kind for upcall in upcalls if upcall.kind is not UpcallKind.KEY_FRAME_WANTED]
+    assert kinds == [UpcallKind.STUN] * STRANGERS_MAX + [UpcallKind.RTCP]
+    assert world.plane.drops()[DropReason.UPCALL_QUEUE_FULL] == 76
+
+
+def test_a_long_batch_tells_of_each_packet_when_it_left(world: World) -> None:
+    call = video_call(world)
+    world.plane.update_route(call.route, video_route(transport_cc_id=4))
+    call.send(1, VP8_KEY)
+    for sequence in range(2, 201):
+        call.send(sequence, bytes(1_000))
+    world.plane.drain(world.now_ns, batch_max=200)
+    sent = [one.sent_ns for one in world.plane.sent_packets(call.subscriber.transport, 0, 200) if one is not None]
+    assert len(sent) == 200
+    assert sent == sorted(sent)
+    assert len(set(sent)) > 1, "who is told that all left at once takes the rest for a queue"

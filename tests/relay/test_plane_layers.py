@@ -340,3 +340,22 @@ def test_random_switching_loss_and_reordering_never_break_the_stream(name: str, 
         assert max(sent_high) < 60 * 5 + 5
     finally:
         world.close()
+
+
+def test_a_place_that_was_filled_is_never_sent_with_other_bytes(world: World) -> None:
+    show = Show(world)
+    world.plane.update_route(show.route, video_route(rtx_ssrc=None, rtx_payload_types={}))
+    world.plane.set_route_layers(show.route, 0)
+    show.step(key=True)
+    late = show.low.frame(3_100)
+    for capture in (3_200, 3_300, 3_400):
+        show.send(show.low.frame(capture))
+    show.send(late)
+    world.run(1)
+    filled = [packet.header.sequence for packet in show.subscriber.take_rtp() if not packet.payload.strip(b"\0\1")]
+    assert len(filled) == len(late)
+    world.plane.set_route_layers(show.route, 3)
+    for _ in range(8):
+        show.step()
+    assert world.plane.resend(show.route, filled, world.now_ns) == filled, "lost for good: a key frame must come"
+    assert show.subscriber.take_rtp() == []
