@@ -41,7 +41,7 @@ def _encoding_of(track: PublishedTrack, packet: bytes, header: RtpHeader) -> Enc
 
 
 def _by_mid(participant: Participant, packet: bytes, header: RtpHeader) -> tuple[PublishedTrack, bool] | None:
-    for track in participant.published.values():
+    for track in (*participant.published.values(), *participant.resting.values()):
         number = track.media.extensions.get(MID)
         if number is not None and get_extension(packet, header, number) == track.media.mid.encode():
             return track, header.payload_type in track.media.rtx.values()

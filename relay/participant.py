@@ -130,6 +130,11 @@ class Participant:
     def published_by_ssrc(self, ssrc: int) -> PublishedTrack | None:
         return next((track for track in self.published.values() if track.encoding_by_ssrc(ssrc)), None)
 
+    def holding_ssrc(self, ssrc: int) -> PublishedTrack | None:
+        """The track, forwarded or resting, that has an SSRC of this one's transport."""
+        tracks = (*self.published.values(), *self.resting.values())
+        return next((track for track in tracks if track.encoding_by_ssrc(ssrc)), None)
+
     def subscribed_by_ssrc(self, ssrc: int) -> SubscribedTrack | None:
         return next((track for track in self.subscribed.values() if track.media.send_ssrc == ssrc), None)
 

@@ -139,8 +139,9 @@ class Wiring:
             if known is None and encoding.stream is None and track.is_simulcast:
                 known = encoding.rtx_ssrc  # it came first
             self._open_stream(participant, track, encoding, header.ssrc, known, now_ns)
-            self.connect(now_ns)
-            self.follow(participant, track, now_ns, fresh=encoding)
+            if participant.published.get(track.media.source) is track:  # else it rests
+                self.connect(now_ns)
+                self.follow(participant, track, now_ns, fresh=encoding)
 
     def _may_replace(
         self,
@@ -367,14 +368,15 @@ class Wiring:
     ) -> None:
         if participant.transport is None or participant.streams_used_up:
             return
-        taken = participant.published_by_ssrc(ssrc)
+        taken = participant.holding_ssrc(ssrc)
         if taken is not None and taken.encoding_by_ssrc(ssrc) is not encoding:
             # An SSRC names one stream of a transport: the newest claim holds.
             self._close_stream(taken, now_ns)
         old = encoding.stream
         fed = [pair for pair in self.subscribers(track) if pair[1].stream == old]
-        if old is not None and self.recording is not None and not track.is_simulcast:
-            self.recording.remove(track, now_ns)
+        recording = None if participant.resting.get(track.media.source) is track else self.recording
+        if old is not None and recording is not None and not track.is_simulcast:
+            recording.remove(track, now_ns)
         encoding.ssrc, encoding.rtx_ssrc = ssrc, rtx_ssrc
         track.started = track.started and track.is_simulcast
         encoding.stream = self._plane.add_stream(participant.transport.handle, track.stream_spec(encoding))
@@ -383,9 +385,9 @@ class Wiring:
         for subscriber, subscribed in fed:
             if subscriber.transport is not None:
                 self._feed(subscriber.transport, subscribed, track, encoding)
-        if self.recording is not None:
-            self.recording.add(participant, track, now_ns)
-            self.recording.follow(track, now_ns)
+        if recording is not None:
+            recording.add(participant, track, now_ns)
+            recording.follow(track, now_ns)
         if old is not None:
             self._plane.remove_stream(old)
         if fed:
