@@ -102,7 +102,7 @@ class _Api:
         await check_ready(self._gate, call.principal, recording)
         entry = entry_of(recording, call.principal, audit.GRANTED, reason)
         token, expires_at_ms = await self._recordings.grant(recording, call.principal.user_id, entry)
-        return await granted_view(self._recordings, recording, token, expires_at_ms)
+        return await granted_view(self._recordings, recording, call.principal.user_id, token, expires_at_ms)
 
 
 def _search(call: Call) -> Search:

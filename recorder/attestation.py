@@ -6,7 +6,7 @@ revoking the key ends it. What is signed (HMAC-SHA256, hexadecimal)::
     "turnpike 1\\n" + timestamp + "\\n" + method + "\\n" + path + "\\n" + hex(sha256(body))
 
 with the Unix seconds of the ``Turnpike-Timestamp`` header, which may be off by five minutes. A request that is sent
-again within that time is answered by its request key and not taken twice.
+again within that time is answered by its request key and not stored twice; a key is of one session and one body.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import datetime
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from config.clock import Clock
@@ -35,7 +35,7 @@ _SIGNATURE_CHARS: Final = 64
 
 
 class KeyReused(Exception):
-    """The request key was used for another body."""
+    """The request key was used for another body, or for another session."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,10 +135,17 @@ class Attestations:
         given = request.signature.lower()
         return key if len(given) == _SIGNATURE_CHARS and hmac.compare_digest(wanted, given.encode()) else None
 
-    async def taken(self, key: PlatformKey, request_key: str, body: bytes) -> dict[str, Any] | None:
-        """What was answered to the same request before. Raises ``KeyReused``."""
+    async def taken(
+        self, key: PlatformKey, session_id: SessionId, request_key: str, body: bytes
+    ) -> list[dict[str, Any]] | None:
+        """What was stored of the same request before. Raises ``KeyReused``."""
         async with self._database.transaction(key.tenant_id) as connection:
-            return await _taken(connection, key, request_key, body)
+            return await _taken(connection, key, session_id, request_key, body)
+
+    async def agreed(self, tenant: TenantId, session_id: SessionId, users: Sequence[UserId]) -> bool:
+        """Whether everybody agrees by now."""
+        async with self._database.transaction(tenant) as connection:
+            return await self._consents.agreed(connection, tenant, session_id, users)
 
     async def take(
         self,
@@ -146,46 +153,42 @@ class Attestations:
         request_key: str,
         body: bytes,
         session_id: SessionId,
-        people: Sequence[tuple[UserId, PublicId]],
+        people: Mapping[UserId, PublicId],
         answers: Sequence[Answer],
         text: str | None,
         entry: audit.NewEntry,
-    ) -> dict[str, Any]:
-        """Store what people answered, with the text; the answer to the platform, which a repetition gets again.
+    ) -> list[dict[str, Any]]:
+        """Store what people answered, with the text: what the platform is told of it, which a repetition gets again.
 
         ``people``: everybody of the session. Raises ``KeyReused``, ``TextUnknown``, ``TextDiffers``.
         """
         async with self._database.transaction(key.tenant_id) as connection:
             await connection.execute("select pg_advisory_xact_lock(hashtext('attestation'), $1::int)", key.id)
-            before = await _taken(connection, key, request_key, body)
+            before = await _taken(connection, key, session_id, request_key, body)
             if before is not None:
                 return before
             await self._consents.keep_text(connection, key.tenant_id, answers[0].version, text, "platform")
             await audit.append(connection, entry)
             for answer in answers:
                 await self._consents.put(connection, key.tenant_id, session_id, answer)
-            agreed = await self._consents.agreed(connection, key.tenant_id, session_id, [each[0] for each in people])
-            ids = dict(people)
-            out = {
-                "consents": [
-                    {
-                        "user_id": ids[answer.user_id],
-                        "accepted": answer.accepted,
-                        "text_version": answer.version,
-                        "at_ms": answer.at_ms,
-                    }
-                    for answer in answers
-                ],
-                "all_agreed": agreed,
-            }
+            out = [
+                {
+                    "user_id": people[answer.user_id],
+                    "accepted": answer.accepted,
+                    "text_version": answer.version,
+                    "at_ms": answer.at_ms,
+                }
+                for answer in answers
+            ]
             await connection.execute(
-                "insert into consent_attestation (tenant_id, key_id, request_key, body_sha256, answer, at)"
-                " values ($1, $2, $3, $4, $5::jsonb, $6)",
+                "insert into consent_attestation (tenant_id, key_id, request_key, session_id, body_sha256, answer, at)"
+                " values ($1, $2, $3, $4, $5, $6::jsonb, $7)",
                 key.tenant_id,
                 key.id,
                 request_key,
+                session_id,
                 hashlib.sha256(body).digest(),
-                json.dumps(out),
+                json.dumps({"consents": out}),
                 self._now(),
             )
             return out
@@ -201,19 +204,22 @@ def signature(secret: str, request: SignedRequest) -> bytes:
     return hmac.new(secret.encode(), message.encode(), hashlib.sha256).hexdigest().encode()
 
 
-async def _taken(connection: Any, key: PlatformKey, request_key: str, body: bytes) -> dict[str, Any] | None:
+async def _taken(
+    connection: Any, key: PlatformKey, session_id: SessionId, request_key: str, body: bytes
+) -> list[dict[str, Any]] | None:
     row = await connection.fetchrow(
-        "select body_sha256, answer from consent_attestation where tenant_id = $1 and key_id = $2 and request_key = $3",
+        "select session_id, body_sha256, answer from consent_attestation"
+        " where tenant_id = $1 and key_id = $2 and request_key = $3",
         key.tenant_id,
         key.id,
         request_key,
     )
     if row is None:
         return None
-    if row["body_sha256"] != hashlib.sha256(body).digest():
+    if row["session_id"] not in (None, session_id) or row["body_sha256"] != hashlib.sha256(body).digest():
         raise KeyReused
-    answer: dict[str, Any] = json.loads(row["answer"])
-    return answer
+    consents: list[dict[str, Any]] = json.loads(row["answer"])["consents"]
+    return consents
 
 
 _COLUMNS: Final = (

@@ -26,7 +26,7 @@ from recorder.finish import read_object
 from recorder.manifest import canonical
 from recorder.playback import PlainCache, StreamFile, open_stream
 from recorder.segments import STORY, Name, recording_prefix
-from recorder.signed import BUNDLE_FORMAT, envelope
+from recorder.signed import BUNDLE_FORMAT, ROOT_FORMAT, Unsigned, envelope, opened
 from recorder.zipstream import Member
 
 README: Final = """\
@@ -100,15 +100,8 @@ async def _documents(recordings: Recordings, recording: Details) -> dict[str, by
     prefix = recording_prefix(recording.tenant_id, recording.public_id)
     async for key in recordings.objects.keys(prefix + "root-"):
         out[key[len(prefix) :]] = await recordings.objects.get(key)
-    for part in await recordings.parts(recording):
-        if part["manifest_key"] is not None:
-            try:
-                data = await recordings.objects.get(part["manifest_key"])
-            except ObjectMissing:
-                raise SegmentCorrupt(f"{part['manifest_key']} is missing") from None
-            if hashlib.sha256(data).digest() != part["manifest_sha256"]:
-                raise SegmentCorrupt(f"{part['manifest_key']} is not what was stored")
-            out[f"parts/{part['epoch']}/manifest.json"] = data
+    for epoch, data in await manifests(recordings, recording):
+        out[f"parts/{epoch}/manifest.json"] = data
     if recording.story_key is not None:
         out["story.json"] = await read_story(recordings, recording, recording.story_key)
     async with recordings.database.transaction(recording.tenant_id) as connection:
@@ -124,15 +117,40 @@ async def _documents(recordings: Recordings, recording: Details) -> dict[str, by
     return {**out, "lock.json": canonical(lock)}
 
 
+async def manifests(recordings: Recordings, recording: Details) -> list[tuple[int, bytes]]:
+    """(Epoch, manifest) of each part that has one, as they were stored. Raises ``SegmentCorrupt``,
+    ``ObjectStoreError``."""
+    return [
+        (part["epoch"], await _stored(recordings, part["manifest_key"], part["manifest_sha256"]))
+        for part in await recordings.parts(recording)
+        if part["manifest_key"] is not None
+    ]
+
+
 async def read_story(recordings: Recordings, recording: Details, key: str) -> bytes:
-    """Chat and events of the session, as JSON. Raises ``SegmentCorrupt``, ``UnknownKey``, ``ObjectStoreError``."""
+    """Chat and events of the session, as JSON: what the root names. Raises ``SegmentCorrupt``, ``UnknownKey``,
+    ``ObjectStoreError``."""
     sealer = await recordings.sealer(recording)
     name = Name(recording.tenant_id, recording.public_id, 0, 0, STORY)
+    root_key, root_sha256 = recording.root_key, recording.root_sha256
+    if root_key is None or root_sha256 is None:
+        raise SegmentCorrupt(f"{recording.public_id} is not signed")
     try:
-        sha256 = hashlib.sha256(await recordings.objects.get(key)).digest()
+        told = opened(await _stored(recordings, root_key, root_sha256), ROOT_FORMAT).statement["story"]
+        sha256 = bytes.fromhex(told["sha256"]) if told["key"] == key else b""
+    except (Unsigned, KeyError, TypeError, ValueError):
+        raise SegmentCorrupt(f"{root_key} names no story") from None
+    return await read_object(recordings.objects, sealer, name, key, sha256, None)
+
+
+async def _stored(recordings: Recordings, key: str, sha256: bytes) -> bytes:
+    try:
+        data = await recordings.objects.get(key)
     except ObjectMissing:
         raise SegmentCorrupt(f"{key} is missing") from None
-    return await read_object(recordings.objects, sealer, name, key, sha256, None)
+    if hashlib.sha256(data).digest() != sha256:
+        raise SegmentCorrupt(f"{key} is not what was stored")
+    return data
 
 
 def _document(name: str, data: bytes) -> Planned:

@@ -18,7 +18,8 @@ from config.database import ALL_TENANTS, Database
 from config.ids import PublicId, RecordingId, SessionId, TenantId, UserId, is_public_id, new_public_id
 from config.keys import KeyRing, UnknownKey, WrappedKeys
 from config.objects import ObjectStore
-from recorder import audit, segments
+from recorder import announcements, audit, segments
+from recorder.announcements import Announcements
 from recorder.consents import Consents
 from recorder.errors import ConsentMissing
 from recorder.manifest import Entry
@@ -140,6 +141,7 @@ class Recordings:
         self.objects = objects
         self.database = database
         self.consents = Consents(database, clock)
+        self.announcements = Announcements(database, clock)
         self._keys = keys
         self._wrapped = wrapped
         self._clock = clock
@@ -231,13 +233,16 @@ class Recordings:
         One that no worker ever began is marked as failed, after a minute.
         """
         async with self.database.transaction(tenant) as connection:
+            told = story or Story()
+            announced = await announcements.events(connection, tenant, session_id)
+            ordered = sorted([*told.events, *announced], key=lambda event: int(event.get("at_ms", 0)))
             await connection.execute(
                 "update recording set ended_at_ms = $3, story = $4::jsonb"
                 " where tenant_id = $1 and session_id = $2 and ended_at_ms is null",
                 tenant,
                 session_id,
                 ended_at_ms,
-                json.dumps((story or Story())._asdict()),
+                json.dumps(told._replace(events=ordered)._asdict()),
             )
 
     async def note_quality(

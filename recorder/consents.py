@@ -46,7 +46,10 @@ class Text(NamedTuple):
 
 
 class Consents:
-    """Adds rows to the consents of sessions; the newest one of a user counts."""
+    """Adds rows to the consents of sessions. The answer that a user gave last counts, whichever came in last.
+
+    Of two that were given at the same moment, a no counts.
+    """
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -57,9 +60,9 @@ class Consents:
         async with self._database.transaction(entry.tenant_id) as connection:
             await audit.append(connection, entry)
             await connection.execute(
-                "insert into consent (tenant_id, session_id, user_id, text_version, accepted, at)"
-                " select tenant_id, session_id, user_id, text_version, false, $4 from consent"
-                " where tenant_id = $1 and session_id = $2 and user_id = $3 order by id desc limit 1",
+                "insert into consent (tenant_id, session_id, user_id, text_version, text_of, accepted, at)"
+                " select tenant_id, session_id, user_id, text_version, text_of, false, greatest($4, at) from consent"
+                " where tenant_id = $1 and session_id = $2 and user_id = $3 order by at desc, id desc limit 1",
                 entry.tenant_id,
                 session_id,
                 entry.user_id,
@@ -69,8 +72,8 @@ class Consents:
     async def put(self, connection: Any, tenant: TenantId, session_id: SessionId, answer: Answer) -> None:
         """Store what a platform attests, in the caller's transaction."""
         await connection.execute(
-            "insert into consent (tenant_id, session_id, user_id, text_version, accepted, given_by, evidence, at)"
-            " values ($1, $2, $3, $4, $5, 'platform', $6, $7)",
+            "insert into consent (tenant_id, session_id, user_id, text_version, text_of, accepted, given_by, evidence,"
+            " at) values ($1, $2, $3, $4, 'platform', $5, 'platform', $6, $7)",
             tenant,
             session_id,
             answer.user_id,
@@ -81,11 +84,11 @@ class Consents:
         )
 
     async def agreed(self, connection: Any, tenant: TenantId, session_id: SessionId, users: Sequence[UserId]) -> bool:
-        """Whether the newest answer of every one of the users is yes. Nobody's consent is no consent."""
+        """Whether the last answer of every one of the users is yes. Nobody's consent is no consent."""
         agreed = await connection.fetchval(
             "select count(*) from (select distinct on (user_id) user_id, accepted from consent"
             " where tenant_id = $1 and session_id = $2 and user_id = any($3::bigint[])"
-            " order by user_id, id desc) newest where accepted",
+            " order by user_id, at desc, accepted, id desc) last where accepted",
             tenant,
             session_id,
             list(users),
@@ -93,7 +96,8 @@ class Consents:
         return bool(users) and agreed == len(set(users))
 
     async def keep_text(self, connection: Any, tenant: TenantId, version: str, text: str | None, source: str) -> None:
-        """Make sure that a version's text is stored. Raises ``TextUnknown``, ``TextDiffers``; not of ours."""
+        """Make sure that a version's text is stored, among those of its source. Raises ``TextUnknown``,
+        ``TextDiffers``: what a version stands for is never changed."""
         if text is not None:
             await connection.execute(
                 "insert into consent_text (tenant_id, version, text, source, since) values ($1, $2, $3, $4, $5)"
@@ -104,10 +108,11 @@ class Consents:
                 source,
                 self._now(),
             )
-        if source == "turnpike":
-            return
         known = await connection.fetchval(
-            "select text from consent_text where tenant_id = $1 and version = $2", tenant, version
+            "select text from consent_text where tenant_id = $1 and version = $2 and source = $3",
+            tenant,
+            version,
+            source,
         )
         if known is None:
             raise TextUnknown(version)

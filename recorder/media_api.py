@@ -11,9 +11,10 @@ from typing import Any, Final
 from aiohttp import web
 
 from config.http import ApiError, Call, Endpoint, endpoint, not_found
+from config.ids import UserId
 from config.keys import UnknownKey
 from config.logs import get_log
-from config.objects import ObjectMissing, ObjectStoreError
+from config.objects import ObjectStoreError
 from recorder import audit, bundle
 from recorder.catalogue import Details, Grant, Recordings
 from recorder.errors import SegmentCorrupt
@@ -21,6 +22,7 @@ from recorder.playback import PlainCache, StreamFile, open_stream
 from recorder.products import Product, newest, open_product, products_of
 from recorder.readiness import not_ready
 from recorder.sending import NO_STORE, TOKEN_CHARS_MAX, UNREADABLE, File, Span, send_file
+from recorder.taking import WORDS, may_take
 from recorder.views import AccessGrant, PlayableComposition, PlayableView, composition_view, participant_of
 
 log = get_log("recorder.media_api")
@@ -66,12 +68,31 @@ class MediaApi:
         product = next((each for each in made if each.content_type in _ENDINGS), None)
         if product is None:
             raise not_found("composition")
-        name = None
-        if call.request.query.get("download") == "1":
-            name = f"{recording.public_id}-{product.kind}.{_ENDINGS[product.content_type]}"
         what = {"composition": product.job, "layout": product.kind}
+        if call.request.query.get("download") == "1":
+            return await self._taken(call, grant, recording, product, what)
         file = await self._open(recording, product)
-        return await self._send(call, grant, file, f"composition {product.n}", audit.OPENED, name, **what)
+        return await self._send(call, grant, file, f"composition {product.n}", audit.OPENED, **what)
+
+    async def _taken(
+        self, call: Call, grant: Grant, recording: Details, product: Product, what: dict[str, str]
+    ) -> web.StreamResponse:
+        """To be saved: for those who may take it, as of now; each time is written down."""
+        if not await may_take(self._recordings, recording, grant.user_id):
+            await self._recordings.note(_entry(grant, audit.REFUSED, why="download", **what))
+            raise ApiError(403, "download_not_allowed", WORDS)
+
+        async def note(span: Span) -> None:
+            await self._recordings.note(_entry(grant, audit.COMPOSITION_TAKEN, range=span and list(span), **what))
+
+        file = await self._open(recording, product)
+        name = f"{recording.public_id}-{product.kind}.{_ENDINGS[product.content_type]}"
+        return await send_file(
+            *(call, file, self._cache),
+            audit=note,
+            refused=lambda wanted: self._beyond(grant, wanted),
+            name=name,
+        )
 
     async def thumbnail(self, call: Call) -> web.StreamResponse:
         return await self._single(call, "thumbnail")
@@ -101,31 +122,34 @@ class MediaApi:
     async def manifest(self, call: Call) -> web.StreamResponse:
         grant, recording = await self._granted(call)
         await self._note(grant, "manifest", audit.MANIFEST_READ, None)
-        parts = []
-        for part in await self._recordings.parts(recording):
-            if part["manifest_key"] is not None:
-                try:
-                    parts.append(json.loads(await self._recordings.objects.get(part["manifest_key"])))
-                except (ObjectMissing, ObjectStoreError):
-                    raise ApiError(503, "recording_unreadable", "The manifest cannot be read just now.") from None
+        try:
+            parts = [json.loads(data) for _, data in await bundle.manifests(self._recordings, recording)]
+        except (SegmentCorrupt, ObjectStoreError):
+            log.fault("cannot read a manifest", recording=recording.public_id)
+            raise ApiError(503, "recording_unreadable", UNREADABLE) from None
         body = {"recording": recording.public_id, "parts": parts}
         return web.json_response(body, headers=NO_STORE)
 
     async def media(self, call: Call) -> AccessGrant:
         """Compositions and previews that were made since the grant was given are in it too."""
         grant, recording = await self._granted(call)
-        return await granted_view(self._recordings, recording, call.request.query["grant"], grant.expires_at_ms)
+        token = call.request.query["grant"]
+        return await granted_view(self._recordings, recording, grant.user_id, token, grant.expires_at_ms)
 
     async def _send(
-        self, call: Call, grant: Grant, file: File, what: str, action: str, name: str | None = None, **details: Any
+        self, call: Call, grant: Grant, file: File, what: str, action: str, **details: Any
     ) -> web.StreamResponse:
         async def note(span: Span) -> None:
             await self._note(grant, what, action, span, **details)
 
-        async def refused(wanted: str) -> None:
-            await self._recordings.note(_entry(grant, audit.REFUSED, why="range", range=wanted))
+        return await send_file(
+            *(call, file, self._cache),
+            audit=note,
+            refused=lambda wanted: self._beyond(grant, wanted),
+        )
 
-        return await send_file(call, file, self._cache, audit=note, refused=refused, name=name)
+    async def _beyond(self, grant: Grant, wanted: str) -> None:
+        await self._recordings.note(_entry(grant, audit.REFUSED, why="range", range=wanted))
 
     async def _note(self, grant: Grant, what: str, action: str, _span: Span, **details: Any) -> None:
         await self._recordings.open_with(grant, what, _entry(grant, action, **details))
@@ -166,13 +190,16 @@ class MediaApi:
             raise ApiError(503, "recording_unreadable", UNREADABLE) from None
 
 
-async def granted_view(recordings: Recordings, recording: Details, token: str, expires_at_ms: int) -> AccessGrant:
-    """All that a grant opens, as URLs that carry it."""
+async def granted_view(
+    recordings: Recordings, recording: Details, user_id: UserId, token: str, expires_at_ms: int
+) -> AccessGrant:
+    """All that a user's grant opens, as URLs that carry it."""
     base, grant = f"/api/v1/recordings/{recording.public_id}", f"?grant={token}"
     made = newest(await products_of(recordings, recording))
     kinds = {product.kind for product in made}
     return AccessGrant(
         expires_at_ms=expires_at_ms,
+        may_download=await may_take(recordings, recording, user_id),
         streams=[
             PlayableView(
                 n=stream.n,

@@ -95,7 +95,7 @@ class OwnApi:
             raise ApiError(409, f"own_{shown.why}", _WORDS[shown.why], **span)
         entry = entry_of(recording, who, audit.GRANTED, OWN)
         token, expires_at_ms = await self._recordings.grant(recording, who.user_id, entry)
-        return await granted_view(self._recordings, recording, token, expires_at_ms)
+        return await granted_view(self._recordings, recording, who.user_id, token, expires_at_ms)
 
     async def _policies(self, call: Call) -> dict[str, Policy]:
         async with self._recordings.database.transaction(call.principal.tenant_id) as connection:

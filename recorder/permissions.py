@@ -6,6 +6,7 @@ import enum
 from typing import Any, Final
 
 from config.identity import Principal, Role
+from config.ids import TenantId, UserId
 
 
 class Duty(enum.StrEnum):
@@ -32,10 +33,15 @@ CATALOGUE: Final = frozenset(BY_ROLE)
 
 async def duties_of(connection: Any, who: Principal) -> frozenset[Duty]:
     """What a user may do now."""
-    of_role = BY_ROLE.get(who.role)
+    return await duties_in(connection, who.tenant_id, who.user_id, who.role)
+
+
+async def duties_in(connection: Any, tenant: TenantId, user_id: UserId, role: Role) -> frozenset[Duty]:
+    """The same, of somebody who is not the caller."""
+    of_role = BY_ROLE.get(role)
     if of_role is None:
         return frozenset()
     own = await connection.fetchval(
-        "select duties from recording_duty where tenant_id = $1 and user_id = $2", who.tenant_id, who.user_id
+        "select duties from recording_duty where tenant_id = $1 and user_id = $2", tenant, user_id
     )
     return of_role if own is None else frozenset(map(Duty, own))

@@ -28,6 +28,8 @@ class OwnRule(NamedTuple):
     """Hours after the end of the call."""
     for_days: int
     """For so long from then on."""
+    download: bool = False
+    """Whether they may save files made of it as well."""
 
     def span_ms(self, ended_at_ms: int) -> tuple[int, int]:
         """From when until when, in Unix milliseconds."""
@@ -48,6 +50,10 @@ class Policy:
     client: OwnRule | None = None
     """When clients see their own; None: they do not."""
     provider: OwnRule | None = None
+    announce: bool = True
+    """Whether those in the call hear that it is recorded."""
+    announce_url: str | None = None
+    """The tenant's own spoken notice; None: a sound, and the text."""
 
     def own(self, role: str) -> OwnRule | None:
         """The rule for people of a role in the call."""
@@ -86,25 +92,44 @@ async def set_policy(connection: Any, tenant: TenantId, wanted: Policy, *, only_
     if only_first and await connection.fetchval(known, tenant, wanted.kind):
         return
     await connection.execute(
-        "insert into retention_policy (tenant_id, kind, keep_days, preview, compose, client_after_h, client_for_days,"
-        " provider_after_h, provider_for_days) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+        "insert into retention_policy (tenant_id, kind, keep_days, preview, compose, announce, announce_url,"
+        " client_after_h, client_for_days, client_download, provider_after_h, provider_for_days, provider_download)"
+        " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
         " on conflict (tenant_id, kind) do update set keep_days = excluded.keep_days, preview = excluded.preview,"
-        " compose = excluded.compose, client_after_h = excluded.client_after_h,"
-        " client_for_days = excluded.client_for_days, provider_after_h = excluded.provider_after_h,"
-        " provider_for_days = excluded.provider_for_days",
+        " compose = excluded.compose, announce = excluded.announce, announce_url = excluded.announce_url,"
+        " client_after_h = excluded.client_after_h, client_for_days = excluded.client_for_days,"
+        " client_download = excluded.client_download, provider_after_h = excluded.provider_after_h,"
+        " provider_for_days = excluded.provider_for_days, provider_download = excluded.provider_download",
         tenant,
         wanted.kind,
         wanted.keep_days,
         wanted.preview,
         list(wanted.compose),
-        *(wanted.client or (None, None)),
-        *(wanted.provider or (None, None)),
+        wanted.announce,
+        wanted.announce_url,
+        *(wanted.client or (None, None, False)),
+        *(wanted.provider or (None, None, False)),
     )
 
 
 def _policy(row: Any) -> Policy:
+    names = ("after_h", "for_days", "download")
     rules = {
-        role: None if row[f"{role}_after_h"] is None else OwnRule(row[f"{role}_after_h"], row[f"{role}_for_days"])
+        role: None if row[f"{role}_after_h"] is None else OwnRule(*(row[f"{role}_{name}"] for name in names))
         for role in ("client", "provider")
     }
-    return Policy(row["kind"], row["keep_days"], row["preview"], tuple(row["compose"]), **rules)
+    announced = (row["announce"], row["announce_url"])
+    return Policy(
+        row["kind"],
+        row["keep_days"],
+        row["preview"],
+        tuple(row["compose"]),
+        rules["client"],
+        rules["provider"],
+        *announced,
+    )
+
+
+async def locked(connection: Any, tenant: TenantId) -> None:
+    """Of several who change policies of a tenant at once, one does; the others wait until that is committed."""
+    await connection.execute("select pg_advisory_xact_lock(hashtext('retention_policy'), $1::int)", tenant % 2**31)

@@ -19,6 +19,7 @@ from config.ids import TenantId
 from config.keys import KeyRing, SigningKey, UnknownKey, WrappedKeys
 from config.logs import get_log
 from config.objects import ObjectExists, ObjectLock, ObjectStore
+from recorder import announcements
 from recorder.errors import RecorderError, SegmentCorrupt
 from recorder.manifest import canonical
 from recorder.segments import STORY, Name, Sealer, recording_prefix
@@ -146,15 +147,18 @@ async def _statement(connection: Any, row: Any) -> dict[str, Any]:
         *key,
     )
     consents = await connection.fetch(
-        "select user_id, text_version, accepted, given_by, evidence, (extract(epoch from at) * 1000)::bigint as at_ms"
+        "select user_id, text_version, text_of, accepted, given_by, evidence,"
+        " (extract(epoch from at) * 1000)::bigint as at_ms"
         " from consent where tenant_id = $1 and session_id = $2 order by id",
         row["tenant_id"],
         row["session_id"],
     )
     texts = await connection.fetch(
-        "select version, encode(sha256(convert_to(text, 'UTF8')), 'hex') as sha256 from consent_text"
-        " where tenant_id = $1 and version = any($2) order by version",
+        "select version, source, encode(sha256(convert_to(text, 'UTF8')), 'hex') as sha256 from consent_text"
+        " where tenant_id = $1 and (source, version) in (select * from unnest($2::text[], $3::text[]))"
+        " order by source desc, version",
         key[0],
+        [each["text_of"] for each in consents],
         [each["text_version"] for each in consents],
     )
     head = await connection.fetchrow(
@@ -176,11 +180,15 @@ async def _statement(connection: Any, row: Any) -> dict[str, Any]:
         "consents": [
             {
                 "participant": ids.get(each["user_id"], ""),
-                **{name: each[name] for name in ("text_version", "accepted", "given_by", "evidence", "at_ms")},
+                **{
+                    name: each[name]
+                    for name in ("text_version", "text_of", "accepted", "given_by", "evidence", "at_ms")
+                },
             }
             for each in consents
         ],
-        "consent_texts": {each["version"]: each["sha256"] for each in texts},
+        "consent_texts": [dict(each) for each in texts],
+        "announcements": await announcements.signed(connection, row["tenant_id"], row["session_id"]),
         "parts": [dict(part) for part in parts],
         "audit": None if head is None else dict(head),
     }

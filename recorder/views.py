@@ -137,6 +137,8 @@ class AccessGrant(View):
     """Leave to play; the URLs carry it."""
 
     expires_at_ms: int
+    may_download: bool
+    """Whether compositions may be saved, not only played."""
     streams: list[PlayableView]
     compositions: list[PlayableComposition]
     manifest_url: str

@@ -47,6 +47,7 @@ from signaling.store import SessionStore
 from signaling.timeline import TimelineApi
 from signaling.timeline_store import TimelineStore
 from signaling.turn import TurnApi, TurnServers
+from signaling.unagreed import Unagreed
 
 TOKEN_SECRET = "token-key"  # noqa: S105 - the name of a secret, not one
 
@@ -120,7 +121,8 @@ def assemble(
     mover = Mover(sessions, rooms, billing, meter, recordings, announcer, clock)
     quality, connections = QualityKeeper(kept, clock, recordings.note_quality), ConnectionHistory(servers.database)
     follower = Follower(sessions, rooms, billing, meter, announcer, closer, mover, quality, connections, notes, clock)
-    shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, nightly, clock, settings.tick_ms)
+    unagreed = Unagreed(sessions, rooms, recordings, announcer, clock)
+    shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, nightly, unagreed, clock, settings.tick_ms)
     doorkeeper, probes = Doorkeeper(people, clock, settings.trusted_proxies), Probes(servers.bus, servers.redis, rooms)
     kinds = KindChanges(director, sessions, rooms, billing, announcer, clock)
     sockets = Sockets(sio, tokens, director, kinds, chat, presence, events, probes, doorkeeper, clock)

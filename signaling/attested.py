@@ -25,8 +25,9 @@ from signaling.store import Session, SessionStore
 
 V1: Final = "/api/v1"
 _TIME_MAX_MS: Final = 10**14
-AHEAD_MS: Final = 300_000
-"""An answer cannot be given later than now, as far as clocks agree."""
+AHEAD_MS: Final = 5_000
+"""An answer cannot be given later than now, as far as clocks agree. No more than that: the answer that was given last
+counts, and one that is dated ahead would outweigh what somebody says after it."""
 
 
 class AnswerBody(Body):
@@ -157,12 +158,25 @@ class Attested:
         wish = parse(Attestation, body or b"{}")
         session = await self._session(key, call.id("id"))
         try:
-            answer = await self._attestations.taken(key, wish.request_key, body)
-            if answer is None:
-                answer = await self._take(key, session, wish, body)
+            consents = await self._attestations.taken(key, session.id, wish.request_key, body)
+            if consents is None:
+                consents = await self._take(key, session, wish, body)
         except KeyReused:
             raise ApiError(409, "request_key_used", "The request key was used for something else.") from None
-        return AttestedView(session_id=session.public_id, **answer)
+        agreed = await self._carry_out(session)
+        return AttestedView(
+            session_id=session.public_id, consents=[ConsentView(**c) for c in consents], all_agreed=agreed
+        )
+
+    async def _carry_out(self, session: Session) -> bool:
+        """Record, or record no more, as everybody's last answers are by now; also for a request that was taken before:
+        the worker may not have been there then, and what is so already changes nothing."""
+        people = [person.user_id for person in session.people]
+        agreed = await self._attestations.agreed(session.tenant_id, session.id, people)
+        fresh = await self._store.get(session.tenant_id, session.id)
+        if fresh is not None:
+            await (self._recorded.begin(fresh) if agreed else self._recorded.stop(fresh))
+        return agreed
 
     async def _session(self, key: PlatformKey, public_id: str) -> Session:
         session = await self._store.by_public_id(key.tenant_id, public_id) if is_public_id(public_id, "ses") else None
@@ -170,7 +184,7 @@ class Attested:
             raise not_found("session")
         return session
 
-    async def _take(self, key: PlatformKey, session: Session, wish: Attestation, body: bytes) -> dict[str, Any]:
+    async def _take(self, key: PlatformKey, session: Session, wish: Attestation, body: bytes) -> list[dict[str, Any]]:
         if session.over:
             raise ApiError(409, "session_over", "The session is over.")
         if wish.text_version in CONSENT_VERSIONS:
@@ -194,20 +208,15 @@ class Attested:
                 "answers": [each.model_dump() for each in wish.answers],
             },
         )
-        both = [(person.user_id, person.public_id) for person in session.people]
+        both = {person.user_id: person.public_id for person in session.people}
         try:
-            answer = await self._attestations.take(
+            return await self._attestations.take(
                 key, wish.request_key, body, session.id, both, answers, wish.text, entry
             )
         except TextUnknown:
             raise ApiError(409, "unknown_text", "Send the text along with a version that is new.") from None
         except TextDiffers:
             raise ApiError(409, "text_differs", "That version stands for another text.") from None
-        if answer["all_agreed"]:
-            await self._recorded.begin(session)
-        else:
-            await self._recorded.stop(session)
-        return answer
 
 
 def endpoints(

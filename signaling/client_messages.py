@@ -75,6 +75,15 @@ class IceServers(View):
     ttl_s: int
 
 
+class AnnouncementView(View):
+    """What the page plays and shows when the recording begins."""
+
+    version: str
+    text: str
+    url: str | None
+    """The tenant's own spoken notice; null: a sound of the page's."""
+
+
 class RoomAnswer(View):
     """Acknowledgement of ``room.join``."""
 
@@ -85,6 +94,8 @@ class RoomAnswer(View):
     """Declared states of everybody in the room so far: user id → source → muted."""
     ice_servers: list[IceServer] = Field(default_factory=list)
     """For the page's next connection."""
+    announcement: AnnouncementView | None = None
+    """Null: nothing is announced here, or nothing can be recorded."""
 
 
 class SetMuted(OnSession):

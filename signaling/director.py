@@ -20,8 +20,9 @@ from config.ids import SessionId
 from config.logs import get_log
 from config.objects import ObjectStoreError
 from recorder.catalogue import ATTESTED, NewRecording, Recordings
+from recorder.errors import ConsentMissing
 from signaling.announcer import Announcer
-from signaling.client_messages import JoinRoom, RoomAnswer, RoomStats, SetMuted
+from signaling.client_messages import AnnouncementView, JoinRoom, RoomAnswer, RoomStats, SetMuted
 from signaling.closing import Closer
 from signaling.lifecycle import State, Trigger, Verdict
 from signaling.messages import Consent, RequestSession
@@ -29,6 +30,7 @@ from signaling.people import People, User
 from signaling.presence import Presence
 from signaling.rooms import Placed, Rooms
 from signaling.store import Applied, NewSession, Session, SessionStore, TooManyLive
+from signaling.unagreed import Unagreed
 
 LIVE_PER_CLIENT_MAX: Final = 3
 ACCEPT_LASTS_MS: Final = 5_000
@@ -81,6 +83,7 @@ class Director:
         self._clock = clock
         self._consent_version = consent_version
         self._unrecorded_refused = unrecorded_refused
+        self._unagreed = Unagreed(store, rooms, recordings, announcer, clock)
 
     # --- finding ------------------------------------------------------------------------------------------------
 
@@ -257,7 +260,7 @@ class Director:
             return applied.session
         log.info("room opened", session_id=session.public_id, worker_id=placed.worker_id, room_epoch=placed.epoch)
         await self._announcer.changed(applied.session)
-        return applied.session
+        return await self._unagreed.look_again(applied.session)
 
     async def _prepare_recording(
         self, session: Session, who: Principal, consent: Consent
@@ -282,6 +285,8 @@ class Director:
                 [(p.user_id, p.public_id, p.name, p.role) for p in session.people],
                 self._clock.wall_ms(),
             )
+        except ConsentMissing:  # taken back at this moment
+            return False, None
         except ObjectStoreError as error:
             log.error("no key for a recording", session_id=session.public_id, why=str(error))
             return True, None
@@ -298,7 +303,7 @@ class Director:
         )
         if not started and self._unrecorded_refused:
             raise _unrecordable()
-        return await self._store.note(
+        noted = await self._store.note(
             session.tenant_id,
             session.id,
             "recording_started" if started else "recording_failed",
@@ -306,6 +311,7 @@ class Director:
             recording="recording" if started else "failed",
             recording_public_id=None if recording is None else recording.public_id,
         )
+        return await self._unagreed.look_again(noted)
 
     async def _fail(self, session: Session, trigger: Trigger, why: str) -> None:
         applied = await self._apply(session, trigger, why=why)
@@ -319,7 +325,11 @@ class Director:
 
     async def join(self, who: Principal, message: JoinRoom) -> RoomAnswer:
         """A participant's page offers; the worker answers."""
-        return await self._rooms.join(who, await self.find(who, message.session_id), message)
+        session = await self.find(who, message.session_id)
+        answer = await self._rooms.join(who, session, message)
+        due = await self._recordings.announcements.due(session.tenant_id, session.kind)
+        told = None if due is None else AnnouncementView(**due._asdict())
+        return answer.model_copy(update={"announcement": told})
 
     async def mute(self, who: Principal, message: SetMuted) -> None:
         """A participant says what it mutes; the worker and the other side are told."""

@@ -31,6 +31,7 @@ from signaling.away import AWAY
 from signaling.lifecycle import IN_CALL, Trigger
 from signaling.rooms import Placed, Rooms
 from signaling.store import Session, SessionStore
+from signaling.unagreed import Unagreed
 
 AT_ONCE_MAX: Final = 32
 """Rooms moved at a time."""
@@ -74,6 +75,7 @@ class Mover:
         self._recordings = recordings
         self._announcer = announcer
         self._clock = clock
+        self._unagreed = Unagreed(store, rooms, recordings, announcer, clock)
         self._working: dict[SessionId, asyncio.Task[None]] = {}
         self._slots = {"lost": asyncio.Semaphore(AT_ONCE_MAX), "drained": asyncio.Semaphore(DRAINED_AT_ONCE)}
         self._moved_ns: OrderedDict[SessionId, deque[int]] = OrderedDict()
@@ -139,6 +141,7 @@ class Mover:
             return
         self._meter.moved(session_id, placed.epoch)
         await self._announcer.changed(moved)
+        await self._unagreed.look_again(moved)
         _moves.labels(why, "moved").inc()
         log.info(
             "room moved",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -11,13 +11,15 @@ from config.http import ApiError, Body, Call, Endpoint, endpoint
 from config.identity import Role
 from config.logs import get_log
 from recorder import audit
+from recorder.announcements import is_version
 from recorder.catalogue import Recordings
-from relay.messages import PauseRecording, StopRecording
+from relay.messages import PauseRecording
 from signaling.announcer import Announcer
 from signaling.director import Director
 from signaling.messages import SessionView
 from signaling.rooms import Rooms
 from signaling.store import Session, SessionStore
+from signaling.unagreed import Unagreed, goes_on, recording_of
 from signaling.views import session_view
 
 log = get_log("signaling.recorded")
@@ -32,6 +34,16 @@ class PauseWish(Body):
 
     max_s: int = Field(default=120, ge=PAUSE_S[0], le=PAUSE_S[1])
     """It goes on by itself then."""
+
+
+class Announced(Body):
+    """POST /sessions/{id}/recording/announced"""
+
+    key: str = Field(min_length=8, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
+    """Made by the page for each announcement: sent again, it is stored once."""
+    version: str = Field(max_length=60)
+    """Of the announcement that came with the answer to ``room.join``."""
+    how: Literal["clip", "tone", "shown"]
 
 
 class Recorded:
@@ -52,6 +64,7 @@ class Recorded:
         self._recordings = recordings
         self._announcer = announcer
         self._clock = clock
+        self._unagreed = Unagreed(store, rooms, recordings, announcer, clock)
 
     def endpoints(self) -> list[Endpoint]:
         """To be mounted by control."""
@@ -66,6 +79,12 @@ class Recorded:
             ),
             endpoint("POST", f"{call}/resume", "Record again", self.resume, roles=provider, result=SessionView),
             endpoint("POST", f"{call}/withdraw", "Take consent back", self.withdraw, roles=people, result=SessionView),
+            endpoint(
+                *("POST", f"{call}/announced", "The page said that the call is recorded", self.announced),
+                roles=people,
+                body=Announced,
+                result=SessionView,
+            ),
         ]
 
     async def pause(self, call: Call) -> SessionView:
@@ -73,7 +92,7 @@ class Recorded:
         session = await self._recorded(call)
         for_ms = int(call.body.max_s) * 1000
         await self._audit(call, session, audit.PAUSED, max_s=call.body.max_s)
-        command = PauseRecording(**_of(session), for_ms=for_ms)
+        command = PauseRecording(**recording_of(session), for_ms=for_ms)
         await self._rooms.order(session, command)
         return await self._noted(session, "recording_paused", "paused", self._clock.wall_ms() + for_ms)
 
@@ -81,15 +100,24 @@ class Recorded:
         """Before the time is over."""
         session = await self._recorded(call)
         await self._audit(call, session, audit.RESUMED)
-        await self._rooms.order(session, PauseRecording(**_of(session), for_ms=0))
+        await self._rooms.order(session, PauseRecording(**recording_of(session), for_ms=0))
         return await self._noted(session, "recording_resumed", "recording")
 
     async def withdraw(self, call: Call) -> SessionView:
         """The recording ends, the call goes on; what was recorded stays, as it was agreed to."""
         session = await self._recorded(call)
         await self._recordings.consents.withdraw(session.id, _entry(call, session, audit.WITHDRAWN))
-        await self._rooms.order(session, StopRecording(**_of(session)))
-        return await self._noted(session, "consent_withdrawn", "stopped")
+        return session_view(await self._unagreed.stop(session))
+
+    async def announced(self, call: Call) -> SessionView:
+        """The caller's page played or showed the announcement; it goes into the recording's story and root."""
+        session, body = await self._recorded(call), call.body
+        if not is_version(body.version):
+            raise ApiError(409, "unknown_announcement", "No such announcement is made here.")
+        await self._recordings.announcements.made(
+            *(session.tenant_id, session.id, call.principal.user_id, body.key, body.version, body.how)
+        )
+        return session_view(session)
 
     @property
     def now_ms(self) -> int:
@@ -109,13 +137,12 @@ class Recorded:
 
     async def stop(self, session: Session) -> None:
         """A host platform says that somebody agrees no more: the recording ends, if there is one."""
-        if _goes_on(session):
-            await self._rooms.order(session, StopRecording(**_of(session)))
-            await self._noted(session, "consent_withdrawn", "stopped")
+        if goes_on(session):
+            await self._unagreed.stop(session)
 
     async def _recorded(self, call: Call) -> Session:
         session = await self._director.find(call.principal, call.id("id"))
-        if not _goes_on(session):
+        if not goes_on(session):
             raise ApiError(409, "not_recording", "The call is not being recorded.", recording=session.recording)
         return session
 
@@ -130,19 +157,6 @@ class Recorded:
         return session_view(changed)
 
 
-def _goes_on(session: Session) -> bool:
-    return not session.over and session.recording in ("recording", "paused") and session.worker_id is not None
-
-
 def _entry(call: Call, session: Session, action: str, **details: object) -> audit.NewEntry:
     who, subject = call.principal, str(session.recording_public_id)
     return audit.NewEntry(who.tenant_id, who.user_id, who.public_id, action, subject, None, dict(details))
-
-
-def _of(session: Session) -> dict[str, Any]:
-    return {
-        "tenant_id": session.tenant_id,
-        "session_id": session.id,
-        "epoch": session.room_epoch,
-        "recording_public_id": session.recording_public_id,
-    }

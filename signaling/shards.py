@@ -25,9 +25,12 @@ from relay.bus import MediaLog
 from relay.messages import Event
 from signaling.away import AWAY
 from signaling.following import Follower
+from signaling.unagreed import Unagreed
 
 BOOKS_AFTER_S: Final = 5.0
 SWEEP_EVERY_S: Final = 1.0
+CONSENT_EVERY_S: Final = 10.0
+"""A recording that somebody agrees to no more, and that could not be ended at once, goes on no longer than this."""
 HEAL_METERS_EVERY: Final = 10
 """Every so many sweeps, meters that a dead process left open are looked for."""
 READ_BLOCK_MS: Final = 500
@@ -51,6 +54,7 @@ class ShardRunner:
         meter: Meter,
         follower: Follower,
         nightly: Nightly,
+        unagreed: Unagreed,
         clock: Clock,
         tick_ms: int,
     ) -> None:
@@ -59,6 +63,7 @@ class ShardRunner:
         self._meter = meter
         self._follower = follower
         self._nightly = nightly
+        self._unagreed = unagreed
         self._clock = clock
         self._tick_ms = tick_ms
         self._next_tick_s = 0.0
@@ -74,6 +79,7 @@ class ShardRunner:
                 group.create_task(self._again("events", self._read, 0.0))
                 group.create_task(self._again("tick", self._tick, 0.0))
                 group.create_task(self._again("sweep", self._sweep, 0.0))
+                group.create_task(self._again("consent", self._look_after_consent, CONSENT_EVERY_S))
                 group.create_task(self._again("books", self._look_after_books, LOOK_EVERY_S))
         finally:
             await self._leases.release()
@@ -157,6 +163,10 @@ class ShardRunner:
     async def _look_after_books(self) -> None:
         await asyncio.sleep(BOOKS_AFTER_S)  # just started: leases come first
         await self._nightly.run(self._leases.held)
+
+    async def _look_after_consent(self) -> None:
+        if self._leases.held:
+            await self._unagreed.sweep(set(self._leases.held))
 
     async def _sweep(self) -> None:
         shards = set(self._leases.held)

@@ -412,6 +412,17 @@ class SessionStore:
             if len(rows) < SWEEP_PAGE:
                 return found
 
+    async def recorded_against(self, shards: Iterable[int]) -> list[tuple[TenantId, SessionId]]:
+        """Sessions of these shards, of all tenants, that are recorded though somebody in them has said no once."""
+        async with self._database.transaction(ALL_TENANTS) as sql:
+            rows = await sql.fetch(
+                f"select tenant_id, id from session s where id % {SHARDS} = any($1) and {_LIVE}"
+                " and s.recording in ('recording', 'paused') and exists (select from consent c"
+                " where c.tenant_id = s.tenant_id and c.session_id = s.id and not c.accepted) order by id limit $2",
+                *(list(shards), SWEEP_PAGE),
+            )
+        return [(row["tenant_id"], row["id"]) for row in rows]
+
     async def busy(self, tenant: TenantId, user_ids: Iterable[int]) -> set[UserId]:
         """Which of the providers have a live session."""
         async with self._database.transaction(tenant) as sql:

@@ -35,7 +35,7 @@ def _policy(host: str, inline: dict[str, list[str]]) -> str:
     style = " ".join(["style-src 'self'", *inline.get("style", [])])
     return (
         f"default-src 'self'; {script}; {style}; style-src-attr 'unsafe-inline'; connect-src 'self'{sockets};"
-        " img-src 'self' data: blob:; media-src 'self' blob:; worker-src 'self' blob:; font-src 'self' data:;"
+        " img-src 'self' data: blob:; media-src 'self' blob: https:; worker-src 'self' blob:; font-src 'self' data:;"
         " object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     )
 

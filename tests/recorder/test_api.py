@@ -19,6 +19,7 @@ from recorder.api import endpoints
 from recorder.catalogue import CONSENT_TEXT, GRANT_TTL_MS
 from recorder.compliance_api import endpoints as compliance_endpoints
 from recorder.job import PartJob
+from recorder.segments import STORY, Name
 from recorder.verify import export_streams
 from tests.recorder.conftest import Desk
 from tests.recorder.media import START_WALL_MS
@@ -232,6 +233,25 @@ async def test_recording_in_progress_cannot_be_played_yet(desk: Desk, ask: Ask) 
 async def test_damaged_recording_is_an_error_and_no_bytes(desk: Desk, ask: Ask, ready: str) -> None:
     (desk.objects_dir / "recordings" / "1" / desk.new.public_id / "1" / "01-front").write_bytes(b"damage")
     url = (await (await ask("POST", ready + "/access", "compliance", json=REASON)).json())["streams"][0]["url"]
+    assert await code_of(await ask("GET", url)) == (503, "recording_unreadable")
+
+
+async def test_a_manifest_that_was_exchanged_in_the_store_is_not_shown(desk: Desk, ask: Ask, ready: str) -> None:
+    url = (await (await ask("POST", ready + "/access", "compliance", json=REASON)).json())["manifest_url"]
+    assert (await ask("GET", url)).status == 200
+    [path] = desk.objects_dir.rglob("manifest.json")
+    path.write_bytes(path.read_bytes().replace(b'"gaps":[', b'"gaps": ['))
+    assert await code_of(await ask("GET", url)) == (503, "recording_unreadable")
+
+
+async def test_a_story_that_was_exchanged_in_the_store_is_not_shown(desk: Desk, ask: Ask, ready: str) -> None:
+    url = (await (await ask("POST", ready + "/access", "compliance", json=REASON)).json())["story_url"]
+    assert (await ask("GET", url)).status == 200
+    recording = await desk.recordings.find(DEFAULT_TENANT, desk.new.public_id)
+    assert recording is not None
+    name = Name(DEFAULT_TENANT, desk.new.public_id, 0, 0, STORY)
+    other = (await desk.recordings.sealer(recording)).seal(name, b'{"chat":[],"events":[]}')
+    (desk.objects_dir / str(recording.story_key)).write_bytes(other)  # by somebody who has the key as well
     assert await code_of(await ask("GET", url)) == (503, "recording_unreadable")
 
 

@@ -82,7 +82,8 @@ async def check(path: Path, desk: Desk) -> Findings:
 async def test_root_signs_who_agreed_to_which_text(desk: Desk, ready: str) -> None:
     root = json.loads(next(desk.objects_dir.rglob("root-000.json")).read_bytes())["statement"]
     assert [(each["text_version"], each["accepted"]) for each in root["consents"]] == [(CONSENT_TEXT.version, True)] * 2
-    assert root["consent_texts"] == {CONSENT_TEXT.version: hashlib.sha256(CONSENT_TEXT.text.encode()).hexdigest()}
+    digest = hashlib.sha256(CONSENT_TEXT.text.encode()).hexdigest()
+    assert root["consent_texts"] == [{"version": CONSENT_TEXT.version, "source": "turnpike", "sha256": digest}]
 
 
 async def test_export_is_a_bundle_that_verifies_offline_and_plays(

@@ -91,7 +91,8 @@ async def test_composition_plays_by_range_and_is_audited(desk: Desk, ask: Ask, r
     view = await (await ask("GET", ready, "admin")).json()
     assert [each["layout"] for each in view["compositions"]] == ["side_by_side"]
     actions = [action for action, _ in await audited(ask, ready)]
-    assert actions == ["composition_asked"] * 2 + ["access_granted", "stream_opened", "access_refused"]
+    opened = ["access_granted", "stream_opened", "composition_downloaded", "access_refused"]
+    assert actions == ["composition_asked"] * 2 + opened
 
 
 @pytest.mark.parametrize("codec", ["h264", "vp9", "av1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -109,7 +110,7 @@ async def test_policies_are_set_in_part_and_reset(desk: Desk, ask: Ask) -> None:
     shown = await (await set_policy(ask, **RULE)).json()
     video = next(each for each in shown["policies"] if each["kind"] == "video")
     assert (video["keep_days"], video["compose"], video["is_default"]) == (10, ["speaker"], False)
-    assert video["own"] == {"client": None, "provider": {"after_h": 2, "for_days": 30}}
+    assert video["own"] == {"client": None, "provider": {"after_h": 2, "for_days": 30, "download": False}}
     gone = await (await set_policy(ask, own={"provider": None})).json()
     assert gone["policies"][1]["own"]["provider"] is None
     reset = await ask("POST", "/recordings/policies/video/reset", "admin", json=REASON)
@@ -124,6 +125,34 @@ async def test_policies_are_set_in_part_and_reset(desk: Desk, ask: Ask) -> None:
         403,
         "forbidden",
     )
+
+
+async def test_changes_of_a_policy_at_once_both_stay(desk: Desk, ask: Ask) -> None:
+    for keep_days in range(10, 15):
+        own = {"client": {"after_h": keep_days, "for_days": 1}}
+        both = await asyncio.gather(set_policy(ask, keep_days=keep_days), set_policy(ask, own=own))
+        assert [each.status for each in both] == [200, 200]
+        shown = await (await ask("GET", "/recordings/policies", "admin")).json()
+        video = next(each for each in shown["policies"] if each["kind"] == "video")
+        assert (video["keep_days"], video["own"]["client"]["after_h"]) == (keep_days, keep_days)
+
+
+async def test_whoever_may_not_change_a_policy_is_written_down(desk: Desk, ask: Ask) -> None:
+    wish = {"kind": "video", **REASON, "keep_days": 1}
+    assert (await ask("PUT", "/recordings/policies", "compliance", json=wish)).status == 403
+    report = await (await ask("GET", "/recordings/reports/access?recording=retention of video", "admin")).json()
+    [entry] = report["entries"]
+    assert (entry["action"], entry["user"]["name"]) == ("recording.access_refused", "Cleo")
+    assert entry["details"] == {"why": "forbidden"}
+
+
+async def test_notices_of_the_tenants_own_are_at_https_addresses(desk: Desk, ask: Ask) -> None:
+    shown = await (await set_policy(ask, announce_url="https://tenant.example/notice.mp3")).json()
+    assert shown["policies"][1]["announce_url"] == "https://tenant.example/notice.mp3"
+    for wrong in ("http://tenant.example/notice.mp3", "javascript:alert(1)", "https://tenant.example/a b"):
+        assert await code_of(await set_policy(ask, announce_url=wrong)) == (400, "bad_announcement")
+    gone = await (await set_policy(ask, announce_url="", announce=False)).json()
+    assert (gone["policies"][1]["announce"], gone["policies"][1]["announce_url"]) == (False, None)
 
 
 async def test_search_by_length_kind_quality_and_tags(desk: Desk, ask: Ask, ready: str) -> None:

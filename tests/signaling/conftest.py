@@ -22,6 +22,7 @@ from config.database import Database
 from config.identity import Principal
 from config.ids import DEFAULT_TENANT, SHARDS, PublicId, WorkerId, new_public_id
 from config.settings import Settings
+from recorder.announcements import Announcement
 from relay.bus import ControlBus, WorkerBus
 from relay.messages import (
     Closed,
@@ -157,9 +158,9 @@ class FakeWorker:
                 return KindSet(kind=room.kind, live_ms=room.live_ms)
             case SetGrant():
                 room.granted_ms = max(room.granted_ms, command.granted_live_ms)
-            case StartRecording():
                 if command.kind is not None and command.revision > room.terms:
                     room.kind, room.terms = command.kind, command.revision
+            case StartRecording():
                 room.recording = command.recording_public_id
             case DeclareState():
                 room.muted[command.user_id] = dict(command.muted)
@@ -194,8 +195,8 @@ class FakeWorker:
                 granted_live_ms=room.granted_ms,
                 running=running,
                 participants=sides,
-            )
                 terms_revision=room.terms,
+            )
         )
 
 
@@ -209,6 +210,19 @@ class FakeNewRecording:
     wrapped_key: bytes
 
 
+class FakeAnnouncements:
+    """What is announced, and what pages say that they announced."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    async def due(self, _tenant: int, kind: str) -> Announcement | None:
+        return None if kind == "chat" else Announcement("2026-11-1", "It is recorded.", None)
+
+    async def made(self, *what: object) -> None:
+        self.told.append(what)
+
+
 class FakeRecordings:
     """Consent and recordings kept in memory."""
 
@@ -217,6 +231,7 @@ class FakeRecordings:
         self.made: dict[int, FakeNewRecording] = {}
         self.ended: list[int] = []
         self.judged: dict[int, tuple[float, ...]] = {}
+        self.announcements = FakeAnnouncements()
 
     async def give_consent(self, _tenant: int, session_id: int, user_id: int, version: str, accepted: bool) -> bool:
         if version != CONSENT.version:

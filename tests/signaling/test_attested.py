@@ -10,10 +10,13 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
 
 from config.clock import VirtualClock
-from config.http import TOKENS
+from config.database import Database
+from config.http import TOKENS, ApiError
 from config.objects import ObjectStoreError
 from recorder.attestation import SKEW_S, SignedRequest, signature
+from recorder.audit import NewEntry
 from recorder.catalogue import ATTESTED, CONSENT_TEXT
+from recorder.consents import Consents, TextDiffers
 from relay.messages import StopRecording
 from signaling.messages import Consent
 from signaling.store import Session
@@ -170,6 +173,116 @@ async def test_consent_that_a_platform_takes_back_ends_the_recording(
     assert not (await answer.json())["all_agreed"]
     assert [type(command) for command in orders] == [StopRecording]
     assert (await world.get(session)).recording == "stopped"
+
+
+async def test_a_no_that_the_worker_did_not_hear_is_carried_out_when_it_is_repeated(
+    world: World, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await world.call()
+    orders: list[Any] = []
+
+    async def order(_session: Session, command: Any) -> None:
+        orders.append(command)
+        if len(orders) == 1:
+            raise ApiError(503, "worker_unreachable", "The media server does not answer.")
+
+    monkeypatch.setattr(world.control.rooms, "order", order)
+    assert (await platform.attest(session, accepted=False)).status == 503
+    assert (await world.get(session)).recording == "recording"
+    again = await platform.attest(session, accepted=False)
+    assert (again.status, (await again.json())["all_agreed"]) == (200, False)
+    assert [type(command) for command in orders] == [StopRecording] * 2
+    assert (await world.get(session)).recording == "stopped"
+    assert (await platform.attest(session, accepted=False)).status == 200
+    assert len(orders) == 2
+
+
+async def test_a_no_whose_teller_died_is_found_and_carried_out(
+    world: World, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await world.call()
+
+    async def dies(*_: Any) -> None:
+        raise ApiError(503, "worker_unreachable", "The media server does not answer.")
+
+    with monkeypatch.context() as away:
+        away.setattr(world.control.rooms, "order", dies)
+        assert (await platform.attest(session, accepted=False)).status == 503
+        world.recordings.consents[session.id, world.client.user_id] = False
+        await world.control.shards._look_after_consent()
+    assert (await world.get(session)).recording == "recording"
+    await world.control.shards._look_after_consent()
+    assert (await world.get(session)).recording == "stopped"
+    assert isinstance(world.worker.commands[-1], StopRecording)
+
+
+async def test_a_no_that_comes_while_the_recording_begins_ends_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms, record = world.control.rooms, world.control.rooms.record
+
+    async def slowly(session: Session, *more: Any) -> bool:
+        begun = await record(session, *more)
+        world.recordings.consents[session.id, world.client.user_id] = False  # said no; nothing to be stopped yet
+        return begun
+
+    monkeypatch.setattr(rooms, "record", slowly)
+    session = await world.connect()
+    assert session.recording == "stopped"
+    assert isinstance(world.worker.commands[-1], StopRecording)
+
+
+async def test_the_answer_that_was_given_last_counts_whichever_comes_last(world: World, platform: Platform) -> None:
+    session = await world.ring(consent=Consent(version=ATTESTED, accepted=False))
+
+    def said(accepted: bool, ago_ms: int) -> list[dict[str, Any]]:
+        at_ms = world.clock.wall_ms() - ago_ms
+        return [{"user_id": p.public_id, "accepted": accepted, "at_ms": at_ms} for p in session.people]
+
+    no = await platform.attest(session, key="no", answers=said(False, 1_000))
+    assert not (await no.json())["all_agreed"]
+    late = await platform.attest(session, key="yes, sent late", answers=said(True, 60_000))
+    assert (late.status, (await late.json())["all_agreed"]) == (200, False)
+    newer = await platform.attest(session, key="yes, newer", answers=said(True, 0))
+    assert (await newer.json())["all_agreed"]
+
+
+async def test_what_somebody_took_back_themselves_stands_against_an_older_yes_of_their_platform(
+    world: World, platform: Platform, database: Database
+) -> None:
+    session, people = await world.ring(), Consents(database, world.clock)
+    users = [person.user_id for person in session.people]
+    assert (await (await platform.attest(session)).json())["all_agreed"]
+    entry = NewEntry(session.tenant_id, users[0], "", "recording.consent_withdrawn", "")
+    await people.withdraw(session.id, entry)
+    world.clock.advance_ms(60_000)
+    old = [{"user_id": p.public_id, "accepted": True, "at_ms": world.clock.wall_ms() - 59_999} for p in session.people]
+    answers = [old[1], {**old[0], "at_ms": old[0]["at_ms"] - 1_000}]
+    later = await platform.attest(session, key="the other's, and again the first one's", answers=answers)
+    assert not (await later.json())["all_agreed"]
+
+
+async def test_a_request_key_is_of_one_session(world: World, platform: Platform) -> None:
+    session = await world.ring()
+    answers = [{"user_id": world.client.public_id, "accepted": True, "at_ms": 1}]
+    assert (await platform.attest(session, answers=answers)).status == 200
+    other = await world.ring(world.ben)
+    assert await code_of(await platform.attest(other, answers=answers)) == (409, "request_key_used")
+
+
+async def test_a_platforms_text_never_stands_for_one_of_ours(
+    world: World, platform: Platform, database: Database
+) -> None:
+    session = await world.ring()
+    assert (await platform.attest(session, text_version="2031-01-1")).status == 200
+    consents = Consents(database, world.clock)
+    async with database.transaction(session.tenant_id) as connection:
+        await consents.keep_text(connection, session.tenant_id, "2031-01-1", "Ours of that time.", "turnpike")
+        with pytest.raises(TextDiffers):
+            await consents.keep_text(connection, session.tenant_id, "2031-01-1", "Altered.", "turnpike")
+    texts = {(each.source, each.version): each.text for each in await consents.texts(session.tenant_id)}
+    assert texts["platform", "2031-01-1"] == TEXT["text"]
+    assert texts["turnpike", "2031-01-1"] == "Ours of that time."
 
 
 async def test_call_goes_on_recorded_once_a_platform_attests_that_all_agree(world: World, platform: Platform) -> None:

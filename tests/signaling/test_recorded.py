@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestClient
 
 from config.http import ApiError, Call
 from relay.messages import PauseRecording, RecordingPaused, StopRecording
 from signaling.recorded import PauseWish, Recorded
 from signaling.store import Session
 from tests.signaling.conftest import World
+from tests.signaling.test_attested import bearer, code_of
 
 
 class Orders:
@@ -93,3 +95,28 @@ async def test_strangers_find_nothing(world: World) -> None:
     with pytest.raises(ApiError, match="not_found"):
         await recorded.pause(ask(session, world.ben, PauseWish()))
     assert not orders.given
+
+
+async def test_pages_are_told_what_to_announce_and_say_that_they_did(
+    world: World, client_of_world: TestClient[Any, Any]
+) -> None:
+    session = await world.connect()
+    answer = await world.control.director.join(world.client, world.join(session))
+    assert answer.announcement is not None
+    path, headers = (
+        f"/api/v1/sessions/{session.public_id}/recording/announced",
+        bearer(client_of_world, world, world.client),
+    )
+    said = {"key": "made-by-the-page", "version": answer.announcement.version, "how": "tone"}
+    assert (await client_of_world.post(path, json=said, headers=headers)).status == 200
+    assert world.recordings.announcements.told == [
+        (session.tenant_id, session.id, world.client.user_id, "made-by-the-page", answer.announcement.version, "tone")
+    ]
+    unknown = await client_of_world.post(path, json={**said, "version": "2999-01-1"}, headers=headers)
+    assert await code_of(unknown) == (409, "unknown_announcement")
+    stranger = await client_of_world.post(path, json=said, headers=bearer(client_of_world, world, world.ben))
+    assert stranger.status == 404
+    await world.control.director.end(world.client, session.public_id)
+    over = await client_of_world.post(path, json=said, headers=headers)
+    assert await code_of(over) == (409, "not_recording")
+    assert len(world.recordings.announcements.told) == 1

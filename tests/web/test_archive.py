@@ -143,6 +143,7 @@ async def test_the_player_shows_voices_pauses_and_chat_and_goes_where_one_clicks
         chat = page.get_by_test_id("player-chat")
         await expect(chat).to_contain_text("Is the fee refundable?")
         await expect(chat).to_contain_text("Recording paused")
+        await expect(page.get_by_test_id("player-line-event").filter(has_text="Recording announced")).to_have_count(2)
         await page.get_by_test_id("player-line-message").click()
         there = await at(page)
         assert there > 1
@@ -246,6 +247,21 @@ async def test_reports_tell_who_did_what_and_prove_what_is_gone(
         csv = (tmp_path / "report.csv").read_text()
         assert "Erasure request 881" in csv
         assert "Ines Duarte" not in csv
+
+
+async def test_an_admin_makes_and_revokes_the_key_of_a_platform(turnpike: Installation, browser: Browser) -> None:
+    async with signed_in(browser, turnpike.url, ADMIN) as admin:
+        await admin.goto(turnpike.url + "/recordings/platforms")
+        await admin.get_by_test_id("platform-add").click()
+        await admin.get_by_test_id("platform-name").fill("Partner")
+        await reason(admin, "Contract 12 with the partner of 3 November")
+        await expect(admin.get_by_test_id("platform-secret")).to_have_value(re.compile(r"^plk_\w+\n[0-9a-f]{64}$"))
+        await admin.keyboard.press("Escape")
+        await expect(admin.get_by_test_id("platform-secret")).to_have_count(0)
+        await expect(admin.get_by_test_id("platform-row")).to_contain_text("In use")
+        await admin.get_by_test_id("platform-revoke").click()
+        await reason(admin, "The contract with the partner has ended")
+        await expect(admin.get_by_test_id("platform-row")).to_contain_text("Revoked on")
 
 
 async def test_no_page_of_the_archive_is_wider_than_the_window(turnpike: Installation, browser: Browser) -> None:

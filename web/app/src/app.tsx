@@ -21,6 +21,7 @@ const AccessReportPage = lazy(async () => ({
 }));
 const DeletionsPage = lazy(async () => ({ default: (await import("./pages/recording-deletions")).DeletionsPage }));
 const PoliciesPage = lazy(async () => ({ default: (await import("./pages/recording-policies")).PoliciesPage }));
+const PlatformsPage = lazy(async () => ({ default: (await import("./pages/recording-platforms")).PlatformsPage }));
 const FinancePage = lazy(async () => ({ default: (await import("./pages/finance")).FinancePage }));
 const PastSession = lazy(async () => ({ default: (await import("./pages/past-session")).PastSession }));
 const AdminPage = lazy(async () => ({ default: (await import("./pages/admin")).AdminPage }));
@@ -48,6 +49,7 @@ const ROUTES: readonly Route[] = [
   { pattern: /^\/recordings\/accesses$/, title: t.reports.accessTitle, page: AccessReportPage, roles: ARCHIVISTS },
   { pattern: /^\/recordings\/deletions$/, title: t.reports.deletedTitle, page: DeletionsPage, roles: ARCHIVISTS },
   { pattern: /^\/recordings\/policies$/, title: t.policies.title, page: PoliciesPage, roles: ARCHIVISTS },
+  { pattern: /^\/recordings\/platforms$/, title: t.platforms.title, page: PlatformsPage, roles: ["admin"] },
   { pattern: /^\/recordings\/([^/]+)$/, title: t.nav.recordings, page: RecordingPage, roles: ARCHIVISTS },
   { pattern: /^\/finance$/, title: t.finance.nav, page: FinancePage, roles: ["finance", "admin"] },
   { pattern: /^\/operations$/, title: t.nav.admin, page: AdminPage, roles: ["admin"] },

@@ -16,6 +16,12 @@ const RING: readonly Tone[] = [
 ];
 /** What a client hears while it rings over there: quieter and slower. */
 const RINGBACK: readonly Tone[] = [{ notes: [440, 480], startS: 0, lengthS: 1.1 }];
+/** Something is to be noted: two falling notes, told apart from ringing at once. */
+const NOTICE: readonly Tone[] = [
+  { notes: [880], startS: 0, lengthS: 0.3 },
+  { notes: [587], startS: 0.32, lengthS: 0.5 },
+];
+const RESUME_MS = 500;
 const MESSAGE: readonly Tone[] = [{ notes: [988], startS: 0, lengthS: 0.09 }];
 
 let context: AudioContext | null = null;
@@ -65,3 +71,17 @@ export const startRinging = (): (() => void) => repeat(RING, 0.18, 2_400);
 export const startRingback = (): (() => void) => repeat(RINGBACK, 0.05, 3_200);
 export const ringOnce = (): void => play(RING, 0.18);
 export const messageSound = (): void => play(MESSAGE, 0.05);
+
+/** Sounds a notice once; whether it could be heard. */
+export async function noticeSound(): Promise<boolean> {
+  const ctx = audio();
+  if (ctx === null) return false;
+  const running = () => ctx.state === "running";
+  if (!running()) {
+    const patience = new Promise((resolve) => setTimeout(resolve, RESUME_MS));
+    await Promise.race([ctx.resume().catch(() => undefined), patience]);
+  }
+  if (!running()) return false;
+  play(NOTICE, 0.14);
+  return true;
+}

@@ -43,14 +43,21 @@ test("only what was changed in a policy is sent", () => {
     preview: true,
     compose: [],
     own: { client: null, provider: null },
+    announce: true,
+    announce_url: "https://tenant.example/notice.mp3",
   };
   expect(changeOf(before, { ...before, keep_days: 400 }, "why")).toEqual({
     kind: "video",
     reason: "why",
     keep_days: 400,
   });
-  const own = { client: { after_h: 1, for_days: 2 }, provider: null };
+  const own = { client: { after_h: 1, for_days: 2, download: true }, provider: null };
   expect(changeOf(before, { ...before, own }, "why")).toEqual({ kind: "video", reason: "why", own });
+  expect(changeOf(before, { ...before, announce_url: null }, "why")).toEqual({
+    kind: "video",
+    reason: "why",
+    announce_url: "",
+  });
 });
 
 test("tags are separated by commas and kept once", () => {

@@ -10,6 +10,7 @@ import type {
   Layout,
   LifecycleReport,
   OwnRecordingView,
+  PlatformKey,
   PolicyChange,
   RecordedKind,
   RecordingPage,
@@ -47,6 +48,7 @@ export interface ReportSearch {
   action?: string;
 }
 
+const CSV_ROWS = 5_000;
 const of = (id: string, rest = "") => `/recordings/${encodeURIComponent(id)}${rest}`;
 const job = (id: string, rest = "") => `/jobs/${encodeURIComponent(id)}${rest}`;
 
@@ -74,6 +76,11 @@ export class Recordings {
   /** The same grant, with what was finished since it was given. */
   refreshed(grant: AccessGrant): Promise<AccessGrant> {
     return this.rest.granted<AccessGrant>(grant.media_url);
+  }
+
+  /** The manifests of its parts, as they were stored. */
+  manifest(grant: AccessGrant): Promise<object> {
+    return this.rest.granted<object>(grant.manifest_url);
   }
 
   story(grant: AccessGrant): Promise<RecordingStory> {
@@ -178,9 +185,33 @@ export class Recordings {
     return this.rest.get<LifecycleReport>("/recordings/reports/lifecycle", { ...search, cursor, limit });
   }
 
-  /** A report as a spreadsheet takes it, 5,000 rows at most. */
-  reportCsv(report: "access" | "lifecycle", search: ReportSearch = {}): Promise<string> {
-    return this.rest.text(`/recordings/reports/${report}`, { ...search, format: "csv", limit: 5_000 });
+  /** A whole report as a spreadsheet takes it, however long: page by page, one header. */
+  async reportCsv(report: "access" | "lifecycle", search: ReportSearch = {}): Promise<string> {
+    const pages: string[] = [];
+    let cursor: string | null = null;
+    do {
+      const query = { ...search, format: "csv", limit: CSV_ROWS, cursor };
+      const page: { text: string; next: string | null } = await this.rest.page(`/recordings/reports/${report}`, query);
+      pages.push(pages.length === 0 ? page.text : page.text.slice(page.text.indexOf("\n") + 1));
+      cursor = page.next;
+    } while (cursor !== null);
+    return pages.join("");
+  }
+
+  // --- host platforms that attest consent, for administrators
+
+  async platformKeys(): Promise<PlatformKey[]> {
+    return (await this.rest.get<{ keys: PlatformKey[] }>("/platform-keys")).keys;
+  }
+
+  /** The secret is told this once. */
+  makePlatformKey(name: string, reason: string): Promise<PlatformKey & { secret: string }> {
+    return this.rest.post<PlatformKey & { secret: string }>("/platform-keys", { name, reason });
+  }
+
+  /** What is signed with it from now on is refused; what was attested before stands. */
+  revokePlatformKey(id: string, reason: string): Promise<PlatformKey> {
+    return this.rest.post<PlatformKey>(`/platform-keys/${encodeURIComponent(id)}/revoke`, { reason });
   }
 
   // --- a participant's own

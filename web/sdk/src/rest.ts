@@ -1,6 +1,7 @@
 import { errorFromWire, TurnpikeError } from "./errors";
 
 const TIMEOUT_MS = 15_000;
+const TEXT_TIMEOUT_MS = 60_000;
 
 type Query = Record<string, string | number | null | undefined>;
 
@@ -26,7 +27,14 @@ export class Rest {
 
   /** What is not JSON, such as a table with commas. */
   async text(path: string, query: Query = {}): Promise<string> {
-    return (await this.#fetch("GET", `/api/v1${withQuery(path, query)}`, this.token)).text();
+    return (await this.page(path, query)).text;
+  }
+
+  /** The same in pages, with where the next one begins; null: it was the last. */
+  async page(path: string, query: Query = {}): Promise<{ text: string; next: string | null }> {
+    const address = `/api/v1${withQuery(path, query)}`;
+    const response = await this.#fetch("GET", address, this.token, undefined, TEXT_TIMEOUT_MS);
+    return { text: await response.text(), next: response.headers.get("Turnpike-Next-Cursor") };
   }
 
   /** An address that carries its own leave, such as those of a grant. */
@@ -40,7 +48,7 @@ export class Rest {
   }
 
   /** An answer that is no error. */
-  async #fetch(method: string, path: string, token: string | null, body?: unknown): Promise<Response> {
+  async #fetch(method: string, path: string, token: string | null, body?: unknown, timeoutMs = TIMEOUT_MS) {
     const headers: Record<string, string> = {};
     if (token !== null) headers.Authorization = `Bearer ${token}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -49,7 +57,7 @@ export class Rest {
       response = await fetch(`${this.baseUrl}${path}`, {
         method,
         headers,
-        signal: AbortSignal.timeout(TIMEOUT_MS),
+        signal: AbortSignal.timeout(timeoutMs),
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
     } catch {

@@ -2,12 +2,15 @@ import { Chat } from "./chat";
 import { CostClock, type CostReading } from "./cost";
 import { Emitter } from "./emitter";
 import { asTurnpikeError, TurnpikeError } from "./errors";
+import { requestKey } from "./keys";
 import type { Link } from "./link";
 import type { Rest } from "./rest";
 import { Room } from "./room";
 import type { ChargedEvent, SessionTerms, Timeline } from "./wire-billing";
 import {
   isLive,
+  type AnnouncedHow,
+  type Announcement,
   type ChatMessage,
   type ChatPage,
   type Consent,
@@ -26,6 +29,8 @@ import {
   type WarningEvent,
 } from "./wire";
 
+const ANNOUNCED_TRIES_MAX = 5;
+const ANNOUNCED_RETRY_MS = 2_000;
 const RECEIPT_TRIES_MAX = 40;
 const RECEIPT_RETRY_MS = 400;
 const END_SILENCE_MS = 1_000;
@@ -61,6 +66,7 @@ export class Session extends Emitter<SessionEvents> {
   #view: SessionView;
   #quality: readonly QualitySide[] = [];
   #warning: WarningEvent | null = null;
+  #announcement: Announcement | null = null;
   #entered = false;
 
   constructor(
@@ -185,6 +191,26 @@ export class Session extends Emitter<SessionEvents> {
   /** Takes the consent back: the recording ends, the call goes on. */
   withdrawConsent(): Promise<SessionView> {
     return this.#recording("withdraw");
+  }
+
+  /** What to play and show when the recording begins, by the tenant's policy; null: nothing, or the room is not joined yet. */
+  get announcement(): Announcement | null {
+    return this.#announcement;
+  }
+
+  /** This page has announced that the call is recorded: kept with the recording, as evidence. */
+  async announced(how: AnnouncedHow): Promise<void> {
+    if (this.#announcement === null) return;
+    const body = { key: requestKey(), version: this.#announcement.version, how };
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await this.#recording("announced", body);
+        return;
+      } catch (thrown) {
+        if (!UNREACHED.has(asTurnpikeError(thrown).code) || attempt >= ANNOUNCED_TRIES_MAX || !this.live) throw thrown;
+        await new Promise((resolve) => setTimeout(resolve, ANNOUNCED_RETRY_MS));
+      }
+    }
   }
 
   /** What is charged, and the kinds that the session could change to. */
@@ -344,8 +370,12 @@ export class Session extends Emitter<SessionEvents> {
       get iceServers() {
         return host.iceServers;
       },
-      join: (sdp: string, sources: Record<string, string>, fresh: boolean) =>
-        host.link().request<RoomAnswer>("room.join", { session_id: id(), sdp, sources, fresh }),
+      join: async (sdp: string, sources: Record<string, string>, fresh: boolean) => {
+        const answer = await host.link().request<RoomAnswer>("room.join", { session_id: id(), sdp, sources, fresh });
+        this.#announcement = answer.announcement ?? null;
+        this.emit("changed", null);
+        return answer;
+      },
       mute: async (muted: object) => {
         await host.link().request("room.mute", { session_id: id(), muted });
       },

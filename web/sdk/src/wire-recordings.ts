@@ -94,6 +94,8 @@ export interface AccessStream {
 /** Leave to play: every address works without a header until it expires. */
 export interface AccessGrant {
   expires_at_ms: number;
+  /** Whether compositions may be saved, not only played. */
+  may_download: boolean;
   streams: AccessStream[];
   manifest_url: string;
   story_url: string;
@@ -172,6 +174,8 @@ export interface HoldView {
 export interface OwnRule {
   after_h: number;
   for_days: number;
+  /** Whether they may save files made of it as well. */
+  download: boolean;
 }
 
 export interface RecordingPolicy {
@@ -182,11 +186,23 @@ export interface RecordingPolicy {
   preview: boolean;
   compose: Layout[];
   own: { client: OwnRule | null; provider: OwnRule | null };
+  /** Those in the call hear that it is recorded. */
+  announce: boolean;
+  /** The tenant's own spoken notice; null: a sound, and the text. */
+  announce_url: string | null;
 }
 
 export type PolicyChange = { kind: RecordedKind; reason: string } & Partial<
-  Pick<RecordingPolicy, "keep_days" | "preview" | "compose" | "own">
->;
+  Pick<RecordingPolicy, "keep_days" | "preview" | "compose" | "own" | "announce">
+> & { announce_url?: string }; // empty: none any more
+
+/** What a host platform signs with that attests consent. */
+export interface PlatformKey {
+  id: string;
+  name: string;
+  created_at_ms: number;
+  revoked_at_ms: number | null;
+}
 
 /** A participant's own recording. `why` tells what stands in the way of playing it. */
 export interface OwnRecordingView {

@@ -229,6 +229,17 @@ export interface IceServersView {
   ttl_s: number;
 }
 
+/** What the page plays and shows when the recording begins. */
+export interface Announcement {
+  version: string;
+  text: string;
+  /** The tenant's own spoken notice; null: a sound of the page's. */
+  url: string | null;
+}
+
+/** The spoken notice, a sound, or the text alone because the browser let no sound out. */
+export type AnnouncedHow = "clip" | "tone" | "shown";
+
 export interface RoomAnswer {
   sdp: string;
   room_epoch: number;
@@ -236,6 +247,7 @@ export interface RoomAnswer {
   muted: Record<string, Muted>;
   /** For the next connection; credentials in it are limited in time. */
   ice_servers: IceServer[];
+  announcement?: Announcement | null;
 }
 
 export interface CostEvent {

@@ -6,6 +6,7 @@ import type { AccessGrant } from "../src/wire-recordings";
 
 const GRANT: AccessGrant = {
   expires_at_ms: 0,
+  may_download: false,
   streams: [],
   compositions: [],
   manifest_url: "/manifest?grant=1",
@@ -64,4 +65,18 @@ test("the participant without a recording gets null", async () => {
   answer = Response.json({ recordings: [], next_cursor: null });
   expect(await recordings().ownOf("ses_1")).toBeNull();
   expect(asked[0]?.url).toContain("/me/recordings?session=ses_1&limit=1");
+});
+
+test("a report of several pages comes as one table", async () => {
+  const pages = [
+    new Response("n,reason\r\n3,c\r\n2,b\r\n", { headers: { "Turnpike-Next-Cursor": "2" } }),
+    new Response("n,reason\r\n1,a\r\n"),
+  ];
+  const urls: string[] = [];
+  vi.stubGlobal("fetch", (url: string) => {
+    urls.push(url);
+    return Promise.resolve(pages.shift());
+  });
+  expect(await recordings().reportCsv("access", { user: "Ada" })).toBe("n,reason\r\n3,c\r\n2,b\r\n1,a\r\n");
+  expect(urls[1]).toContain("cursor=2");
 });

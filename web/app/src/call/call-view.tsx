@@ -63,7 +63,7 @@ export function CallView({ session, call }: { session: Session; call: Call }) {
           />
           <Meter session={session} />
         </header>
-        <RecordingAnnouncement state={session.view.recording} />
+        <RecordingAnnouncement session={session} />
         <Alerts session={session} error={call.error === null ? null : explain(call.error)} />
         <div className="call-foot">
           <QualityNotice session={session} />

@@ -6,6 +6,7 @@ import "../styles/recording-control.css";
 import { clock } from "../format";
 import { t } from "../locale";
 import { useNow } from "../ui/load";
+import { playNotice } from "./notice";
 import { RecordingDialog } from "./recording-dialog";
 
 const SAID_MS = 6_000;
@@ -57,8 +58,28 @@ export function announcement(before: State | null, now: State): string | null {
   return t.inCall.said[now] ?? null;
 }
 
-/** Says in the picture, and to screen readers, that the recording began, paused, goes on or has ended. */
-export function RecordingAnnouncement({ state }: { state: State }) {
+/** Has the user hear that the recording has begun, once each time, and tells the server what was heard. */
+function useNotice(session: Session): void {
+  const state = session.view.recording;
+  const due = session.announcement;
+  const done = useRef(false);
+  useEffect(() => {
+    if (state !== "recording") {
+      if (state !== "paused") done.current = false; // where it begins again, it is said again
+      return;
+    }
+    if (due === null || done.current) return;
+    done.current = true;
+    void playNotice(due)
+      .then((how) => session.announced(how))
+      .catch(() => undefined); // the call was over meanwhile
+  }, [session, state, due]);
+}
+
+/** Says in the picture, and to screen readers, that the recording began, paused, goes on or has ended; and aloud. */
+export function RecordingAnnouncement({ session }: { session: Session }) {
+  const state = session.view.recording;
+  useNotice(session);
   const before = useRef<State | null>(null);
   const [said, setSaid] = useState<string | null>(null);
   useEffect(() => {
@@ -76,7 +97,7 @@ export function RecordingAnnouncement({ state }: { state: State }) {
       data-testid="recording-said"
     >
       {said === null ? null : <span className="recording-dot" aria-hidden="true" />}
-      {said}
+      {said === t.inCall.said.recording ? (session.announcement?.text ?? said) : said}
     </p>
   );
 }

@@ -34,6 +34,7 @@ const actions: Record<string, string> = {
   "recording.export_asked": "Export asked for",
   "recording.export_granted": "Download allowed",
   "recording.export_downloaded": "Downloaded",
+  "recording.composition_downloaded": "File downloaded",
   "recording.job_cancelled": "Job cancelled",
   "recording.job_retried": "Job tried again",
   "recording.tagged": "Tags changed",
@@ -94,7 +95,13 @@ export const inCall = {
 export const recordings = {
   title: "Recordings",
   hint: "Every recording is encrypted. To play one you state a reason, which is written to the access log first.",
-  places: { search: "Search", accesses: "Access report", deleted: "Deletions", policies: "Policies" },
+  places: {
+    search: "Search",
+    accesses: "Access report",
+    deleted: "Deletions",
+    policies: "Policies",
+    platforms: "Platforms",
+  },
   places_label: "Parts of the archive",
   participant: "Participant",
   participantHint: "Name or number",
@@ -296,7 +303,17 @@ export const policies = {
   own: { client: "Clients may play their own", provider: "Providers may play their own" },
   notAllowed: "No",
   at_once: "at once",
-  rule: (after: string, days: string) => `Yes, ${after}, for ${days}`,
+  rule: (after: string, days: string, download: boolean) =>
+    `Yes, ${after}, for ${days}${download ? "; files may be saved" : ""}`,
+  download: "May save files made of it",
+  announce: "Announcement",
+  announceLabel: "Those in the call hear that it is recorded",
+  announceUrl: "Spoken notice of your own",
+  announceHint:
+    "The https address of a sound file. Left empty: two notes and our text. What was played is kept with the recording.",
+  silent: "Shown only",
+  tone: "Two notes and our text",
+  clip: "Spoken notice of your own",
   after: (hours: number) =>
     hours === 0 ? "at once" : hours % 24 === 0 ? `after ${days(hours / 24)}` : `after ${hours} h`,
   days,
@@ -320,6 +337,34 @@ export const policies = {
   noTexts: "Nobody has been asked yet.",
   textOf: { turnpike: "Turnpike", platform: "Host platform" } as Record<string, string>,
   since: (date: string) => `since ${date}`,
+};
+
+export const platforms = {
+  title: "Host platforms",
+  hint: "A platform that asks its people for consent itself attests what they answered, signed with its key.",
+  none: "No platform has a key",
+  noneHint: "Without one, people answer on the pages of Turnpike.",
+  name: "Name",
+  key: "Key",
+  made: "Made",
+  state: "State",
+  holds: "In use",
+  revoked: (date: string) => `Revoked on ${date}`,
+  add: "Make a key",
+  addTitle: "Make a key for a platform",
+  addHint: "Whoever has it can attest consent to any call of this installation. The reason goes to the audit log.",
+  addSubmit: "Log the reason and make it",
+  nameLabel: "Name of the platform",
+  example: "For example: contract 12 with the partner of 3 November",
+  secretTitle: (name: string) => `The secret of ${name}`,
+  secretHint: "It is shown this once. Store it where the platform keeps its secrets; whoever loses it gets a new key.",
+  secret: "Secret",
+  stored: "I have stored it",
+  revoke: "Revoke",
+  revokeTitle: (name: string) => `Revoke the key of ${name}?`,
+  revokeHint:
+    "What it signs from now on is refused. What was attested with it stands. The reason goes to the audit log.",
+  revokeSubmit: "Revoke the key",
 };
 
 function days(n: number): string {
@@ -400,6 +445,7 @@ export const player = {
     media_halts: "Connection lost",
     room_lost: "Media server lost",
     moved: "Moved to another media server",
+    recording_announced: "Recording announced",
     recording_paused: "Recording paused",
     recording_resumed: "Recording goes on",
     recording_stopped: "Recording ended",

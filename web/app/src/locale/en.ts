@@ -2,7 +2,7 @@
 import type { EndReason, Presence, RecordingState, Role, SessionKind, SessionState } from "@turnpike/sdk";
 
 import { finance, kindChange, purse, refund, timeline, tip } from "./en-billing";
-import { inCall, own, player, policies, recordings, reports } from "./en-recordings";
+import { inCall, own, platforms, player, policies, recordings, reports } from "./en-recordings";
 
 const roles: Record<Role, string> = {
   client: "Client",
@@ -400,6 +400,7 @@ export const en = {
   },
   recordings,
   reports,
+  platforms,
   policies,
   own,
   player,

@@ -85,8 +85,9 @@ function Policy(props: { policy: RecordingPolicy; admin: boolean; onAsk: (what: 
   const { policy, admin, onAsk } = props;
   const words = t.policies;
   const rule = (own: OwnRule | null) =>
-    own === null ? words.notAllowed : words.rule(words.after(own.after_h), words.days(own.for_days));
+    own === null ? words.notAllowed : words.rule(words.after(own.after_h), words.days(own.for_days), own.download);
   const facts: [string, string][] = [
+    [words.announce, !policy.announce ? words.silent : policy.announce_url === null ? words.tone : words.clip],
     [words.preview, policy.preview ? words.yes : words.no],
     [words.compose, policy.compose.map((l) => t.recordings.copies.layouts[l]).join(", ") || words.none],
     [words.own.client, rule(policy.own.client)],

@@ -6,6 +6,7 @@ import "../styles/player.css";
 import { t } from "../locale";
 import { Dialog } from "../ui/dialog";
 import { Notice } from "../ui/feedback";
+import { Icon } from "../ui/icons";
 import { Bar, type PictureView } from "./bar";
 import { Lines } from "./lines";
 import { useMaterial, type Playable } from "./material";
@@ -36,6 +37,7 @@ export function Player({ recording, grant, onExpired, onMakeWaveform }: Props) {
   const [showKeys, setShowKeys] = useState(false);
   const [muted, setMuted] = useState<ReadonlySet<string>>(new Set());
   const [failed, setFailed] = useState(false);
+  const [begun, setBegun] = useState(false);
 
   const { participants: people } = recording;
   const facts = recording.streams ?? NO_FACTS;
@@ -46,6 +48,7 @@ export function Player({ recording, grant, onExpired, onMakeWaveform }: Props) {
   const tiles = useMemo(() => tilesOf(people, grant.streams, facts), [people, grant.streams, facts]);
   const current = lineAt(data.lines, now_ms);
   const speaking = speaker(now_ms);
+  if (!begun && (play.playing || position > 0)) setBegun(true);
   const featured = useRef(people[0]?.id ?? "");
   if (speaking !== null) featured.current = speaking; // stays large while nobody speaks
 
@@ -93,6 +96,9 @@ export function Player({ recording, grant, onExpired, onMakeWaveform }: Props) {
                 mos={data.quality === null || tile.screen ? undefined : mosAt(data.quality, tile.person.id, now_ms)}
               />
             ))}
+            {begun || grant.thumbnail_url === null ? null : (
+              <Cover url={grant.thumbnail_url} onPlay={play.toggle} onGone={() => setBegun(true)} />
+            )}
           </div>
           <Track data={data} position={position} onSeek={seek} onKey={sliderKey} />
           {grant.waveform_url === null && onMakeWaveform !== undefined ? (
@@ -119,6 +125,24 @@ export function Player({ recording, grant, onExpired, onMakeWaveform }: Props) {
         {showKeys ? <Keys onClose={() => setShowKeys(false)} /> : null}
       </section>
     </div>
+  );
+}
+
+/** A picture of the call, until it is played. */
+function Cover({ url, onPlay, onGone }: { url: string; onPlay: () => void; onGone: () => void }) {
+  return (
+    <button
+      type="button"
+      className="player-cover"
+      aria-label={t.player.play}
+      onClick={onPlay}
+      data-testid="player-cover"
+    >
+      <img src={url} alt="" onError={onGone} />
+      <span className="player-cover-mark">
+        <Icon name="play" size={32} />
+      </span>
+    </button>
   );
 }
 

@@ -1,3 +1,5 @@
+import { useTurnpike } from "@turnpike/react";
+
 import { t } from "../locale";
 import { usePath } from "../router";
 import { Link } from "../ui/button";
@@ -16,12 +18,14 @@ export function keepSearch(query: string): void {
 /** The parts of the archive. */
 export function ArchiveNav() {
   const path = usePath();
+  const admin = useTurnpike().me?.user.role === "admin";
   const { places } = t.recordings;
-  const all: readonly [string, string][] = [
+  const all: readonly (readonly [string, string])[] = [
     ["/recordings", places.search],
     ["/recordings/accesses", places.accesses],
     ["/recordings/deletions", places.deleted],
     ["/recordings/policies", places.policies],
+    ...(admin ? [["/recordings/platforms", places.platforms] as const] : []),
   ];
   return (
     <nav className="tabs" aria-label={t.recordings.places_label}>

@@ -1,12 +1,28 @@
-import type { AccessGrant, RecordingView } from "@turnpike/sdk";
+import { useTurnpike } from "@turnpike/react";
+import { asTurnpikeError, type AccessGrant, type RecordingView, type TurnpikeError } from "@turnpike/sdk";
+import { useState } from "react";
 
 import { bytes, clock, duration } from "../format";
 import { t } from "../locale";
 import { Link } from "../ui/button";
+import { Failure } from "../ui/feedback";
+import { saveText } from "../ui/save";
 
 /** The streams with their hashes, the gaps, and where the rest of the story is. */
 export function Details({ recording, grant }: { recording: RecordingView; grant: AccessGrant | null }) {
   const names = new Map(recording.participants.map((p) => [p.id, p.name]));
+  const client = useTurnpike();
+  const [error, setError] = useState<TurnpikeError | null>(null);
+  /** As a file, not as a page: its address opens the recording, and does not belong into the browser's history. */
+  const save = async (leave: AccessGrant) => {
+    setError(null);
+    try {
+      const text = JSON.stringify(await client.recordings.manifest(leave), null, 2);
+      saveText(text, `${recording.id}-manifest.json`, "application/json");
+    } catch (thrown) {
+      setError(asTurnpikeError(thrown));
+    }
+  };
   const gaps = recording.gaps.map((gap) => gap.to_ms - gap.from_ms);
   return (
     <section className="block" aria-labelledby="streams">
@@ -66,11 +82,12 @@ export function Details({ recording, grant }: { recording: RecordingView; grant:
           {t.recordings.callPage}
         </Link>
         {grant === null ? null : (
-          <a className="link" href={grant.manifest_url} target="_blank" rel="noreferrer">
+          <button type="button" className="link-like" onClick={() => void save(grant)} data-testid="manifest">
             {t.recordings.manifest}
-          </a>
+          </button>
         )}
       </p>
+      {error === null ? null : <Failure error={error} />}
     </section>
   );
 }

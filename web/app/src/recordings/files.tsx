@@ -68,7 +68,7 @@ export function Files({ recording, grant, jobs, reason, onOpen }: Props) {
                 )}
               </span>
               {file !== undefined ? (
-                may.includes("viewer") ? (
+                (grant?.may_download ?? may.includes("exporter")) ? (
                   <Button
                     icon="download"
                     onClick={() => (url === undefined ? onOpen() : download(`${url}&download=1`))}

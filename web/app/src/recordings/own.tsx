@@ -43,7 +43,7 @@ export function OwnRecording({ sessionId }: { sessionId: string }) {
       {grant !== null ? (
         <>
           <Player key={grant.streams[0]?.url} recording={data} grant={grant} onExpired={() => setGrant(null)} />
-          {grant.compositions.length === 0 ? null : (
+          {grant.compositions.length === 0 || !grant.may_download ? null : (
             <div className="own-files">
               {grant.compositions.map((file) => (
                 <Button key={file.id} icon="download" onClick={() => download(`${file.url}&download=1`)}>

@@ -6,12 +6,12 @@ import { t } from "../locale";
 import { ReasonDialog } from "./reason-dialog";
 
 const LAYOUTS: readonly Layout[] = ["side_by_side", "speaker", "audio"];
-const OWN_DEFAULT: OwnRule = { after_h: 0, for_days: 30 };
+const OWN_DEFAULT: OwnRule = { after_h: 0, for_days: 30, download: false };
 const SIDES = ["client", "provider"] as const;
 
 /** What of a policy was changed; nothing that stays as it is. */
 export function changeOf(before: RecordingPolicy, after: RecordingPolicy, reason: string): PolicyChange {
-  const differs = (key: "keep_days" | "preview" | "compose" | "own") =>
+  const differs = (key: "keep_days" | "preview" | "compose" | "own" | "announce" | "announce_url") =>
     JSON.stringify(before[key]) !== JSON.stringify(after[key]);
   return {
     kind: before.kind,
@@ -20,6 +20,8 @@ export function changeOf(before: RecordingPolicy, after: RecordingPolicy, reason
     ...(differs("preview") ? { preview: after.preview } : {}),
     ...(differs("compose") ? { compose: after.compose } : {}),
     ...(differs("own") ? { own: after.own } : {}),
+    ...(differs("announce") ? { announce: after.announce } : {}),
+    ...(differs("announce_url") ? { announce_url: after.announce_url ?? "" } : {}),
   };
 }
 
@@ -58,6 +60,33 @@ export function PolicyDialog({ policy, onChanged, onClose }: Props) {
         />
         <span className="hint">{words.keepHint}</span>
       </label>
+      <fieldset className="checks">
+        <legend className="label">{words.announce}</legend>
+        <label className="check">
+          <input
+            type="checkbox"
+            checked={draft.announce}
+            onChange={(e) => set({ announce: e.target.checked })}
+            data-testid="policy-announce"
+          />
+          {words.announceLabel}
+        </label>
+        {draft.announce ? (
+          <label className="field">
+            <span className="label">{words.announceUrl}</span>
+            <input
+              type="url"
+              pattern="https://.+"
+              maxLength={500}
+              value={draft.announce_url ?? ""}
+              placeholder="https://"
+              onChange={(e) => set({ announce_url: e.target.value === "" ? null : e.target.value })}
+              data-testid="policy-announce-url"
+            />
+            <span className="hint">{words.announceHint}</span>
+          </label>
+        ) : null}
+      </fieldset>
       <label className="check">
         <input type="checkbox" checked={draft.preview} onChange={(e) => set({ preview: e.target.checked })} />
         {words.previewLabel}
@@ -113,6 +142,15 @@ export function PolicyDialog({ policy, onChanged, onClose }: Props) {
                     value={rule.for_days}
                     onChange={(e) => put({ ...rule, for_days: number(e.target.value, 1, 36_500) })}
                   />
+                </label>
+                <label className="check">
+                  <input
+                    type="checkbox"
+                    checked={rule.download}
+                    onChange={(e) => put({ ...rule, download: e.target.checked })}
+                    data-testid={`own-download-${side}`}
+                  />
+                  {words.download}
                 </label>
               </>
             )}
