@@ -15,5 +15,5 @@ Read in this order:
 - ``connections``: Redis, as every process opens it.
 - ``embedded``, ``embedded_postgres``, ``embedded_valkey``: real servers as children, where none is configured.
 - ``launch``: what stands between this process and such a child, so that it dies with its parent.
-- ``process``: living and dying together with the supervisor.
+- ``process``: living and dying together with the supervisor, ahead of others or behind them (``slices``).
 """

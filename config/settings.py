@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     """Which media plane a worker runs on; ``auto``: the native one where it was built."""
     workers: int = Field(default=1, ge=1, le=64)
     """How many worker processes the supervisor runs."""
+    worker_cores: str = Field(default="", pattern=r"^(\d+(,\d+)*)?$")
+    """Comma-separated numbers of the processors that workers run on; empty: any."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"

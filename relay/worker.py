@@ -26,6 +26,7 @@ from config.ids import WorkerId
 from config.keys import KeyRing
 from config.logs import get_log
 from config.metrics import OpsServer
+from config.process import come_first
 from config.settings import Settings
 from relay.bus import BUS_ERRORS, WorkerBus, check_cancelled
 from relay.dtls import DtlsCertificate
@@ -381,6 +382,7 @@ async def main(settings: Settings) -> int:
     store = EvidenceStore(settings.database_url, "worker") if settings.database_url else None
     runs = False
     try:
+        come_first({int(core) for core in filter(None, settings.worker_cores.split(","))})
         async with Worker(settings, redis, store, SystemClock()) as worker:
             runs = True
             await worker.run()

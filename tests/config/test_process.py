@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from config import process
+from config import process, slices
 from config.logs import setup_logs
 
 ROLE = """
@@ -170,3 +170,39 @@ def test_memory_beyond_the_bound_is_refused_and_not_taken_from_others() -> None:
     ended = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.stdout, ended.returncode) == ("up\n", 1)
     assert "MemoryError" in ended.stderr
+
+
+FIRST = """
+import os
+from config.process import come_first
+come_first({cores})
+print(sorted(os.sched_getaffinity(0)), os.getpriority(os.PRIO_PROCESS, 0))
+"""
+
+
+def first(cores: set[int]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", FIRST.format(cores=cores)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        start_new_session=True,
+        check=False,
+    )
+
+
+def test_who_comes_first_runs_on_its_cores_and_never_behind_where_it_began() -> None:
+    core = min(os.sched_getaffinity(0))
+    cores, niceness = first({core}).stdout.rsplit(maxsplit=1)
+    assert cores == f"[{core}]"
+    assert int(niceness) <= os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def test_cores_that_the_machine_has_not_are_refused() -> None:
+    assert "OSError" in first({1_023}).stderr
+
+
+def test_slice_that_the_kernel_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert slices.short_slice(100_000, os.getpriority(os.PRIO_PROCESS, 0)) in (None, "not on this machine")
+    monkeypatch.setattr(slices, "SCHED_SETATTR", {})
+    assert slices.short_slice(100_000, 0) == "not on this machine"
