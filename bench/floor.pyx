@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """What the kernel asks for forwarding, and nothing more: datagrams in, the same datagrams out to those who subscribe.
 
-No decryption, no rewriting, no copy, no counters: batches in (recvmmsg, with UDP_GRO where ``gro``), batches out
-(sendmmsg, runs to one destination as one message with UDP_SEGMENT). A relay on the same machine can come near this.
+No decryption, no rewriting, no copy, no counters: batches in (recvmmsg, with who sent each datagram and when it came,
+which no relay can do without), batches out (sendmmsg, runs to one destination as one message with UDP_SEGMENT), in the
+same sizes as the native plane. A relay on the same machine can come near this.
 """
 
 from libc.errno cimport EINTR, errno
@@ -47,6 +48,8 @@ cdef extern from "<sys/socket.h>" nogil:
     int recvmmsg(int, mmsghdr *, unsigned int, int, timespec *)
 
 cdef extern from "<netinet/in.h>" nogil:
+    struct sockaddr_storage:
+        pass
     struct in_addr:
         uint32_t s_addr
     struct sockaddr_in:
@@ -55,7 +58,9 @@ cdef extern from "<netinet/in.h>" nogil:
         in_addr sin_addr
 
 cdef enum:
-    BATCH = 256
+    BATCH = 64
+    DRAIN_MAX = 256
+    ANCILLARY_BYTES = 128
     OUT_BATCH = 512
     PACKET_BYTES = 1536
     FAN_MAX = 256
@@ -104,12 +109,17 @@ cdef class Floor:
 
     def drain(self):
         """Take what waits, up to 256 datagrams, and send it on."""
+        cdef int left = DRAIN_MAX
         with nogil:
-            self._drain()
+            while left > 0 and self._drain() == BATCH:
+                left -= BATCH
 
-    cdef void _drain(self) noexcept nogil:
+    cdef int _drain(self) noexcept nogil:
+        """At most ``BATCH`` datagrams; how many there were."""
         cdef mmsghdr taken[BATCH]
         cdef iovec parts[BATCH]
+        cdef sockaddr_storage senders[BATCH]
+        cdef uint8_t ancillary[BATCH][ANCILLARY_BYTES]
         cdef mmsghdr out[OUT_BATCH]
         cdef uint8_t control[OUT_BATCH][CONTROL_BYTES]
         cdef int i, k, count, end, queued = 0, run
@@ -122,6 +132,10 @@ cdef class Floor:
             parts[i].iov_len = PACKET_BYTES
             taken[i].msg_hdr.msg_iov = &parts[i]
             taken[i].msg_hdr.msg_iovlen = 1
+            taken[i].msg_hdr.msg_name = &senders[i]
+            taken[i].msg_hdr.msg_namelen = sizeof(sockaddr_storage)
+            taken[i].msg_hdr.msg_control = ancillary[i]
+            taken[i].msg_hdr.msg_controllen = ANCILLARY_BYTES
         count = recvmmsg(self.fd, taken, BATCH, MSG_DONTWAIT, NULL)
         i = 0
         while i < count:
@@ -156,6 +170,7 @@ cdef class Floor:
             self.forwarded += run * stream.fan
             i = end
         self._flush(out, queued)
+        return count
 
     cdef uint32_t _ssrc(self, int i) noexcept nogil:
         cdef uint8_t *at = self.packets + i * PACKET_BYTES + 8

@@ -86,7 +86,8 @@ def text(result: Mapping[str, Any]) -> str:
         f" {versions}; `{where['command'].strip()}`.",
         table(result),
         f"![CPU per forwarded packet]({PLOT})",
-        f"One unprotect and one protect: {result['srtp_only']:.2f} µs. Without loss on one core, three of five runs: "
+        f"One unprotect and one protect, again and again with one key: {result['srtp_only']:.2f} µs. Without loss on"
+        f" one core, three of five runs: "
         f"{result['lossless_pps_one_core']:,} packets/s. Receive-buffer errors {result['receive_errors']}, ticks of"
         f" steal {result['steal_ticks']}.",
     ]
@@ -94,7 +95,7 @@ def text(result: Mapping[str, Any]) -> str:
     if delay and "alone" in delay:
         said.append(
             f"Delay from client to client at {delay['packets_per_s']:,.0f} packets/s:"
-            f" p50 {delay['alone']['p50_ms']} ms, p99 {delay['alone']['p99_ms']} ms;"
+            f" p50 {delay['alone']['p50_ms']} ms, p99 {delay['alone']['p99_ms']} ms, the best of three runs;"
             f" beside a process that takes all it gets of the same core"
             f" p50 {delay['beside_a_busy_process']['p50_ms']} ms, p99 {delay['beside_a_busy_process']['p99_ms']} ms."
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import sys
 import time
@@ -17,11 +16,14 @@ from typing import Any
 import uvloop
 
 from bench.native import load
+from config.logs import setup_logs
+from config.process import come_first
 from relay.plane import Plane, RouteSpec, SocketHandle, SrtpProfile, StreamSpec
 from relay.plane_choice import make_plane
 
 BUFFER_BYTES = 4 << 20
 """As the planes ask for."""
+SO_TIMESTAMPNS = 35
 KIND, CODEC, PAYLOAD_TYPE, RTX_PAYLOAD_TYPE = "video", "VP8", 96, 97
 MID_ID, TRANSPORT_CC_ID = 1, 3
 
@@ -99,10 +101,11 @@ async def run_plane(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def run_floor(job: dict[str, Any]) -> dict[str, Any]:
-    """Forward with nothing but the kernel's calls until stdin ends."""
+    """Forward with nothing but the kernel's calls until stdin ends. It wakes up, takes and sends as a plane does."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     sock.bind(("127.0.0.1", 0))
     streams = [[("127.0.0.1", job["clients"][s]["port"]) for s in stream["subscribers"]] for stream in job["streams"]]
     floor = load("floor").Floor(sock, job["streams"][0]["ssrc"], streams)
@@ -118,7 +121,8 @@ async def _until_told(port: int) -> None:
 
 def main() -> None:
     job = json.loads(sys.stdin.readline())
-    os.sched_setaffinity(0, job["cpus"])
+    setup_logs("relay_host", "warning", "text")
+    come_first(job["cpus"])  # as a worker does; the floor too
     run = run_floor if job["plane"] == "floor" else run_plane
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(run(job))), flush=True)
