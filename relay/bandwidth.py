@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from relay.bandwidth_calm import Calm, calm
 from relay.bandwidth_collapse import CollapseDetector
 from relay.bandwidth_delay import LONG_STANDING_MS, DelayDetector, Usage
 from relay.bandwidth_loss import LossBound
@@ -82,20 +83,26 @@ class FeedbackReader:
         """``sent``: for each of the feedback's deltas. In order of sending; forgotten packets are left out."""
         ticks = self._unwrap(feedback.reference_ticks)
         told: list[Told] = []
+        statuses = self._statuses
         for packet, delta in zip(sent, feedback.deltas, strict=True):
             if delta is not None:
                 ticks += delta
+            if packet is not None and packet.number == self._newest + 1:  # as most are
+                self._newest += 1
+                statuses[self._newest & STATUSES - 1] = _LOST if delta is None else _ARRIVED
+                told.append(Told(packet, None if delta is None else ticks * TICK_NS))
+                continue
             if packet is None or packet.number <= self._newest - STATUSES:
                 continue
             self._forget_up_to(packet.number)
             slot = packet.number & STATUSES - 1
-            status = self._statuses[slot]
+            status = statuses[slot]
             if delta is None:
                 if status == _UNKNOWN:
-                    self._statuses[slot] = _LOST
+                    statuses[slot] = _LOST
                     told.append(Told(packet, None))
             elif status != _ARRIVED:
-                self._statuses[slot] = _ARRIVED
+                statuses[slot] = _ARRIVED
                 told.append(Told(packet, ticks * TICK_NS, status == _LOST))
         return told
 
@@ -220,6 +227,11 @@ class BandwidthEstimator:
         """What one feedback told."""
         self.feedbacks += 1
         self._receiver = None
+        if not (self.limited or self.loss.asks or self._lost_run) and self.delay.usage is Usage.NORMAL:
+            packets = calm(told, self.delay.base_ns)
+            if packets is not None:
+                self._take_calm(packets, told, now_ns)
+                return
         expected = lost = 0
         for packet, again in zip(told, _sent_again(told), strict=True):
             if packet.arrival_ns is None:
@@ -244,6 +256,16 @@ class BandwidthEstimator:
             self._aimd(now_ns, overflowed)
         if expected or lost:
             self._update_loss(expected, lost, now_ns, self._sending.bps or 0.0)
+        self._finish_probe(told, now_ns)
+
+    def _take_calm(self, packets: Calm, told: Sequence[Told], now_ns: int) -> None:
+        """Packets that came at once: the rates at which they were sent and came, and no more."""
+        self.delay.add_calm(packets)
+        self._collapse.clear()
+        self._arriving.add(packets.last_arrival_ns, packets.size_bytes)
+        self._sending.add(packets.last_sent_ns, packets.size_bytes)
+        self._aimd(now_ns, overflowed=False)
+        self._update_loss(packets.packets, 0, now_ns, self._sending.bps or 0.0)
         self._finish_probe(told, now_ns)
 
     def handle_timer(self, now_ns: int) -> None:
@@ -371,7 +393,7 @@ class BandwidthEstimator:
         if own is None:
             return
         before = self.loss.bound_bps
-        self.loss.tested(own, probe.rate_bps, now_ns)
+        self.loss.tested(own, probe.rate_bps, probe.through_bps, now_ns)
         after = self.loss.bound_bps
         if after is not None and (before is None or after < before):
             self.limited = True

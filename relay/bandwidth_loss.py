@@ -132,8 +132,9 @@ class LossBound:
         """Whether the path is policed, and trying again would only lose packets."""
         return now_ns < self._held_until_ns
 
-    def tested(self, own: bool, rate_bps: float, now_ns: int) -> None:
-        """A test by sending more, at ``rate_bps``, says whether the path loses its share whatever is sent."""
+    def tested(self, own: bool, rate_bps: float, through_bps: float, now_ns: int) -> None:
+        """A test by sending more, at ``rate_bps``, says whether the path loses its share whatever is sent;
+        ``through_bps``: what of it came through."""
         if self._asked_ns is None:
             return
         self._asked_ns = now_ns  # a second test has as much time as the first
@@ -145,7 +146,7 @@ class LossBound:
             self.raise_to(rate_bps)
         elif self._doubts >= DOUBTS:
             self._asked_ns, self._doubts = None, 0
-            self.bound_bps = POLICED_SPARE * sent_bps * (1 - share)
+            self.bound_bps = POLICED_SPARE * min(sent_bps * (1 - share), through_bps)
             if now_ns - self._held_until_ns > POLICED_MAX_NS:
                 self._policed_ns = POLICED_NS
             self._held_until_ns = now_ns + self._policed_ns

@@ -71,6 +71,11 @@ class LossProbe:
         span_ns = self._last_ns - self._first_ns
         return (self._bytes - self._last_bytes) * 8 * _SECOND_NS / span_ns if span_ns > 0 else 0.0
 
+    @property
+    def through_bps(self) -> float:
+        """What of it arrived."""
+        return self.rate_bps * (1 - self._lost_bytes / self._bytes) if self._bytes else 0.0
+
     def own(self) -> bool | None:
         """Whether the path loses that share whatever is sent; None: too little was sent to tell. Ends the test."""
         self.cluster = 0
