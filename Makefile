@@ -74,7 +74,7 @@ chaos-billing: setup ## 200 calls while processes are killed -9 for 3 minutes; t
 	@$(PY) -m bench.chaos_billing $(ARGS)
 
 soak: setup ## Random lives of wallets and sessions against an auditor, crashes included (STEPS=100000, for MINUTES=60 at most)
-	@SOAK_STEPS=$(STEPS) SOAK_MINUTES=$(or $(MINUTES),60) $(PY) -m pytest -s tests/billing/soak.py $(ARGS)
+	@SOAK_STEPS=$(STEPS) SOAK_MINUTES=$(or $(MINUTES),60) $(PY) -m tests.billing.soak $(ARGS)
 
 bench-connect: setup programs ## How many of CALLS calls come about through bad networks, and how soon (CALLS=200, of each kind)
 	@$(PY) -m bench.connect --calls $(or $(CALLS),200) $(ARGS)

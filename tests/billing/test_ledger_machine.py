@@ -297,7 +297,8 @@ class Machine:
             if refusal is not None and answer is not BillingRefusal.CHANGED_MEANWHILE:
                 assert answer is refusal, (answer, refusal)
             elif isinstance(answer, Opened):
-                self._rerated(one, priced)
+                if priced is not before:
+                    self._rerated(one, priced)
             else:  # another one came first
                 assert answer is BillingRefusal.CHANGED_MEANWHILE
                 assert any(isinstance(other, Opened) for other in answers)
