@@ -99,6 +99,8 @@ class Vp8:
 
 def _vp8_descriptor(payload: bytes) -> int | None:
     """Length of the payload descriptor (RFC 7741 §4.2); None when cut short."""
+    if len(payload) > 4 and payload[0] & 0x80 and payload[1] == 0x80 and payload[2] & 0x80:
+        return 4  # what is usual: a picture number and nothing else
     at = 1
     if payload[0] & 0x80:
         if len(payload) < 3:
@@ -214,8 +216,10 @@ class VideoAssembler:
 
     def take(self, packet: RtpPacket, lost: int) -> Frame | None:
         """``push`` in other words."""
-        if self._parts and packet.timestamp == self._sent_timestamp and packet.payload and not lost:
-            return self._add(packet)  # what is usual: the next packet of the frame
+        parts, payload = self._parts, packet[4]
+        if parts and packet[1] == self._sent_timestamp and payload and not lost:  # what is usual: the frame's next one
+            parts.append(payload)
+            return self._added(packet) if packet[2] or len(parts) > FRAME_PACKETS_MAX else None
         timestamp = self._unwrap(packet.timestamp)
         starts = bool(packet.payload) and self._format.starts(packet.payload)
         if lost and (self._parts or not starts or not self._follows(packet.payload)):
@@ -231,10 +235,10 @@ class VideoAssembler:
             self._timestamp, self._arrival_ns = timestamp, packet.arrival_ns
             self._sent_timestamp = packet.timestamp
             self._picture = self._format.picture(packet.payload)
-        return self._add(packet)
-
-    def _add(self, packet: RtpPacket) -> Frame | None:
         self._parts.append(packet.payload)
+        return self._added(packet)
+
+    def _added(self, packet: RtpPacket) -> Frame | None:
         if len(self._parts) > FRAME_PACKETS_MAX:
             self._break()
             return None

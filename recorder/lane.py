@@ -11,7 +11,6 @@ Frames leave in order of time. "Now" is the arrival time of the newest record, s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
 from recorder.frames import OPUS_RATE, OPUS_SILENCE, Frame
@@ -129,6 +128,7 @@ class Lane:
         """Frames left out because the lane has too many files."""
         self._begun = 0
         self._blind = False
+        self._out: list[Action] = []
         self._counter = counter
         self._tracks: list[Track] = []
         self._runs: list[Run] = []
@@ -137,7 +137,7 @@ class Lane:
         """One more track; it takes the place of an earlier one of its source."""
         self._tracks.append(track)
 
-    def advance(self, now_ns: int, *, final: bool = False) -> Iterator[Action]:
+    def advance(self, now_ns: int, *, final: bool = False) -> list[Action]:
         """What is to be written at ``now_ns``; with ``final`` all that is left, and the ends of the files."""
         while (found := self._earliest()) is not None:
             track, time_ns = found
@@ -150,7 +150,7 @@ class Lane:
             if self._is_shut_out(track, begins):
                 track.frames.popleft()
                 self.shut_out += 1
-                yield from self._close([each for each in self._runs if self._blind and each.video is not None])
+                self._close([each for each in self._runs if self._blind and each.video is not None])
                 continue
             if run is None or begins:
                 if run is None and track.is_video and not frame.key:
@@ -159,12 +159,14 @@ class Lane:
                     continue
                 if not hurry and not all(self._settled(each, now_ns) for each in self._tracks):
                     break
-                yield from self._rearrange(track, frame)
+                self._rearrange(track, frame)
                 continue
             track.frames.popleft()
-            yield from self._write(run, track, frame, time_ns)
-        yield from self._close([run for run in self._runs if final or self._is_over(run)])
+            self._write(run, track, frame, time_ns)
+        self._close([run for run in self._runs if final or self._is_over(run)])
         self._tracks = [track for track in self._tracks if not self._is_done(track)]
+        out, self._out = self._out, []
+        return out
 
     def _earliest(self) -> tuple[Track, int] | None:
         best: tuple[Track, int] | None = None
@@ -209,14 +211,14 @@ class Lane:
             return None
         return next((track for track in reversed(self._tracks) if track.kind == kind and track.frames), None)
 
-    def _rearrange(self, track: Track, frame: Frame) -> Iterator[Action]:
+    def _rearrange(self, track: Track, frame: Frame) -> None:
         """Begin the run that this frame needs, and end those that it replaces."""
         for each in self._tracks:
             if each.frames:
                 each.clock.settle()
         if track.is_video:
-            yield from self._close(list(self._runs))
-            yield from self._open(self._current("audio"), track, frame, track.clock.time_ns(frame.timestamp))
+            self._close(list(self._runs))
+            self._open(self._current("audio"), track, frame, track.clock.time_ns(frame.timestamp))
             return
         video = self._current("video")
         while video is not None and self._run_of(video) is None and video.frames and not video.frames[0].key:
@@ -224,9 +226,9 @@ class Lane:
             self.unplayable += 1
         if video is not None and (self._run_of(video) is not None or not video.frames):
             video = None
-        yield from self._close([run for run in self._runs if self._replaced(run, track)])
+        self._close([run for run in self._runs if self._replaced(run, track)])
         first = video.frames[0] if video is not None else None
-        yield from self._open(track, video, first, track.clock.time_ns(frame.timestamp))
+        self._open(track, video, first, track.clock.time_ns(frame.timestamp))
 
     def _replaced(self, run: Run, by: Track) -> bool:
         """Whether nothing more is to come into the run, now that ``by`` is there."""
@@ -236,7 +238,7 @@ class Lane:
             for track in (run.audio, run.video)
         )
 
-    def _open(self, audio: Track | None, video: Track | None, key: Frame | None, start_ns: int) -> Iterator[Action]:
+    def _open(self, audio: Track | None, video: Track | None, key: Frame | None, start_ns: int) -> None:
         if key is not None and video is not None:
             start_ns = min(start_ns, video.clock.time_ns(key.timestamp))
         if audio is not None and audio.frames:
@@ -258,12 +260,12 @@ class Lane:
             run.sizes.append((0, width, height))
         self._runs.append(run)
         self._begun += 1
-        yield OpenRun(run)
+        self._out.append(OpenRun(run))
 
-    def _close(self, runs: list[Run]) -> Iterator[Action]:
+    def _close(self, runs: list[Run]) -> None:
         for run in runs:
             self._runs.remove(run)
-            yield CloseRun(run)
+            self._out.append(CloseRun(run))
 
     @staticmethod
     def _is_over(run: Run) -> bool:
@@ -273,12 +275,13 @@ class Lane:
         """Whether the track is over and written, so that a long call with many reconnections stays small."""
         return track.ended and not track.frames and self._run_of(track) is None
 
-    def _write(self, run: Run, track: Track, frame: Frame, time_ns: int) -> Iterator[Action]:
+    def _write(self, run: Run, track: Track, frame: Frame, time_ns: int) -> None:
         time_ms = max(0, (time_ns - run.start_ns) // _MS)
         if not track.is_video:
-            yield from self._write_audio(run, track, frame, time_ms)
+            self._write_audio(run, track, frame, time_ms)
             return
-        yield from self._fill(run, time_ms - _SILENCE_MS + 1)
+        if run.audio is not None and run.audio_until_ms < time_ms - _SILENCE_MS + 1:
+            self._fill(run, time_ms - _SILENCE_MS + 1)
         last_ms = run.last_ms.get("video", -1)
         if last_ms >= 0 and time_ms - last_ms >= GAP_MIN_MS["video"]:
             self._gap(run, track, last_ms, time_ms)
@@ -288,9 +291,9 @@ class Lane:
         run.last_ms["video"] = time_ms
         run.video_frames += 1
         self._reach(run, time_ms)
-        yield WriteFrame(run, "video", frame.data, time_ms, frame.key, 0)
+        self._out.append(WriteFrame(run, "video", frame.data, time_ms, frame.key, 0))
 
-    def _write_audio(self, run: Run, track: Track, frame: Frame, time_ms: int) -> Iterator[Action]:
+    def _write_audio(self, run: Run, track: Track, frame: Frame, time_ms: int) -> None:
         duration_ms = max(1, frame.samples * 1000 // OPUS_RATE)
         if time_ms + duration_ms <= run.audio_until_ms and "audio" in run.last_ms:
             self.overlapping += 1  # a whole packet behind
@@ -299,32 +302,35 @@ class Lane:
             if self._is_shut_out(track, True):
                 self.shut_out += 1
                 return
-            yield from self._close([run])
-            yield from self._open(track, None, None, run.start_ns + time_ms * _MS)
+            self._close([run])
+            self._open(track, None, None, run.start_ns + time_ms * _MS)
             run, time_ms = self._runs[-1], 0
         if run.heard_until_ms is not None and time_ms - run.heard_until_ms >= GAP_MIN_MS["audio"]:
             self._gap(run, track, run.heard_until_ms, time_ms)
-        yield from self._fill(run, time_ms - _SILENCE_MS // 2)
+        if run.audio_until_ms < time_ms - _SILENCE_MS // 2:
+            self._fill(run, time_ms - _SILENCE_MS // 2)
         run.heard_until_ms = time_ms + duration_ms
         time_ms = max(time_ms, run.last_ms.get("audio", -1) + 1)
-        yield self._audio(run, frame.data, time_ms, duration_ms)
+        self._audio(run, frame.data, time_ms, duration_ms)
 
-    def _fill(self, run: Run, until_ms: int) -> Iterator[Action]:
+    def _fill(self, run: Run, until_ms: int) -> None:
         """Silence where sound is missing before ``until_ms``; what is less than a packet stays a hole."""
-        while run.audio is not None and run.audio_until_ms < until_ms:
+        while run.audio_until_ms < until_ms:
             self.silence_ms += _SILENCE_MS
-            yield self._audio(run, OPUS_SILENCE, run.audio_until_ms, _SILENCE_MS)
+            self._audio(run, OPUS_SILENCE, run.audio_until_ms, _SILENCE_MS)
 
-    def _audio(self, run: Run, data: bytes, time_ms: int, duration_ms: int) -> WriteFrame:
+    def _audio(self, run: Run, data: bytes, time_ms: int, duration_ms: int) -> None:
         run.last_ms["audio"] = time_ms
         run.audio_until_ms = time_ms + duration_ms
         run.audio_ms += duration_ms
         self._reach(run, run.audio_until_ms)
-        return WriteFrame(run, "audio", data, time_ms, True, duration_ms)
+        self._out.append(WriteFrame(run, "audio", data, time_ms, True, duration_ms))
 
     @staticmethod
     def _reach(run: Run, time_ms: int) -> None:
-        run.end_ns = max(run.end_ns, run.start_ns + time_ms * _MS)
+        end_ns = run.start_ns + time_ms * _MS
+        if end_ns > run.end_ns:
+            run.end_ns = end_ns
 
     def _gap(self, run: Run, track: Track, from_ms: int, to_ms: int) -> None:
         if len(self.gaps) < GAPS_MAX:

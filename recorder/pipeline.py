@@ -98,17 +98,17 @@ class Pipeline:
             over = self._reader.closed or not self._reader.writer_alive
             ahead = self.merge.ahead()
             try:
-                found = self._reader.poll(ahead)
+                found = self._reader.poll_files(ahead)
             except SpoolCorrupt as error:
                 self.corrupt = True
                 self.core.problem(str(error))
                 continue
-            self._carry_out(self.core.push_all(self.merge.push(found, ahead)), outputs)
+            self._carry_out(self.core.push(self.merge.push(found, ahead)), outputs)
             if found or ahead:
                 continue
             if not over:
                 return Round(outputs, busy=False, done=False)
-            self._carry_out(self.core.push_all(self.merge.finish()), outputs)
+            self._carry_out(self.core.push(self.merge.finish()), outputs)
             self._carry_out(self.core.finish(), outputs)
             self._done = True
         return Round(outputs, busy=not self._done, done=self._done)

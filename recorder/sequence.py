@@ -6,6 +6,7 @@ Time is the arrival time of the packets, never a clock, so that the same spool a
 from __future__ import annotations
 
 import heapq
+import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -19,6 +20,13 @@ REORDER_PACKETS_MAX: Final = 4096
 """Packets held for a missing one; beyond it the oldest gap is given up."""
 JUMP_MAX: Final = 3000
 """MAX_DROPOUT of RFC 3550 A.1: a larger step is a stray packet, unless the next one goes on from it."""
+
+
+_EXTENDED: Final = 0x90
+"""First byte of a packet with a header extension and nothing else that is optional."""
+_EXTENSION_END: Final = 16
+_unpack_extended: Final = struct.Struct("!BBHI6xH").unpack_from
+_new: Final = tuple.__new__  # what a NamedTuple's own does, without its wrapper: there is one for each packet
 
 
 class RtpPacket(NamedTuple):
@@ -35,11 +43,19 @@ class RtpPacket(NamedTuple):
 
 def parse_rtp(packet: bytes, arrival_ns: int) -> RtpPacket | None:
     """Read a packet; None when it is not RTP or is cut short."""
-    header = read_header(packet, len(packet))
-    if header is None:
-        return None
-    marker, payload_type, sequence, timestamp, _, _, start, end = header
-    return RtpPacket(sequence, timestamp, marker, payload_type, packet[start:end], arrival_ns)
+    first = packet[0] if len(packet) >= _EXTENSION_END else 0
+    if first == _EXTENDED:  # what browsers send: a header extension, no padding, no contributing sources
+        _, second, sequence, timestamp, words = _unpack_extended(packet)
+        start, end = _EXTENSION_END + 4 * words, len(packet)
+        if start > end:
+            return None
+    else:
+        header = read_header(packet, len(packet))
+        if header is None:
+            return None
+        marker, payload_type, sequence, timestamp, _, _, start, end = header
+        second = marker << 7 | payload_type
+    return _new(RtpPacket, (sequence, timestamp, second > 127, second & 127, packet[start:end], arrival_ns))
 
 
 class Unwrapper:
@@ -84,6 +100,8 @@ class Reorder:
         self._held: dict[int, RtpPacket] = {}
         self._order: list[int] = []
         self._next: int | None = None
+        self._usual = -1
+        """The sequence number that is to come while none is held; -1: there is none, or packets are held."""
         self._started_ns: int | None = None
 
     @property
@@ -96,14 +114,16 @@ class Reorder:
 
         It is taken in then, and is not to be pushed.
         """
-        number = self._next
-        if number is None or self._held or packet.sequence != number & 0xFFFF or self._unwrap.newest != number - 1:
+        if packet[0] != self._usual or self._next is None:
             return False
-        self._unwrap.newest, self._next, self._stray = number, number + 1, None
+        self._unwrap.newest, self._stray = self._next, None
+        self._next += 1
+        self._usual = self._next & 0xFFFF
         return True
 
     def push(self, packet: RtpPacket) -> None:
         """Take in a packet as it arrived."""
+        self._usual = -1
         number = self._unwrap.peek(packet.sequence)
         newest = self._unwrap.newest
         if newest is not None and abs(number - newest) > JUMP_MAX:
@@ -139,6 +159,8 @@ class Reorder:
             self.lost += lost
             self._next = number + 1
             yield Ordered(self._held.pop(number), lost)
+        if self._next is not None and self._unwrap.newest == self._next - 1:
+            self._usual = self._next & 0xFFFF
 
     def _give_up(self, now_ns: int, number: int) -> bool:
         """Whether what is missing before a held packet was waited for long enough: each gap since it showed, not since

@@ -88,7 +88,7 @@ class TrackClock:
     def time_ns(self, timestamp: int) -> int:
         """Server time of an unwrapped timestamp; may still change until ``settle``. Needs a frame noted."""
         base = self._base_ns if self._base_ns is not None else self._estimate()
-        return base + self._ticks_ns(timestamp)
+        return base + timestamp * _SECOND_NS // self._rate
 
     def _estimate(self) -> int:
         return self._reported_base() if self.reported else self._arrival_base_ns or 0

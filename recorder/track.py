@@ -9,7 +9,7 @@ from typing import Any, Final
 from recorder.frames import Assembler, Frame, assembler
 from recorder.sequence import Reorder, RtpPacket, Unwrapper, parse_rtp
 from recorder.timeline import SenderClock, TrackClock
-from relay.spool import SenderReportRecord, TrackEventRecord
+from relay.spool import Record, RtpRecord, SenderReportRecord, TrackEventRecord
 
 ANCHORS_MAX: Final = 2000
 ANCHOR_EVERY_NS: Final = 10_000_000_000
@@ -77,17 +77,25 @@ class Track:
         """Frames that could not be passed on for losses or damage."""
         return sum(each.dropped for each in self._assemblers.values() if each is not None)
 
-    def rtp(self, arrival_ns: int, data: bytes) -> None:
-        """A packet."""
-        self.packets += 1
-        packet = parse_rtp(data, arrival_ns)
-        if packet is None:
-            self.malformed += 1
-        elif self.reorder.next(packet):
-            self._take(packet, 0)
-        else:
-            self.reorder.push(packet)
-            self.drain(arrival_ns)
+    def push(self, records: list[Record]) -> None:
+        """What arrived, in order."""
+        is_next, take = self.reorder.next, self._take
+        for record in records:
+            if isinstance(record, RtpRecord):
+                arrival_ns, data = record
+                self.packets += 1
+                packet = parse_rtp(data, arrival_ns)
+                if packet is None:
+                    self.malformed += 1
+                elif is_next(packet):
+                    take(packet, 0)
+                else:
+                    self.reorder.push(packet)
+                    self.drain(arrival_ns)
+            elif isinstance(record, SenderReportRecord):
+                self.sender_report(record)
+            else:
+                self.event(record)
 
     def sender_report(self, record: SenderReportRecord) -> None:
         """A sender report; those of other streams are ignored."""

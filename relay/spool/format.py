@@ -23,7 +23,6 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -58,6 +57,7 @@ BLOCK_HEAD_BYTES: Final = _BLOCK_HEAD.size + _CRC.size
 FILE_HEAD_BYTES_MAX: Final = _FILE_HEAD.size + KEY_ID_BYTES_MAX + _SALT_BYTES + _CRC.size
 RECORD_HEAD_BYTES: Final = _RECORD_HEAD.size
 
+_new: Final = tuple.__new__  # what a NamedTuple's own does, without its wrapper: there is one for each packet
 _RTP: Final = 1
 _SENDER_REPORT_KIND: Final = 2
 _EVENT: Final = 3
@@ -168,30 +168,37 @@ def encode_record(record: Record) -> bytes:
             return _RECORD_HEAD.pack(_EVENT, arrival_ns, len(body)) + body
 
 
-def decode_records(plaintext: bytes) -> Iterator[Record]:
+def decode_records(plaintext: bytes) -> list[Record]:
     """The records of an authenticated block; kinds of later versions are skipped.
 
     Raises ``ValueError`` where the plaintext is no sequence of records: it was authentic, so its writer is at fault.
     """
+    records: list[Record] = []
     offset, end, unpack_head = 0, len(plaintext), _RECORD_HEAD.unpack_from
     while offset < end:
         if end - offset < RECORD_HEAD_BYTES:
             raise ValueError("a record's header is cut")
         kind, arrival_ns, length = unpack_head(plaintext, offset)
-        offset += RECORD_HEAD_BYTES
-        body = plaintext[offset : offset + length]
-        offset += length
+        start = offset + RECORD_HEAD_BYTES
+        offset = start + length
         if offset > end:
             raise ValueError("a record is cut")
         if kind == _RTP:
-            yield RtpRecord(arrival_ns, body)
-        elif kind == _SENDER_REPORT_KIND:
-            if length != _SENDER_REPORT.size:
-                raise ValueError("a sender report has another length")
-            yield SenderReportRecord(arrival_ns, *_SENDER_REPORT.unpack(body))
-        elif kind == _EVENT:
-            fields = msgspec.json.decode(body, type=dict[str, Any])
-            yield TrackEventRecord(arrival_ns, str(fields.pop("event", "")), fields)
+            records.append(_new(RtpRecord, (arrival_ns, plaintext[start:offset])))
+        elif (other := _decode_other(kind, arrival_ns, plaintext[start:offset])) is not None:
+            records.append(other)
+    return records
+
+
+def _decode_other(kind: int, arrival_ns: int, body: bytes) -> Record | None:
+    if kind == _SENDER_REPORT_KIND:
+        if len(body) != _SENDER_REPORT.size:
+            raise ValueError("a sender report has another length")
+        return SenderReportRecord(arrival_ns, *_SENDER_REPORT.unpack(body))
+    if kind == _EVENT:
+        fields = msgspec.json.decode(body, type=dict[str, Any])
+        return TrackEventRecord(arrival_ns, str(fields.pop("event", "")), fields)
+    return None
 
 
 def encode_file_head(file_number: int, key_id: str, salt: bytes) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import os
 from collections.abc import Callable, Container
 from pathlib import Path
@@ -136,12 +135,17 @@ class SpoolPartReader:
         another version or on a failing disk (``SpoolError``) raises that once, after everything before it was
         returned; it gives nothing more, the other files go on.
         """
+        return [(number, record) for number, records in self.poll_files(skip) for record in records]
+
+    def poll_files(self, skip: Container[int] = ()) -> list[tuple[int, list[Record]]]:
+        """``poll``, with what each file gave in one list; files that gave nothing are left out."""
         self._find_files()
         closed = self.closed
-        records: list[tuple[int, Record]] = []
+        found: list[tuple[int, list[Record]]] = []
         for file in list(self._files.values()):
             if file.number in skip:
                 continue
+            records: list[Record] = []
             try:
                 self._read(file, records, closed)
             except SpoolError as error:
@@ -150,9 +154,11 @@ class SpoolPartReader:
             except OSError as error:
                 self._errors.append(SpoolError(f"spool file {file.number}: {error.strerror or error}"))
                 self._drop(file)
-        if not records and self._errors:
+            if records:
+                found.append((file.number, records))
+        if not found and self._errors:
             raise self._errors.pop(0)
-        return records
+        return found
 
     def close(self) -> None:
         """Let go of the files."""
@@ -174,7 +180,7 @@ class SpoolPartReader:
             self._found = number
             self._files[number] = _File(number, fd)
 
-    def _read(self, file: _File, records: list[tuple[int, Record]], closed: bool) -> None:
+    def _read(self, file: _File, records: list[Record], closed: bool) -> None:
         if file.seal is None and not self._read_file_head(file, closed):
             return
         seal = file.seal
@@ -185,15 +191,14 @@ class SpoolPartReader:
             if block is None:
                 return
             try:
-                plaintext = seal.open(file.next_index, block)
-                found = list(decode_records(plaintext))
+                found = decode_records(seal.open(file.next_index, block))
             except (InvalidTag, ValueError) as error:
                 why = str(error) or "the block does not authenticate"
                 raise SpoolCorrupt(file.number, file.offset, why) from error
             file.offset += len(block)
             file.next_index += 1
             taken += len(block)
-            records.extend(zip(itertools.repeat(file.number), found, strict=False))
+            records += found
 
     def _read_file_head(self, file: _File, closed: bool) -> bool:
         data = os.pread(file.fd, FILE_HEAD_BYTES_MAX, 0)
