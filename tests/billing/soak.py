@@ -1,8 +1,8 @@
 """``make soak``: the lives of test_ledger_machine.py, by the hundred thousand steps. Not part of the suite.
 
 ``SOAK_STEPS`` steps, from ``SOAK_SEED``, for ``SOAK_MINUTES`` at most, in ``SOAK_PROCESSES`` processes, each with a
-server of its own: what was reached then is told as JSON. A life that fails is shown whole, and comes again with the same
-seed.
+server of its own: what was reached then is told as JSON. A life that fails is shown whole, and comes again with the
+same seed.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def main() -> int:
     agreed = all(process.returncode == 0 for process in running)
     minutes = round((time.monotonic() - _began) / 60, 1)
     steps = sum(max(each, default=0) for each in counts)
-    print(json.dumps({"steps": steps, "of": STEPS, "minutes": minutes, "seed": SEED, "agreed": agreed}))
+    found = {"steps": steps, "of": STEPS, "minutes": minutes, "seed": SEED, "agreed": agreed}
+    sys.stdout.write(json.dumps(found) + "\n")
     return 0 if agreed else 1
 
 
