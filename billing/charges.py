@@ -11,7 +11,7 @@ import dataclasses
 import json
 from typing import Any, Final, Literal
 
-from billing.store import CLIENT_WALLET, PROVIDER_EARNINGS, find_account, ledger
+from billing.store import CLIENT_WALLET, PROVIDER_EARNINGS, ConstraintViolated, find_account, ledger
 from billing.terms import PROVIDER_BPS, BillingRefusal
 from config.database import Database
 from config.ids import PublicId, TenantId, UserId, new_public_id
@@ -173,6 +173,16 @@ async def reverse(
 ) -> Reversal | BillingRefusal:
     """Give back part or all of a settled session (``ses_…``) or a one-off charge (``chg_…``), or what is left of a
     package (``pkg_…``, without an amount), once per key."""
+    order = (what, amount_minor, key, actor_id, reason)
+    try:
+        return await _reverse(database, tenant, *order)
+    except ConstraintViolated:  # the same key for something else at the same moment: now it is there to be seen
+        return await _reverse(database, tenant, *order)
+
+
+async def _reverse(
+    database: Database, tenant: TenantId, what: PublicId, amount_minor: int, key: str, actor_id: UserId, reason: str
+) -> Reversal | BillingRefusal:
     if what.startswith("pkg_"):
         return await _refund_package(database, tenant, what, key, actor_id, reason)
     if not 0 < amount_minor <= 10**12 or not 3 <= len(reason) <= 500:

@@ -21,6 +21,9 @@ from relay.messages import SessionKind
 
 RequestKey = Annotated[str, Field(min_length=8, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 PublicIdText = Annotated[str, Field(pattern=r"^[a-z]{3}_[0-9a-z]{20}$")]
+SessionIdText = Annotated[str, Field(pattern=r"^ses_[0-9a-z]{20}$")]
+ChargeIdText = Annotated[str, Field(pattern=r"^chg_[0-9a-z]{20}$")]
+PackageIdText = Annotated[str, Field(pattern=r"^pkg_[0-9a-z]{20}$")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 CLIENTS: Final = (Role.CLIENT,)
 
@@ -38,7 +41,7 @@ class NewCharge(Body):
     currency: Currency
     provider_id: PublicIdText | None = None
     """Who is paid; only a product may have none."""
-    session_id: PublicIdText | None = None
+    session_id: SessionIdText | None = None
     """The session that it belongs to: one of the caller's, with that provider."""
     memo: Annotated[str, Field(max_length=200)] = ""
     request_key: RequestKey

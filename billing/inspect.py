@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from billing import books_store
 from billing.meter_store import SLOT_MS
+from billing.postings import read_postings
 from billing.store import ledger
 from config.clock import SystemClock
 from config.database import ALL_TENANTS, Database
@@ -22,48 +23,70 @@ from config.settings import Settings
 
 ROWS_MAX: Final = 200
 """Newest rows shown of each table."""
+PATIENCE_MS: Final = 5_000
+"""How long one statement of a page may take: calls use the same connections."""
 
 Report = dict[str, Any]
 
 
-async def account(connection: Any, key: str) -> Report | None:
+async def account(connection: Any, tenants: list[int], key: str, whole: bool) -> Report | None:
     """A ledger account by number, or a user's accounts by public id."""
     number = int(key) if key.isascii() and key.isdigit() and len(key) <= 18 else None
     accounts = await connection.fetch(
         "select a.*, u.public_id as user_public_id, u.name as user_name from account a left join app_user u"
-        " on u.tenant_id = a.tenant_id and u.id = a.user_id where a.id = $1 or u.public_id = $2 order by a.id",
+        " on u.tenant_id = a.tenant_id and u.id = a.user_id where a.id = any (array("
+        "  select $1::bigint union select m.id from app_user p join account m on m.tenant_id = p.tenant_id"
+        "  and m.user_id = p.id where p.public_id = $2)) order by a.id",
         number,
         key,
     )
     if not accounts:
         return None
     ids = [row["id"] for row in accounts]
+    # What a house account moved is the whole ledger: the nightly proof adds it up, and here only whoever asks for it.
+    proved = ids if whole else [row["id"] for row in accounts if row["user_id"] != 0]
+    history = (_HISTORY_OF_POSTINGS, proved) if whole else (_HISTORY, proved, tenants)
     return {
         "accounts": _rows(accounts),
-        "history": _rows(await connection.fetch(_HISTORY, ids)),
-        "newest_transfers": _rows(
-            await connection.fetch(
-                "select * from transfer where debit_account_id = any ($1) or credit_account_id = any ($1)"
-                " order by id desc limit $2",
-                ids,
-                ROWS_MAX,
-            )
-        ),
+        "history": _rows(await connection.fetch(*history)) if proved else [],
+        "newest_transfers": _rows(await connection.fetch(_NEWEST_TRANSFERS, ids, ROWS_MAX)),
         "holds": _rows(
             await connection.fetch(
                 "select session_public_id, state, granted_ms, posted_minor, held_minor from session_meter"
-                " where client_account_id = any ($1) and state = 'open' order by session_id limit $2",
-                ids,
-                ROWS_MAX,
+                " where tenant_id = any ($3) and client_account_id = any ($1) and state = 'open'"
+                " order by session_id limit $2",
+                *(ids, ROWS_MAX, tenants),
             )
         ),
     }
 
 
-_HISTORY: Final = """
+_NEWEST_TRANSFERS: Final = """
+select n.* from account a cross join lateral (
+  (select * from transfer t where t.tenant_id = a.tenant_id and t.debit_account_id = a.id order by t.id desc limit $2)
+  union all
+  (select * from transfer t where t.tenant_id = a.tenant_id and t.credit_account_id = a.id order by t.id desc limit $2)
+) n where a.id = any ($1) order by n.id desc limit $2
+"""
+_AGREES: Final = """
 select a.id as account_id, a.posted_minor, coalesce(sum(h.amount), 0)::bigint as history_minor,
   a.posted_minor = coalesce(sum(h.amount), 0) as agrees, sum(h.n)::bigint as rows
-from account a left join (
+from account a left join ({history}) h on h.id = a.id where a.id = any ($1) group by a.id, a.posted_minor order by a.id
+"""
+_HISTORY: Final = _AGREES.format(
+    history="""
+  select debit_account_id as id, -sum(amount_minor) as amount, count(*) as n from transfer
+    where tenant_id = any ($2) and debit_account_id = any ($1) group by 1
+  union all select credit_account_id, sum(amount_minor), count(*) from transfer
+    where tenant_id = any ($2) and credit_account_id = any ($1) group by 1
+  union all select client_account_id, -sum(posted_minor), count(*) from session_meter
+    where tenant_id = any ($2) and client_account_id = any ($1) group by 1
+  union all select provider_account_id, sum(posted_provider_minor), count(*) from session_meter
+    where tenant_id = any ($2) and provider_account_id = any ($1) group by 1"""
+)
+"""People's accounts against their transfers and their sessions' meters: all by index, however long the ledger is."""
+_HISTORY_OF_POSTINGS: Final = _AGREES.format(
+    history="""
   select debit_account_id as id, -sum(amount_minor) as amount, count(*) as n from transfer
     where debit_account_id = any ($1) group by 1
   union all select credit_account_id, sum(amount_minor), count(*) from transfer
@@ -74,60 +97,68 @@ from account a left join (
     where provider_account_id = any ($1) group by 1
   union all select platform_account_id, sum(fee_minor), count(*) from session_charge
     where platform_account_id = any ($1) group by 1
-  union all select account_id, sum(amount_minor), count(*) from archived_movement where account_id = any ($1) group by 1
-) h on h.id = a.id where a.id = any ($1) group by a.id, a.posted_minor order by a.id
-"""
+  union all select account_id, sum(amount_minor), count(*) from archived_movement
+    where account_id = any ($1) group by 1"""
+)
+"""Any account against each single posting: reads the whole ledger."""
 
 
-async def session(connection: Any, key: str) -> Report | None:
+async def session(connection: Any, tenants: list[int], key: str, _whole: bool) -> Report | None:
     """A session's meter, terms, evidence, postings, packages, one-off charges and reversals."""
-    meter = await connection.fetchrow("select * from session_meter where session_public_id = $1", key)
+    meter = await connection.fetchrow(
+        "select * from session_meter where tenant_id = any ($2) and session_public_id = $1", key, tenants
+    )
     if meter is None:
         return None
-    number = meter["session_id"]
+    tenant, number = meter["tenant_id"], meter["session_id"]
     report: Report = {"meter": dict(meter)}
     for name, statement in _OF_SESSION.items():
-        report[name] = _rows(await connection.fetch(statement, number if "$1::bigint" in statement else key))
+        by = number if "$2::bigint" in statement else key
+        report[name] = _rows(await connection.fetch(statement, tenant, by))
+    report["postings"] = _rows(await read_postings(connection, tenant, number))
     return report
 
 
 _OF_SESSION: Final = {
     "terms": "select s.*, t.code, t.minor_per_minute, t.step_ms, t.flat_minor, t.included_ms, t.minimum_minor,"
     " t.provider_bps from session_terms s join tariff t on t.tenant_id = s.tenant_id and t.id = s.tariff_id"
-    " where s.session_id = $1::bigint order by s.revision",
+    " where s.tenant_id = $1 and s.session_id = $2::bigint order by s.revision",
     "evidence": "select epoch, max(live_ms) as live_ms, max(granted_live_ms) as granted_live_ms, bool_or(final)"
-    " as final from media_evidence where session_id = $1::bigint group by epoch order by epoch",
-    "postings": "select slot, leg, amount_minor, fee_minor, promo_minor, through_ms, created_at from session_charge"
-    " where session_id = $1::bigint order by slot",
-    "archived": "select archive_id, amount_minor, provider_minor, promo_minor, through_ms from archived_charge"
-    " where session_id = $1::bigint order by archive_id",
-    "packages": "select * from session_package where session_id = $1::bigint order by ordinal",
-    "charges": "select * from charge where session_public_id = $1 order by id",
-    "reversals": "select * from reversal where session_id = $1::bigint order by id",
-    "transfers": "select * from transfer where source_id = $1 order by id",
+    " as final from media_evidence where tenant_id = $1 and session_id = $2::bigint group by epoch order by epoch",
+    "archived": "select c.archive_id, c.amount_minor, c.provider_minor, c.promo_minor, c.through_ms from archive a"
+    " join archived_charge c on c.archive_id = a.id and c.session_id = $2::bigint and c.tenant_id = $1"
+    " order by c.archive_id",
+    "packages": "select * from session_package where tenant_id = $1 and session_id = $2::bigint order by ordinal",
+    "charges": "select * from charge where tenant_id = $1 and session_public_id = $2 order by id",
+    "reversals": "select * from reversal where tenant_id = $1 and session_id = $2::bigint order by id",
+    "transfers": "select * from transfer where tenant_id = $1 and source_id = $2 order by id",
 }
 
 
-async def transfer(connection: Any, key: str) -> Report | None:
+async def transfer(connection: Any, tenants: list[int], key: str, _whole: bool) -> Report | None:
     """A transfer with all that belongs to it: its legs, their source, and what reversed it."""
     legs = await connection.fetch(
         "select t.*, d.kind as debit_kind, d.user_id as debit_user, c.kind as credit_kind, c.user_id as credit_user"
-        " from transfer t join account d on d.id = t.debit_account_id join account c on c.id = t.credit_account_id"
-        " where t.public_id = $1 or t.source_id = $1"
-        " or t.source_id = (select source_id from transfer where public_id = $1) order by t.id",
+        " from (select * from transfer where public_id = $1"
+        "  union select * from transfer where tenant_id = any ($2) and source_id = any (array("
+        "   select $1 union select source_id from transfer where public_id = $1))) t"
+        " join account d on d.id = t.debit_account_id join account c on c.id = t.credit_account_id order by t.id",
         key,
+        tenants,
     )
     if not legs:
         return None
+    tenant = legs[0]["tenant_id"]
     sources = sorted({leg["source_id"] for leg in legs if leg["source_id"] is not None})
     charges = await connection.fetch("select * from charge where public_id = any ($1)", sources)
     reversals = await connection.fetch(
-        "select * from reversal where public_id = any ($1) or charge_id = any ($2) order by id",
+        "select * from reversal where public_id = any ($1) or (tenant_id = $2 and charge_id = any ($3)) order by id",
         sources,
+        tenant,
         [row["id"] for row in charges],
     )
     reversed_charges = await connection.fetch(
-        "select * from charge where id = any ($1)", [row["charge_id"] for row in reversals]
+        "select * from charge where tenant_id = $1 and id = any ($2)", tenant, [row["charge_id"] for row in reversals]
     )
     return {
         "legs": _rows(legs),
@@ -137,7 +168,7 @@ async def transfer(connection: Any, key: str) -> Report | None:
     }
 
 
-LOOKS: Final[dict[str, Callable[[Any, str], Awaitable[Report | None]]]] = {
+LOOKS: Final[dict[str, Callable[[Any, list[int], str, bool], Awaitable[Report | None]]]] = {
     "account": account,
     "session": session,
     "transfer": transfer,
@@ -149,10 +180,18 @@ def _rows(rows: list[Any]) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
-async def look(database: Database, what: str, key: str, tenant: TenantId | str = ALL_TENANTS) -> Report | None:
-    """One report; None: there is no such thing, or not in that tenant. Raises ``LedgerUnavailable``."""
+async def look(
+    database: Database, what: str, key: str, tenant: TenantId | str = ALL_TENANTS, *, whole: bool = False
+) -> Report | None:
+    """One report; None: there is no such thing, or not in that tenant. Raises ``LedgerUnavailable``.
+
+    ``whole``: add an account up from every single posting, however long that takes; else from what indexes lead to, and
+    for no longer than ``PATIENCE_MS``."""
     async with ledger(database, tenant) as connection:
-        return await LOOKS[what](connection, key)
+        if not whole:
+            await connection.execute(f"set local statement_timeout = {PATIENCE_MS}")
+        tenants = [row["id"] for row in await connection.fetch("select id from tenant order by id")]
+        return await LOOKS[what](connection, tenants, key, whole)
 
 
 async def _checkpoint(settings: Settings) -> tuple[Report, int]:
@@ -203,7 +242,7 @@ async def main(settings: Settings, what: str, key: str, *, as_json: bool) -> int
         sys.stdout.write(_told(report, as_json))
         return status
     async with await Database.open(settings.database_url, name="ledger", max_size=1) as database:
-        found = await look(database, what, key)
+        found = await look(database, what, key, whole=True)
     if found is None:
         sys.stderr.write(f"ledger: there is no {what} {key}\n")
         return 1

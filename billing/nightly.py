@@ -14,6 +14,7 @@ from typing import Any, Final
 from billing import alerts, metrics, reconcile, recovery
 from billing.meter_store import SLOT_MS
 from billing.store import ledger
+from billing.terms import LedgerUnavailable
 from config.clock import Clock
 from config.database import ALL_TENANTS, Database
 from config.logs import get_log
@@ -61,15 +62,33 @@ class Nightly:
             metrics.RECONCILED_AT.set(newest_run.at.timestamp())
 
     async def _chores(self) -> None:
-        new_alerts = await alerts.look(self._database)
-        if new_alerts:
-            metrics.ALERTS.inc(new_alerts)
-            log.warning("conspicuous accounts", alerts=new_alerts)
-        await recovery.of_everybody(self._database)
+        """Each by itself: one that fails is logged, and stops none of the others. Raises ``LedgerUnavailable``."""
+        for chore in (self._make_partitions, self._raise_alerts, self._recover, self._close_packages):
+            try:
+                await chore()
+            except LedgerUnavailable:
+                raise
+            except Exception:  # noqa: BLE001 - a task's boundary: logged here once, the next hour tries again
+                log.fault("chore failed", chore=chore.__name__.strip("_"))
+
+    async def _make_partitions(self) -> None:
+        """First: postings of a week without a partition stay where no archive finds them."""
         slot = self._clock.wall_ms() // SLOT_MS
         async with ledger(self._database, ALL_TENANTS) as connection:
             for ahead in range(2):
                 await connection.execute("select ensure_charge_partition($1)", slot + ahead * SLOTS_A_WEEK)
+
+    async def _raise_alerts(self) -> None:
+        new_alerts = await alerts.look(self._database)
+        if new_alerts:
+            metrics.ALERTS.inc(new_alerts)
+            log.warning("conspicuous accounts", alerts=new_alerts)
+
+    async def _recover(self) -> None:
+        await recovery.of_everybody(self._database)
+
+    async def _close_packages(self) -> None:
+        async with ledger(self._database, ALL_TENANTS) as connection:
             tenants = [row["id"] for row in await connection.fetch("select id from tenant order by id")]
         for tenant in tenants:
             async with ledger(self._database, tenant) as connection:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from billing.store import ledger
+from billing.store import ConstraintViolated, ledger
 from billing.terms import LedgerUnavailable
 from config.database import ALL_TENANTS, Database
 from config.ids import SessionId, TenantId, UserId
 from config.logs import get_log
 
 OWING_MAX: Final = 1_000
-"""Providers looked at in one night; the others the next."""
+"""Providers looked up at a time."""
 
 log = get_log("billing.recovery")
 
@@ -39,13 +39,28 @@ async def of_provider(database: Database, tenant: TenantId, user_id: UserId) -> 
 
 
 async def of_everybody(database: Database) -> int:
-    """What the calls after each earning may have missed."""
-    async with ledger(database, ALL_TENANTS) as connection:
-        owing = await connection.fetch(
-            "select distinct tenant_id, user_id from account where kind = 'receivable' and posted_minor < 0 limit $1",
-            OWING_MAX,
-        )
-    return sum([await of_provider(database, row["tenant_id"], row["user_id"]) for row in owing])
+    """What the calls after each earning may have missed. One provider whose debt cannot be paid stops nobody else's."""
+    paid, after = 0, (0, 0)
+    while True:
+        async with ledger(database, ALL_TENANTS) as connection:
+            owing = await connection.fetch(_ABLE, *after, OWING_MAX)
+        for row in owing:
+            after = (row["tenant_id"], row["user_id"])
+            try:
+                paid += await of_provider(database, *after)
+            except ConstraintViolated as error:
+                log.error("debt not paid off", tenant_id=after[0], user_id=after[1], why=str(error))
+        if len(owing) < OWING_MAX:
+            return paid
+
+
+_ABLE: Final = """
+select distinct o.tenant_id, o.user_id from account o join account e on e.tenant_id = o.tenant_id
+  and e.user_id = o.user_id and e.currency = o.currency and e.kind = 'provider_earnings'
+where o.kind = 'receivable' and o.posted_minor < 0 and e.posted_minor > e.held_minor
+  and (o.tenant_id, o.user_id) > ($1, $2) order by 1, 2 limit $3
+"""
+"""Those who owe and have something, from the place $1, $2 on."""
 
 
 async def owed(database: Database, tenant: TenantId, user_id: UserId) -> int:

@@ -10,7 +10,16 @@ from aiohttp import web
 from pydantic import Field
 
 from billing import alerts, nightly, statements
-from billing.charges_api import Currency, PackageOfferView, PublicIdText, RequestKey, offer_view
+from billing.charges_api import (
+    ChargeIdText,
+    Currency,
+    PackageIdText,
+    PackageOfferView,
+    PublicIdText,
+    RequestKey,
+    SessionIdText,
+    offer_view,
+)
 from billing.packages import PackageOffer, add_offer
 from billing.refusals import refused
 from billing.service import Billing
@@ -71,9 +80,9 @@ class NewReversal(Body):
     """POST /api/v1/finance/reversals: give back part or all of a settled session or of a one-off charge, or what is
     left of a package."""
 
-    session_id: PublicIdText | None = None
-    charge_id: PublicIdText | None = None
-    package_id: PublicIdText | None = None
+    session_id: SessionIdText | None = None
+    charge_id: ChargeIdText | None = None
+    package_id: PackageIdText | None = None
     amount_minor: Annotated[int, Field(ge=1, le=10**12)] | None = None
     """Of a package there is no choice: the price of the time that was not used."""
     reason: Annotated[str, Field(min_length=3, max_length=500)]

@@ -152,7 +152,7 @@ with mine as (
 ), line as (
   -- The legs of one charge, or one reversal, are one line.
   select max(t.created_at) as at, 't' as part, max(t.id) as number, coalesce(t.source_id, t.public_id) as public_id,
-    t.kind, t.currency, max(t.memo) as memo,
+    t.kind, t.currency, case t.kind when 'reversal' then 'Given back' else max(t.memo) end as memo,
     sum(case when t.credit_account_id = mine.id then t.amount_minor else -t.amount_minor end)::bigint as amount_minor,
     (array_agg(case when t.credit_account_id = mine.id then t.credit_balance_minor else t.debit_balance_minor end
                order by t.id desc))[1] as balance_minor
@@ -169,7 +169,8 @@ with mine as (
   select l.*, (extract(epoch from l.at) * 1000000)::bigint as at_us from line l where l.amount_minor <> 0
 )
 """
-"""A wallet's history as lines: of user $2's account of kind $3. A session is one line, dated by its settlement."""
+"""A wallet's history as lines: of user $2's account of kind $3. A session is one line, dated by its settlement. Why
+something was given back is finance's to know, not on the line."""
 _ENTRIES: Final = (
     LINES
     + """

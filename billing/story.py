@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Final
 
+from billing.postings import FROM_POSTINGS
 from billing.store import ledger
 from billing.terms import Rate
 from config.database import Database
-from config.ids import PublicId, TenantId
+from config.ids import SessionId, TenantId
 
 MOVES_MAX: Final = 2_000
 """Movements of one session that are told, the oldest ones."""
@@ -60,7 +61,7 @@ class MoneyStory:
     movements: tuple[Movement, ...]
 
 
-async def read(database: Database, tenant: TenantId, session: PublicId) -> MoneyStory | None:
+async def read(database: Database, tenant: TenantId, session_id: SessionId) -> MoneyStory | None:
     """The money of a session; None: none was ever held for it."""
     async with ledger(database, tenant) as connection:
         meter = await connection.fetchrow(
@@ -68,14 +69,14 @@ async def read(database: Database, tenant: TenantId, session: PublicId) -> Money
             "  and r.session_id = m.session_id), 0)::bigint as returned_minor,"
             " (extract(epoch from opened_at) * 1000)::bigint as opened_at_ms,"
             " (extract(epoch from settled_at) * 1000)::bigint as settled_at_ms from session_meter m"
-            " where m.tenant_id = $1 and session_public_id = $2",
-            *(tenant, session),
+            " where m.tenant_id = $1 and m.session_id = $2",
+            *(tenant, session_id),
         )
         if meter is None:
             return None
-        terms = await connection.fetch(_TERMS, tenant, meter["session_id"])
+        terms = await connection.fetch(_TERMS, tenant, session_id)
         moves = await connection.fetch(
-            _MOVES, tenant, meter["session_id"], session, meter["client_account_id"], MOVES_MAX
+            _MOVES, tenant, session_id, meter["session_public_id"], meter["client_account_id"], MOVES_MAX
         )
     return MoneyStory(
         currency=meter["currency"],
@@ -104,14 +105,14 @@ _TERMS: Final = (
     " s.tariff_id from session_terms s join tariff t on t.tenant_id = s.tenant_id and t.id = s.tariff_id"
     " where s.tenant_id = $1 and s.session_id = $2 order by s.revision"
 )
-_MOVES: Final = """
+_MOVES: Final = f"""
 with meter as (
   select opened_at, coalesce(settled_at, now()) as until from session_meter where tenant_id = $1 and session_id = $2
 )
 select (extract(epoch from at) * 1000)::bigint as at_ms, what, public_id, amount, provider, through_ms, memo from (
-  select created_at as at, case leg when 1 then 'settled' else 'posted' end as what, $3::text as public_id,
-    amount_minor as amount, amount_minor - fee_minor as provider, through_ms, '' as memo
-  from session_charge where tenant_id = $1 and session_id = $2
+  select c.created_at as at, case c.leg when 1 then 'settled' else 'posted' end as what, $3::text as public_id,
+    c.amount_minor as amount, c.amount_minor - c.fee_minor as provider, c.through_ms, '' as memo
+  from {FROM_POSTINGS}
   union all
   select created_at, kind, public_id, amount_minor, provider_minor, null, memo
   from charge where tenant_id = $1 and session_public_id = $3

@@ -67,8 +67,10 @@ class EvidenceMinute(View):
     epoch: int
     live_ms: int
     new_ms: int
-    granted_ms: int
-    worker_id: str
+    granted_ms: int | None = None
+    """As far as the worker was let go; not for providers: with the rate it tells what the client's wallet pays for."""
+    worker_id: str | None = None
+    """Staff only."""
     final: bool
 
 
@@ -84,6 +86,7 @@ class MoneyMark(View):
     """Staff only."""
     through_ms: int | None = None
     memo: str = ""
+    """Of what was given back: finance's words, for staff only."""
 
 
 class Mark(View):
@@ -101,7 +104,8 @@ class MoneyNow(View):
 
     currency: str
     billed_ms: int
-    granted_ms: int
+    granted_ms: int | None = None
+    """As far as money is reserved; not for providers."""
     held_minor: int | None = None
     """What is reserved; not for providers."""
     amount_minor: int
@@ -148,7 +152,7 @@ class TimelineApi:
         who = call.principal
         session = await self.director.find_to_read(who, call.id("id"))
         changes, notes, evidence = await self.store.read(session.tenant_id, session.id)
-        money = await story.read(self.billing.database, session.tenant_id, session.public_id)
+        money = await story.read(self.billing.database, session.tenant_id, session.id)
         connections = await self.connections.of_session(session.tenant_id, session.id)
         seat: Seat = "staff" if who.role in STAFF else "client" if who.user_id == session.client.user_id else "provider"
         return timeline(session, changes, notes, evidence, connections, money, seat, self.clock.wall_ms())
@@ -192,7 +196,7 @@ def timeline(
             )
             for one in connections
         ],
-        evidence=_minutes(evidence),
+        evidence=_minutes(evidence, seat),
         money=moves,
         marks=sorted(marks, key=lambda mark: mark.at_ms),
         meter=None if money is None else _meter(money, seat),
@@ -216,7 +220,7 @@ def _states(changes: Sequence[ChangeRow]) -> list[StateSpan]:
     return spans
 
 
-def _minutes(evidence: Sequence[EvidenceRow]) -> list[EvidenceMinute]:
+def _minutes(evidence: Sequence[EvidenceRow], seat: Seat) -> list[EvidenceMinute]:
     """``new_ms``: since the row before of the same room."""
     known: dict[int, int] = {}
     minutes = []
@@ -229,8 +233,8 @@ def _minutes(evidence: Sequence[EvidenceRow]) -> list[EvidenceMinute]:
                 epoch=row.epoch,
                 live_ms=row.live_ms,
                 new_ms=max(0, row.live_ms - before),
-                granted_ms=row.granted_live_ms,
-                worker_id=row.worker_id,
+                granted_ms=None if seat == "provider" else row.granted_live_ms,
+                worker_id=row.worker_id if seat == "staff" else None,
                 final=row.final,
             )
         )
@@ -253,7 +257,7 @@ def _money(move: Movement, seat: Seat) -> MoneyMark:
         amount_minor=move.provider_minor if seat == "provider" else move.amount_minor,
         provider_minor=move.provider_minor if seat == "staff" else None,
         through_ms=move.through_ms,
-        memo=move.memo,
+        memo="" if move.what == "reversal" and seat != "staff" else move.memo,
     )
 
 
@@ -261,7 +265,7 @@ def _meter(money: MoneyStory, seat: Seat) -> MoneyNow:
     return MoneyNow(
         currency=money.currency,
         billed_ms=money.billed_ms,
-        granted_ms=money.granted_ms,
+        granted_ms=None if seat == "provider" else money.granted_ms,
         held_minor=None if seat == "provider" else money.held_minor,
         amount_minor=money.provider_minor if seat == "provider" else money.charged_minor,
         provider_minor=money.provider_minor if seat == "staff" else None,

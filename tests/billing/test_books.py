@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from billing import alerts, books_store, inspect, metrics, reconcile
+from billing import alerts, books_store, inspect, metrics, packages, reconcile, recovery
 from billing.books_store import ARCHIVE_AFTER_WEEKS, SLOTS_A_WEEK, BooksError
 from billing.charges import ChargeOrder
 from billing.meter_store import SLOT_MS
@@ -63,6 +63,25 @@ async def test_the_nightly_proof_is_not_repeated_the_same_night(town: Town, owne
     for _ in range(3):
         await nightly.run({0: 1})
     assert await owner.fetchval("select count(*) from reconcile_run") == 1
+
+
+async def test_a_chore_that_fails_stops_no_other_and_partitions_come_first(
+    town: Town, clock: VirtualClock, owner: Any, monkeypatch: pytest.MonkeyPatch, loop_faults: list[Any]
+) -> None:
+    async def fails(*_: object) -> int:
+        raise ValueError("this cannot be")
+
+    monkeypatch.setattr(alerts, "look", fails)
+    monkeypatch.setattr(recovery, "of_everybody", fails)
+    client = await town.client(5_000)
+    offer = await packages.add_offer(town.database, TENANT, packages.PackageOffer("Hour", 3_600_000, 1_500, "USD"))
+    await town.billing.buy_package(TENANT, client, offer, "buy-1")
+    await owner.execute("update client_package set expires_at = now() - interval '1 day'")
+    await Nightly(town.database, clock).run({0: 1})
+    assert await owner.fetchval("select closed_at is not null from client_package")
+    slot = clock.wall_ms() // SLOT_MS
+    for week in (slot // SLOTS_A_WEEK, slot // SLOTS_A_WEEK + 1):
+        assert await owner.fetchval("select to_regclass($1) is not null", f"session_charge_{week}")
 
 
 async def test_a_checkpoint_is_signed_and_a_forged_one_is_found(town: Town, owner: Any) -> None:

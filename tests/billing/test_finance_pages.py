@@ -11,6 +11,7 @@ from billing.tariffs import PRESETS
 from config.identity import Role
 from tests.billing.conftest import TENANT, Town
 from tests.billing.test_finance_api import STAFF, Ask, ask, id_of
+from tests.billing.test_recovery import owing, talk
 
 __all__ = ["ask"]
 
@@ -36,6 +37,16 @@ async def test_earnings_are_told_by_day_with_refunds_taken_off(town: Town, ask: 
     assert (await ask(Role.CLIENT, client, "GET", "/wallet/earnings"))[0] == 403
 
 
+async def test_a_refund_that_the_provider_owes_is_taken_off_once(town: Town, ask: Ask, owner: Any) -> None:
+    other, provider = await owing(town, owner)  # earned 630, paid out, gave 630 back
+    _, earned = await ask(Role.PROVIDER, provider, "GET", "/wallet/earnings")
+    assert (earned["today_minor"], earned["owed_minor"]) == (0, 630)
+    await talk(town, other, provider, 90_000)  # earns 630, all of which pays the debt off
+    _, earned = await ask(Role.PROVIDER, provider, "GET", "/wallet/earnings")
+    assert (earned["today_minor"], earned["owed_minor"], earned["balance_minor"]) == (630, 0, 0)
+    assert earned["days"][0]["sessions"] == 2
+
+
 async def test_what_is_left_of_a_package_is_given_back_over_rest(town: Town, ask: Ask, owner: Any) -> None:
     client = await town.client(5_000)
     offer = await packages.add_offer(town.database, TENANT, PackageOffer("Ten minutes", 600_000, 1_500, "USD"))
@@ -47,6 +58,9 @@ async def test_what_is_left_of_a_package_is_given_back_over_rest(town: Town, ask
     body = {"package_id": pack["id"], "reason": "by mistake", "request_key": "p-000001"}
     bad = {**body, "amount_minor": 100}
     assert (await ask(Role.FINANCE, STAFF, "POST", "/finance/reversals", json=bad))[0] == 400
+    for name in ("session_id", "charge_id"):  # a package by another name is none
+        other = {name: pack["id"], "amount_minor": 100, "reason": "by mistake", "request_key": "p-000009"}
+        assert (await ask(Role.FINANCE, STAFF, "POST", "/finance/reversals", json=other))[0] == 400
     status, back = await ask(Role.FINANCE, STAFF, "POST", "/finance/reversals", json=body)
     assert (status, back["amount_minor"], back["provider_minor"]) == (201, 1_500, 0)
     assert (await ask(Role.FINANCE, STAFF, "POST", "/finance/reversals", json=body))[1] == back

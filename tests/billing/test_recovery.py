@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
+import asyncpg
 import pytest
 
-from billing import nightly, packages, reconcile, recovery
+from billing import charges, nightly, packages, reconcile, recovery
 from billing.charges import ChargeOrder, Reversal
 from billing.packages import Package, PackageOffer
+from billing.store import ConstraintViolated
 from billing.terms import BillingRefusal, Rate, Wallet
+from config.database import Database
 from config.ids import PublicId, UserId
 from tests.billing.conftest import TENANT, Town, books
+from tests.conftest import DatabaseUrls
 
 FINANCE = UserId(99)
 TEN_MINUTES = PackageOffer("Ten minutes", 600_000, 1_500, "USD", valid_days=30)
@@ -78,6 +83,34 @@ async def test_a_used_key_gives_back_no_other_package(town: Town, owner: Any) ->
     other = await town.billing.buy_package(TENANT, client, offer, "buy-2")
     assert isinstance(other, Package)
     assert await give_back(town, other.public_id) is BillingRefusal.KEY_REUSED
+    await right(town, owner)
+
+
+async def test_one_key_for_two_things_at_one_moment_gives_back_one(
+    town: Town, owner: Any, database_urls: DatabaseUrls
+) -> None:
+    dollars, euros = await town.client(5_000), await town.client(5_000, "EUR")
+    offer = await packages.add_offer(town.database, TENANT, TEN_MINUTES)
+    in_euros = await packages.add_offer(town.database, TENANT, dataclasses.replace(TEN_MINUTES, currency="EUR"))
+    bought = [
+        await town.billing.buy_package(TENANT, client, package, f"buy-{package}")
+        for client, package in ((dollars, offer), (euros, in_euros))
+    ]
+    gate = await asyncpg.connect(database_urls.owner_url, server_settings={"turnpike.tenant": "*"})
+    await gate.execute("begin; select * from account where kind = 'client_wallet' for update")
+    async with await Database.open(database_urls.app_url, name="race", min_size=3) as database:
+        racing = [
+            asyncio.create_task(charges.reverse(database, TENANT, package.public_id, 0, "same", FINANCE, "a mistake"))
+            for package in bought
+            if isinstance(package, Package)
+        ]
+        while await owner.fetchval("select count(*) from pg_locks where not granted") < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await gate.execute("commit")
+        answers = await asyncio.gather(*racing)
+    await gate.close()
+    assert sorted(isinstance(answer, Reversal) for answer in answers) == [False, True]
+    assert BillingRefusal.KEY_REUSED in answers
     await right(town, owner)
 
 
@@ -158,6 +191,36 @@ async def test_the_night_makes_up_for_a_lost_call(town: Town, owner: Any, monkey
     await nightly.Nightly(town.database, town.clock).run({0: 1})
     assert await debt(town, provider) == 210
     await right(town, owner)
+
+
+async def test_those_who_cannot_pay_keep_nobody_from_paying(
+    town: Town, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, provider = await owing(town, owner)
+    for _ in range(3):  # they owe too, and have nothing; or their debt cannot be paid at all
+        poor = await town.provider()
+        await owner.execute(
+            "insert into account (tenant_id, kind, user_id, lane, currency, overdraft, posted_minor)"
+            " values ($1, 'receivable', $2, 0, 'USD', true, -100)",
+            *(TENANT, poor),
+        )
+    await owner.execute("update account set user_id = user_id + 1000 where user_id = $1", provider)  # looked at last
+    provider = UserId(provider + 1000)
+    monkeypatch.setattr(recovery, "OWING_MAX", 1)
+    for user_id, has in ((provider, 420), (poor, 50)):
+        await owner.execute(
+            "update account set posted_minor = $2 where kind = 'provider_earnings' and user_id = $1", user_id, has
+        )
+    of_provider = recovery.of_provider
+
+    async def failing(database: Any, tenant: Any, user_id: UserId) -> int:
+        if user_id == poor:
+            raise ConstraintViolated("account_never_negative")
+        return await of_provider(database, tenant, user_id)
+
+    monkeypatch.setattr(recovery, "of_provider", failing)
+    assert await recovery.of_everybody(town.database) == 420
+    assert await debt(town, provider) == 210
 
 
 async def test_a_wallet_topped_up_meanwhile_is_not_touched(town: Town, owner: Any) -> None:

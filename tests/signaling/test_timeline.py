@@ -76,8 +76,8 @@ async def test_a_provider_learns_neither_what_the_wallet_pays_for_nor_finances_w
     session = await worked(world)
     async with world.control.billing.database.transaction(session.tenant_id) as sql:
         await sql.execute(
-            "insert into media_evidence (tenant_id, session_id, epoch, minute, seq, live_ms, granted_live_ms, worker_id,"
-            " final, at) values ($1, $2, 1, 1, 9, 90000, 180000, 'worker-1', true, now())",
+            "insert into media_evidence (tenant_id, session_id, epoch, minute, seq, live_ms, granted_live_ms,"
+            " worker_id, final, at) values ($1, $2, 1, 1, 9, 90000, 180000, 'worker-1', true, now())",
             *(session.tenant_id, session.id),
         )
     back = await world.control.billing.reverse(

@@ -204,7 +204,7 @@ function Picture({ session, line }: { session: Session; line: Timeline }) {
                 y={top(3) + BAR - tall}
                 height={tall}
               >
-                <title>{t.timeline.minute(duration(minute.new_ms), minute.worker_id)}</title>
+                <title>{t.timeline.minute(duration(minute.new_ms), minute.worker_id ?? null)}</title>
               </rect>
             );
           })}
@@ -262,7 +262,7 @@ function wordsFor(session: Session, line: Timeline): Words {
           : t.timeline.connected(mark.connect_ms)
         : (t.timeline.reasons[mark.reason] ?? mark.reason),
     live: (ms) => t.timeline.live(duration(ms)),
-    minute: (minute) => t.timeline.minute(duration(minute.new_ms), minute.worker_id),
+    minute: (minute) => t.timeline.minute(duration(minute.new_ms), minute.worker_id ?? null),
     money: (what) => t.timeline.money[what] ?? what,
     moneyDetail: (mark) =>
       mark.memo !== "" ? mark.memo : mark.through_ms == null ? "" : t.timeline.through(duration(mark.through_ms)),
