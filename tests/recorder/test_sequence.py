@@ -15,7 +15,7 @@ from recorder.sequence import (
     Unwrapper,
     parse_rtp,
 )
-from relay.rtp import make_packet
+from relay.rtp import make_packet, read_header
 
 STARTS = [0, 1, 32_767, 32_768, 65_534, 65_535]
 MS = 1_000_000
@@ -114,3 +114,40 @@ def test_padding_and_extensions_are_taken_off() -> None:
     )
     parsed = parse_rtp(data, 3)
     assert parsed == RtpPacket(7, 9, False, 96, b"abc", 3)
+
+
+@given(st.binary(max_size=12), st.binary(max_size=40), st.integers(0, 12))
+def test_the_usual_header_is_read_as_any_other(middle: bytes, rest: bytes, words: int) -> None:
+    data = (b"\x90" + middle + rest)[:14] + words.to_bytes(2, "big") + rest
+    header, parsed = read_header(data, len(data)), parse_rtp(data, 3)
+    if header is None:
+        assert parsed is None
+    else:
+        assert parsed == RtpPacket(
+            header.sequence,
+            header.timestamp,
+            header.marker,
+            header.payload_type,
+            data[header.payload_start : header.payload_end],
+            3,
+        )
+
+
+@given(st.lists(st.integers(-3, 6), max_size=60), st.sampled_from([0, 1, 32767, 32768, 65534, 65535]))
+def test_packets_in_their_turn_are_taken_at_once_and_the_order_stays_the_same(steps: list[int], start: int) -> None:
+    quick, plain = Reorder(), Reorder()
+    by_quick, by_plain, number = [], [], start
+    for at, step in enumerate([0, *([1] * 8), *steps]):
+        number += step
+        each = RtpPacket(number & 0xFFFF, 0, False, 96, b"x", at * 30_000_000)
+        if quick.next(each):
+            by_quick.append(each)
+        else:
+            quick.push(each)
+            by_quick += [ordered.packet for ordered in quick.pop(each.arrival_ns)]
+        plain.push(each)
+        by_plain += [ordered.packet for ordered in plain.pop(each.arrival_ns)]
+    by_quick += [ordered.packet for ordered in quick.pop(0, final=True)]
+    by_plain += [ordered.packet for ordered in plain.pop(0, final=True)]
+    assert by_quick == by_plain
+    assert (quick.lost, quick.late, quick.duplicates) == (plain.lost, plain.late, plain.duplicates)
