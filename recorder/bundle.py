@@ -4,17 +4,17 @@
 store, the media decrypted, whose hashes stand in the manifests; ``story.json`` (chat and events), ``audit.json`` (who
 did what with it) and ``lock.json`` (how long it is kept, and holds) as they were when the bundle was made.
 
-A plan has all of it but the media, which is decrypted while it is sent: so no plaintext media is ever on a disk.
+The documents are stored sealed with the recording's key, as a product of the job; the plan in the catalogue has names,
+sizes and checksums. All is decrypted while it is sent: so nothing of it is ever on a disk in the clear, and nothing of
+it can be read once the key is destroyed.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import hashlib
 import json
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from config.keys import SigningKey
@@ -25,6 +25,7 @@ from recorder.errors import SegmentCorrupt
 from recorder.finish import read_object
 from recorder.manifest import canonical
 from recorder.playback import PlainCache, StreamFile, open_stream
+from recorder.products import ProductFile
 from recorder.segments import STORY, Name, recording_prefix
 from recorder.signed import BUNDLE_FORMAT, ROOT_FORMAT, Unsigned, envelope, opened
 from recorder.zipstream import Member
@@ -49,10 +50,18 @@ Progress = Callable[[int], Awaitable[None]]
 
 
 class Planned(NamedTuple):
-    """A member of the bundle."""
+    """A member of the bundle that is being made."""
 
     member: Member
     document: bytes | None
+    stream: int | None
+
+
+class Packed(NamedTuple):
+    """A member of a bundle that is made: a document, by its place among all documents, or a stream."""
+
+    member: Member
+    at: int | None
     stream: int | None
 
 
@@ -157,44 +166,32 @@ def _document(name: str, data: bytes) -> Planned:
     return Planned(Member(name, len(data), zlib.crc32(data)), data, None)
 
 
-def pack(plan: list[Planned]) -> str:
-    """The plan as JSON."""
-    return json.dumps(
-        [
-            [
-                *_fields(each.member),
-                None if each.document is None else base64.b64encode(each.document).decode(),
-                each.stream,
-            ]
-            for each in plan
-        ]
-    )
+def pack(plan: list[Planned]) -> tuple[bytes, str]:
+    """All documents, one after the other; and what else is to be known of the bundle, as JSON."""
+    documents, rows = bytearray(), []
+    for each in plan:
+        member = each.member
+        at = None if each.document is None else len(documents)
+        documents += each.document or b""
+        rows.append([member.name, member.size, member.crc32, at, each.stream])
+    return bytes(documents), json.dumps(rows)
 
 
-async def unpacked(text: str) -> list[Planned]:
-    """What ``pack`` packed, in a thread."""
-    return await asyncio.to_thread(unpack, text)
-
-
-def unpack(text: str) -> list[Planned]:
-    """What ``pack`` packed."""
-    return [
-        Planned(Member(name, size, crc32), None if document is None else base64.b64decode(document), stream)
-        for name, size, crc32, document, stream in json.loads(text)
-    ]
-
-
-def _fields(member: Member) -> tuple[str, int, int]:
-    return member.name, member.size, member.crc32
+def unpack(text: str) -> list[Packed]:
+    """What ``pack`` packed, but for the documents."""
+    return [Packed(Member(name, size, crc32), at, stream) for name, size, crc32, at, stream in json.loads(text)]
 
 
 class Bundle:
-    """A planned bundle as bytes."""
+    """A bundle as bytes. ``documents``: all of them, as they were stored."""
 
-    def __init__(self, recordings: Recordings, recording: Details, plan: list[Planned]) -> None:
+    def __init__(
+        self, recordings: Recordings, recording: Details, plan: Sequence[Packed], documents: ProductFile
+    ) -> None:
         self._recordings = recordings
         self._recording = recording
         self._plan = plan
+        self._documents = documents
         self._stretches = zipstream.layout([each.member for each in plan])
         self.size = self._stretches[-1].start + self._stretches[-1].size
 
@@ -209,14 +206,16 @@ class Bundle:
                 continue
             first, last = first - stretch.start, last - stretch.start
             each = self._plan[stretch.member]
-            data = stretch.data if stretch.data is not None else each.document
-            if data is not None:
-                yield data[first:last]
+            if stretch.data is not None:
+                yield stretch.data[first:last]
+            elif each.at is not None:
+                async for piece in self._documents.read(each.at + first, each.at + last, PlainCache(0)):
+                    yield piece
             else:
                 async for piece in (await self._file(each)).read(first, last, PlainCache(0)):
                     yield piece
 
-    async def _file(self, planned: Planned) -> StreamFile:
+    async def _file(self, planned: Packed) -> StreamFile:
         file = await open_stream(self._recordings, self._recording, planned.stream or 0)
         if file is None or file.size != planned.member.size:
             raise SegmentCorrupt(f"{planned.member.name} is not what was planned")

@@ -9,14 +9,16 @@ import signal
 import sys
 from typing import Final
 
+from config.database import AWAY
 from config.logs import get_log
 from config.process import PARENT
 from config.settings import Settings
 from recorder import metrics
-from recorder.jobs import Job, Jobs
+from recorder.jobs import Cancelled, Job, Jobs
 
 log = get_log("recorder.job_pool")
 
+RENEW_S: Final = 5.0
 STOP_S: Final = 5.0
 LAST_MAX_S: Final = 6 * 3600.0
 """A job's process that has not ended after this long is killed; the try counts as failed."""
@@ -52,8 +54,27 @@ class JobPool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self, job: Job) -> None:
+        """Hold the job from its claim to its end: how long a process takes to start says nothing about its life."""
+        renewing = asyncio.create_task(self._renew(job), name=f"lease {job.public_id}")
+        try:
+            await self._do(job)
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+
+    async def _renew(self, job: Job) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            try:
+                await self._jobs.renew(job)
+            except Cancelled:
+                return  # its process finds out by itself
+            except AWAY as error:
+                log.warning("lease not renewed", job=job.public_id, why=str(error))
+
+    async def _do(self, job: Job) -> None:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "recorder.job_work", str(job.tenant_id), job.public_id),
+            *(sys.executable, "-m", "recorder.job_work", str(job.tenant_id), job.public_id, str(job.lease)),
             env=_environment(self._settings),
             start_new_session=True,  # see ``config.process.stand_back``
         )

@@ -1,4 +1,6 @@
-"""One job, done by a process of its own, below everything else in priority: ``python -m recorder.job_work TENANT JOB``.
+"""One job, done by a process of its own, below everything else in priority.
+
+``python -m recorder.job_work TENANT JOB LEASE``, where the lease is that of whoever claimed the job.
 
 The event loop reads and stores; a thread decodes and encodes, and asks the loop for bytes. What passes between them is
 in memory only: pieces of a few megabytes, sealed before they are stored.
@@ -13,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final, Protocol, TypeVar
 
@@ -30,9 +33,9 @@ from recorder.catalogue import Details, Recordings
 from recorder.compose import ComposeFailed, Person, compose
 from recorder.compose_read import Clip
 from recorder.errors import SegmentCorrupt
-from recorder.jobs import Cancelled, Job, Jobs
+from recorder.jobs import LEASE_MS, Cancelled, Job, Jobs
 from recorder.playback import PlainCache, open_stream
-from recorder.products import PIECE_BYTES, ProductWriter
+from recorder.products import BUNDLE, PIECE_BYTES, ProductWriter
 
 log = get_log("recorder.job_work")
 
@@ -77,12 +80,25 @@ class Running:
         self._loop = asyncio.get_running_loop()
         self._stop = threading.Event()
         self._progress = 0
+        self._leased_until_s = time.monotonic() + LEASE_MS / 1000
 
     def progress(self, share: float) -> None:
         """From any thread: how much is done, 0–1. Raises ``Cancelled`` when no more is wanted."""
         self._progress = max(0, min(99, int(share * 100)))
         if self._stop.is_set():
             raise Cancelled
+
+    async def hold(self) -> None:
+        """Before anything is stored. Raises ``Cancelled`` when no more is wanted, or when, for want of PostgreSQL, the
+        job may be another's by now: nobody would delete what is stored then."""
+        if self._stop.is_set():
+            raise Cancelled
+        if time.monotonic() >= self._leased_until_s:
+            try:
+                await self._renew()
+            except AWAY as error:
+                log.warning("the lease ran out", job=self.job.public_id, why=str(error))
+                raise Cancelled from error
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         """From the thread: have the loop do it."""
@@ -93,12 +109,17 @@ class Running:
         while True:
             await asyncio.sleep(RENEW_S)
             try:
-                await self.tools.jobs.renew(self.job, self._progress)
+                await self._renew()
             except Cancelled:
                 self._stop.set()
                 return
             except AWAY as error:
                 log.warning("lease not renewed", job=self.job.public_id, why=str(error))
+
+    async def _renew(self) -> None:
+        began_s = time.monotonic()
+        await self.tools.jobs.renew(self.job, self._progress)
+        self._leased_until_s = began_s + LEASE_MS / 1000
 
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         """Do it in a thread; when cancelled, it stops at the next sign of progress."""
@@ -144,7 +165,10 @@ async def _export(running: Running) -> None:
     tools = running.tools
     about = {"export": job.public_id, "reason": job.reason, "made_at_ms": tools.clock.wall_ms()}
     plan = await bundle.make_plan(tools.recordings, running.recording, tools.key, about, progress)
-    await tools.jobs.finish(job, plan=await asyncio.to_thread(bundle.pack, plan))
+    documents, members = await asyncio.to_thread(bundle.pack, plan)
+    sink = await _Sink.open(running)
+    await running.in_thread(sink.write, documents)
+    await tools.jobs.finish(job, [await sink.finish(BUNDLE, "application/octet-stream", 0, 0)], plan=members)
 
 
 async def _composition(running: Running) -> None:
@@ -273,6 +297,7 @@ class _Sink:
         return len(data)
 
     async def _store(self, piece: bytes) -> None:
+        await self._running.hold()
         await self._writer.store(self._index, piece)
         self._index += 1
 
@@ -287,8 +312,9 @@ class _Sink:
         """Store what is left and check all of it: the product's row."""
         if self._rest:
             await self._store(bytes(self._rest))
+        await self._running.hold()
         await self._writer.store(0, bytes(self._first))
-        duration_ms = 0 if kind == "thumbnail" else self._running.recording.duration_ms or 0
+        duration_ms = 0 if kind in ("thumbnail", BUNDLE) else self._running.recording.duration_ms or 0
         about = {"kind": kind, "content_type": content_type, "width": width, "height": height}
         tools = self._running.tools
         return await self._writer.finish(
@@ -296,17 +322,20 @@ class _Sink:
         )
 
 
-async def main(settings: Settings, tenant: TenantId, public_id: str) -> int:
-    """Do one job that the caller has claimed; returns an exit status."""
+async def main(settings: Settings, tenant: TenantId, public_id: str, lease: int) -> int:
+    """Do one job that the caller has claimed, by that lease; returns an exit status."""
     from recorder.service import services_of
 
     async with services_of(settings) as services:
         tools = Tools(services.recordings, services.signer.key, SystemClock())
         job = await tools.jobs.find(tenant, public_id)
-        if job is None or job.state != "running":
+        if job is None or job.state != "running" or job.lease != lease:
             return 0
         try:
+            await tools.jobs.renew(job)  # from here on our own clock tells how long we may go on
             state = await do(job, tools)
+        except Cancelled:
+            return 0
         except Exception:  # noqa: BLE001 - the outermost boundary of this process: logged once, told by the status
             log.fault("job failed", job=public_id)
             return EXIT_FAILED
@@ -321,4 +350,4 @@ if __name__ == "__main__":
     bound_memory(MEMORY_MAX)
     with contextlib.suppress(OSError):
         die_with_parent(signal.SIGTERM, int(os.environ.get(PARENT, "0")) or None)
-    sys.exit(asyncio.run(main(own, TenantId(int(sys.argv[1])), sys.argv[2])))
+    sys.exit(asyncio.run(main(own, TenantId(int(sys.argv[1])), sys.argv[2], int(sys.argv[3]))))

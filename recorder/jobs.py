@@ -1,7 +1,8 @@
 """Jobs on recordings: exports, compositions, previews. queued → running → done | failed | cancelled.
 
-A recorder leases the job it works on and renews the lease while it works; when it dies, the lease runs out and another
-one begins anew, a bounded number of times. What a cancelled or dead attempt had stored is deleted.
+A recorder leases the job it works on, from the claim to the end of the process that does it; when the recorder dies,
+the lease runs out and another one begins anew, a bounded number of times. Each lease has a number of its own, which
+whoever changes the job has to name. What a cancelled or dead attempt had stored is deleted.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ OPEN_MAX: Final = 50
 SHOWN_MAX: Final = 100
 PREPARED_AT_ONCE: Final = 20
 TOKEN_TTL_MS: Final = 15 * 60_000
+EXPORT_KEPT_MS: Final = 24 * 3_600_000
+"""An export is there for so long; then it is asked for, and made, again."""
 OPEN: Final = ("queued", "running")
 
 
@@ -59,6 +62,8 @@ class Job:
     state: str
     failure: str | None
     attempts: int
+    lease: int
+    """Of the claim that this is; no other claim has the same."""
     progress: int
     outputs: list[int]
     created_at_ms: int
@@ -67,8 +72,8 @@ class Job:
 
 _COLUMNS: Final = (
     "j.id, j.tenant_id, j.public_id, j.recording_id, r.public_id as recording_public_id, j.kind, j.layout, j.user_id,"
-    " u.public_id as user_public_id, u.name as user_name, j.reason, j.state, j.failure, j.attempts, j.progress,"
-    " j.outputs, (extract(epoch from j.created_at) * 1000)::bigint as created_at_ms,"
+    " u.public_id as user_public_id, u.name as user_name, j.reason, j.state, j.failure, j.attempts, j.lease,"
+    " j.progress, j.outputs, (extract(epoch from j.created_at) * 1000)::bigint as created_at_ms,"
     " (extract(epoch from j.finished_at) * 1000)::bigint as finished_at_ms"
 )
 _FROM: Final = (
@@ -96,17 +101,11 @@ class Jobs:
         """
         tenant = recording.tenant_id
         async with self._database.transaction(tenant) as connection:
-            await connection.execute("select pg_advisory_xact_lock(hashtext('job'), $1::int)", tenant)
+            open_ = await _open_jobs(connection, tenant)
             known = None
             if kind != "export":
                 known = await connection.fetchval(_SAME, tenant, recording.id, kind, layout)
             if known is None:
-                open_ = await connection.fetchval(
-                    "select count(*) from recording_job where tenant_id = $1 and state = any($2)"
-                    " and user_id is not null",
-                    tenant,
-                    list(OPEN),
-                )
                 if open_ >= OPEN_MAX:
                     return None
                 known = await _insert(connection, recording, kind, layout, user_id, entry.reason, self._now())
@@ -127,11 +126,13 @@ class Jobs:
             async with self._database.transaction(recording.tenant_id) as connection:
                 first = await connection.fetchval(
                     "update recording set prepared = true where tenant_id = $1 and id = $2 and not prepared"
-                    " returning true",
+                    " and state = 'ready' returning true",
                     recording.tenant_id,
                     recording.id,
                 )
-                wanted: list[tuple[str, str | None]] = [("composition", layout) for layout in row["compose"] or ()]
+                wanted: list[tuple[str, str | None]] = [
+                    ("composition", layout) for layout in dict.fromkeys(row["compose"] or ())
+                ]
                 if row["preview"]:
                     wanted.insert(0, ("preview", None))
                 for kind, layout in wanted if first else ():
@@ -154,9 +155,12 @@ class Jobs:
             )
         return [Job(**dict(row)) for row in rows]
 
-    async def change(self, job: Job, states: tuple[str, ...], state: str, entry: audit.NewEntry) -> bool:
-        """Into another state, if it is in one of ``states``; audited in the same transaction."""
+    async def change(self, job: Job, states: tuple[str, ...], state: str, entry: audit.NewEntry) -> str:
+        """Into another state, from one of ``states``; audited in the same transaction: ``done``, ``wrong_state``, or
+        ``too_many`` that wait already."""
         async with self._database.transaction(job.tenant_id) as connection:
+            if state == "queued" and await _open_jobs(connection, job.tenant_id) >= OPEN_MAX:
+                return "too_many"
             done = await connection.fetchval(
                 _CHANGE,
                 job.tenant_id,
@@ -165,9 +169,10 @@ class Jobs:
                 state,
                 self._now(),
             )
-            if done:
-                await audit.append(connection, entry)
-            return bool(done)
+            if not done:
+                return "wrong_state"
+            await audit.append(connection, entry)
+            return "done"
 
     async def grant(self, job: Job, entry: audit.NewEntry) -> tuple[str, int] | None:
         """Leave to download an export: (token, when it expires). The grant before it is void. None: it is not done."""
@@ -201,14 +206,13 @@ class Jobs:
         expired = values.pop("expired")
         return Job(**values), expired
 
-    async def plan(self, job: Job) -> str:
-        """What an export's bundle holds, as it was packed."""
+    async def plan(self, job: Job) -> str | None:
+        """What an export's bundle holds, as ``bundle.pack`` told; None: it is there no more."""
         async with self._database.transaction(job.tenant_id) as connection:
-            return str(
-                await connection.fetchval(
-                    "select plan from recording_job where tenant_id = $1 and id = $2", job.tenant_id, job.id
-                )
+            plan: str | None = await connection.fetchval(
+                "select plan from recording_job where tenant_id = $1 and id = $2", job.tenant_id, job.id
             )
+            return plan
 
     # --- for those who work -------------------------------------------------------------------------------------
 
@@ -223,7 +227,8 @@ class Jobs:
                 ATTEMPTS_MAX,
             )
             row = await connection.fetchrow(
-                "update recording_job set state = 'running', attempts = attempts + 1, leased_until = $2, progress = 0"
+                "update recording_job set state = 'running', attempts = attempts + 1, lease = lease + 1,"
+                " leased_until = $2, progress = 0"
                 " where id = (select id from recording_job"
                 " where (state = 'queued' and coalesce(wait_until <= $1, true) and coalesce(leased_until < $1, true))"
                 " or (state = 'running' and leased_until < $1)"
@@ -233,15 +238,16 @@ class Jobs:
             )
             return None if row is None else await _find(connection, row["tenant_id"], row["public_id"])
 
-    async def renew(self, job: Job, progress: int) -> None:
-        """The job is being worked on. Raises ``Cancelled`` when it should not be any more."""
+    async def renew(self, job: Job, progress: int | None = None) -> None:
+        """The job is being worked on, and how far it is, if that is known. Raises ``Cancelled`` when it should not be
+        any more."""
         async with self._database.transaction(job.tenant_id) as connection:
             if not await connection.fetchval(
-                "update recording_job set progress = $4, leased_until = $5"
-                " where tenant_id = $1 and id = $2 and state = 'running' and attempts = $3 returning true",
+                "update recording_job set progress = coalesce($4, progress), leased_until = $5"
+                " where tenant_id = $1 and id = $2 and state = 'running' and lease = $3 returning true",
                 job.tenant_id,
                 job.id,
-                job.attempts,
+                job.lease,
                 progress,
                 _time(self._clock.wall_ms() + LEASE_MS),
             ):
@@ -258,10 +264,10 @@ class Jobs:
             )
             if number is None or not await connection.fetchval(
                 "update recording_job set outputs = outputs || $4::int"
-                " where tenant_id = $1 and id = $2 and state = 'running' and attempts = $3 returning true",
+                " where tenant_id = $1 and id = $2 and state = 'running' and lease = $3 returning true",
                 job.tenant_id,
                 job.id,
-                job.attempts,
+                job.lease,
                 number,
             ):
                 raise Cancelled
@@ -281,10 +287,10 @@ class Jobs:
                 "update recording_job set state = 'done', failure = null, progress = 100, plan = $4::jsonb,"
                 " leased_until = null, finished_at = $5,"
                 " outputs = array(select n from unnest(outputs) n where not n = any($6::int[]))"
-                " where tenant_id = $1 and id = $2 and state = 'running' and attempts = $3 returning true",
+                " where tenant_id = $1 and id = $2 and state = 'running' and lease = $3 returning true",
                 job.tenant_id,
                 job.id,
-                job.attempts,
+                job.lease,
                 plan,
                 self._now(),
                 list(made),
@@ -310,10 +316,10 @@ class Jobs:
         async with self._database.transaction(job.tenant_id) as connection:
             await connection.execute(
                 "update recording_job set state = $4, failure = $5, leased_until = null, progress = 0, wait_until = $6,"
-                " finished_at = $7 where tenant_id = $1 and id = $2 and state = 'running' and attempts = $3",
+                " finished_at = $7 where tenant_id = $1 and id = $2 and state = 'running' and lease = $3",
                 job.tenant_id,
                 job.id,
-                job.attempts,
+                job.lease,
                 "queued" if again else "failed",
                 why[:500],
                 _time(self._clock.wall_ms() + wait_ms) if again else None,
@@ -325,11 +331,17 @@ class Jobs:
         async with self._database.transaction(job.tenant_id) as connection:
             await connection.execute(
                 "update recording_job set state = 'queued', attempts = attempts - 1, leased_until = null, progress = 0"
-                " where tenant_id = $1 and id = $2 and state = 'running' and attempts = $3",
+                " where tenant_id = $1 and id = $2 and state = 'running' and lease = $3",
                 job.tenant_id,
                 job.id,
-                job.attempts,
+                job.lease,
             )
+
+    async def expire_exports(self) -> int:
+        """Throw away what was made to be taken out of the house and lies there: how many exports."""
+        async with self._database.transaction(ALL_TENANTS) as connection:
+            rows = await connection.fetch(_EXPIRED, self._now(), _time(self._clock.wall_ms() - EXPORT_KEPT_MS))
+        return len(rows)
 
     async def sweep_leftovers(self) -> int:
         """Delete what attempts that came to nothing had stored: of how many jobs."""
@@ -372,6 +384,12 @@ update recording_job set state = $4, failure = null, attempts = 0, progress = 0,
   finished_at = case when $4 = 'queued' then null else $5::timestamptz end
 where tenant_id = $1 and id = $2 and state = any($3) returning true
 """
+_EXPIRED: Final = """
+update recording_job j set state = 'cancelled', failure = 'An export is kept for a day. Ask for another.',
+  plan = null, token_sha256 = null, finished_at = $1, outputs = outputs || array(select p.n from recording_product p
+    where p.tenant_id = j.tenant_id and p.recording_id = j.recording_id and p.job_id = j.id)
+where kind = 'export' and state = 'done' and finished_at <= $2 returning id
+"""
 _SAME: Final = """
 select public_id from recording_job where tenant_id = $1 and recording_id = $2 and kind = $3
   and layout is not distinct from $4 and state in ('queued', 'running', 'done') order by id desc limit 1
@@ -381,6 +399,17 @@ select r.tenant_id, r.public_id, coalesce(p.preview, true) as preview, p.compose
 left join retention_policy p on p.tenant_id = r.tenant_id and p.kind = r.kind
 where r.state = 'ready' and not r.prepared order by r.id limit $1
 """
+
+
+async def _open_jobs(connection: Any, tenant: TenantId) -> int:
+    """How many jobs that people asked for wait or run. Until the transaction is over nobody else adds one."""
+    await connection.execute("select pg_advisory_xact_lock(hashtext('job'), $1::int)", tenant)
+    count: int = await connection.fetchval(
+        "select count(*) from recording_job where tenant_id = $1 and state = any($2) and user_id is not null",
+        tenant,
+        list(OPEN),
+    )
+    return count
 
 
 async def _insert(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Final
 
 import pydantic
@@ -10,8 +9,8 @@ from aiohttp import web
 
 from config.clock import Clock
 from config.http import ApiError, Body, Call, Endpoint, View, endpoint, not_found
-from recorder import audit, bundle
-from recorder.bundle import Bundle
+from recorder import audit
+from recorder.bundles import BundleFile, Bundles
 from recorder.catalogue import Details, Recordings
 from recorder.gate import Gate, entry_of
 from recorder.jobs import Job, Jobs
@@ -19,7 +18,7 @@ from recorder.permissions import CATALOGUE, Duty
 from recorder.playback import PlainCache
 from recorder.readiness import check_ready
 from recorder.retention import LAYOUTS
-from recorder.sending import TOKEN_CHARS_MAX, Span, send_file
+from recorder.sending import TOKEN_CHARS_MAX, Span, send_file, while_ready
 from recorder.views import WhoView
 
 _BASE: Final = "/api/v1/recordings/{id}"
@@ -34,7 +33,8 @@ _ASKED: Final = {
 
 
 class AskJob(Body):
-    """POST /recordings/{id}/exports and …/preview"""
+    """POST /recordings/{id}/exports and …/preview, and /jobs/{id}/cancel and …/retry, where who asked for the job need
+    not say why again."""
 
     reason: str = pydantic.Field(default="", max_length=2000)
 
@@ -88,6 +88,7 @@ class JobsApi:
         self._recordings = recordings
         self._gate = Gate(recordings)
         self._jobs = Jobs(recordings, clock)
+        self._bundles = Bundles(recordings, self._jobs)
 
     def endpoints(self) -> list[Endpoint]:
         """To be mounted by control."""
@@ -103,8 +104,8 @@ class JobsApi:
             ),
             endpoint("GET", _BASE + "/jobs", "Its jobs", self.of, roles=CATALOGUE, result=JobsView),
             endpoint("GET", _JOB, "A job's state", self.show, result=JobView),
-            endpoint("POST", _JOB + "/cancel", "Cancel it", self.cancel, result=JobView),
-            endpoint("POST", _JOB + "/retry", "Try it again", self.retry, result=JobView),
+            endpoint("POST", _JOB + "/cancel", "Cancel it", self.cancel, body=AskJob, result=JobView),
+            endpoint("POST", _JOB + "/retry", "Try it again", self.retry, body=AskJob, result=JobView),
             endpoint("POST", _JOB + "/download", "Ask to download an export", self.grant, result=ExportGrant),
             endpoint("GET", _JOB + "/bundle", "An export's bytes (Range)", self.download, roles=None),
         ]
@@ -122,8 +123,7 @@ class JobsApi:
         entry = entry_of(recording, call.principal, _ASKED[kind], reason)
         job = await self._jobs.ask(recording, call.principal.user_id, kind, layout, entry)
         if job is None:
-            await self._gate.refuse(call.principal, recording, "too_many_jobs")
-            raise ApiError(429, "too_many_jobs", "Too many jobs are waiting. Try again later.")
+            raise await self._too_many(call, recording)
         return job_view(job)
 
     async def compose(self, call: Call) -> JobView:
@@ -148,10 +148,21 @@ class JobsApi:
         job, recording = await self._entrusted(call)
         if state == "queued":
             await check_ready(self._gate, call.principal, recording)
-        entry = entry_of(recording, call.principal, action, job.reason, job=job.public_id, kind=job.kind)
-        if not await self._jobs.change(job, states, state, entry):
-            raise ApiError(409, "wrong_state", f"That is not possible while the job is {job.state}.")
+        reason = str(call.body.reason)
+        if not reason.strip() and job.user_id == call.principal.user_id:
+            reason = job.reason or ""
+        reason = await self._gate.reason(call.principal, recording, reason)
+        entry = entry_of(recording, call.principal, action, reason, job=job.public_id, kind=job.kind)
+        match await self._jobs.change(job, states, state, entry):
+            case "wrong_state":
+                raise ApiError(409, "wrong_state", f"That is not possible while the job is {job.state}.")
+            case "too_many":
+                raise await self._too_many(call, recording)
         return await self.show(call)
+
+    async def _too_many(self, call: Call, recording: Details) -> ApiError:
+        await self._gate.refuse(call.principal, recording, "too_many_jobs")
+        return ApiError(429, "too_many_jobs", "Too many jobs are waiting. Try again later.")
 
     async def grant(self, call: Call) -> ExportGrant:
         job, recording = await self._entrusted(call)
@@ -163,7 +174,7 @@ class JobsApi:
             await self._gate.refuse(call.principal, recording, "job_not_done", job=job.public_id)
             raise ApiError(409, "job_not_done", f"The {job.kind} is {job.state}.", state=job.state)
         token, expires_at_ms = granted
-        size = (await self._bundle(recording, job)).size
+        size = (await self._bundles.open(recording, job)).size
         url = f"/api/v1/jobs/{job.public_id}/bundle?grant={token}"
         return ExportGrant(url=url, bytes=size, expires_at_ms=expires_at_ms)
 
@@ -171,6 +182,8 @@ class JobsApi:
         token = call.request.query.get("grant", "")
         found = await self._jobs.granted(token) if 0 < len(token) <= TOKEN_CHARS_MAX else None
         if found is None or found[0].public_id != call.id("id"):
+            if found is not None:
+                await self._note(found[0], audit.REFUSED, why="other export")
             raise ApiError(403, "no_access", "Ask to download this export first.")
         job, expired = found
         if expired:
@@ -186,12 +199,14 @@ class JobsApi:
         async def refused(wanted: str) -> None:
             await self._note(job, audit.REFUSED, why="range", range=wanted)
 
-        file = _BundleFile(await self._bundle(recording, job), job)
-        name = f"{recording.public_id}.zip"
-        return await send_file(call, file, PlainCache(0), audit=note, refused=refused, name=name)
-
-    async def _bundle(self, recording: Details, job: Job) -> Bundle:
-        return Bundle(self._recordings, recording, await bundle.unpacked(await self._jobs.plan(job)))
+        with self._bundles.place(job):
+            return await send_file(
+                *(call, BundleFile(await self._bundles.open(recording, job), job), PlainCache(0)),
+                audit=note,
+                refused=refused,
+                allowed=while_ready(self._recordings, recording.tenant_id, recording.id),
+                name=f"{recording.public_id}.zip",
+            )
 
     async def _entrusted(self, call: Call) -> tuple[Job, Details]:
         """A job for those who may ask for one like it; an export for who asked. Raises ``ApiError``."""
@@ -215,20 +230,6 @@ class JobsApi:
                 details={"job": job.public_id, **details},
             )
         )
-
-
-class _BundleFile:
-    """A bundle, as it is sent."""
-
-    content_type = "application/zip"
-
-    def __init__(self, whole: Bundle, job: Job) -> None:
-        self.size = whole.size
-        self.etag = f'"{job.public_id}-{job.created_at_ms}-{job.finished_at_ms}"'
-        self._whole = whole
-
-    def read(self, start: int, end: int, _cache: PlainCache) -> AsyncIterator[bytes]:
-        return self._whole.read(start, end)
 
 
 def job_view(job: Job) -> JobView:

@@ -58,6 +58,7 @@ class Keeper:
                     looked_s = time.monotonic()
                     await self._lifecycle.anchor()
                     await self._lifecycle.sweep_gone()
+                    await self._jobs.expire_exports()
                     await self._jobs.sweep_leftovers()
                     await self._sweep_spool()
                     while await self._lifecycle.expire():

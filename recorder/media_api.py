@@ -21,7 +21,7 @@ from recorder.errors import SegmentCorrupt
 from recorder.playback import PlainCache, StreamFile, open_stream
 from recorder.products import Product, newest, open_product, products_of
 from recorder.readiness import not_ready
-from recorder.sending import NO_STORE, TOKEN_CHARS_MAX, UNREADABLE, File, Span, send_file
+from recorder.sending import NO_STORE, TOKEN_CHARS_MAX, UNREADABLE, File, Span, send_file, while_ready
 from recorder.taking import WORDS, may_take
 from recorder.views import AccessGrant, PlayableComposition, PlayableView, composition_view, participant_of
 
@@ -91,6 +91,7 @@ class MediaApi:
             *(call, file, self._cache),
             audit=note,
             refused=lambda wanted: self._beyond(grant, wanted),
+            allowed=while_ready(self._recordings, grant.tenant_id, grant.recording_id),
             name=name,
         )
 
@@ -146,6 +147,7 @@ class MediaApi:
             *(call, file, self._cache),
             audit=note,
             refused=lambda wanted: self._beyond(grant, wanted),
+            allowed=while_ready(self._recordings, grant.tenant_id, grant.recording_id),
         )
 
     async def _beyond(self, grant: Grant, wanted: str) -> None:

@@ -105,16 +105,32 @@ class ProductWriter:
         return {"n": self._n, **about, **sums}
 
 
+BUNDLE: Final = "bundle"
+"""The documents of an export: for who asked for it, and never played."""
+
+
 async def products_of(recordings: Recordings, recording: Details) -> list[Product]:
-    """All that stands, newest first."""
+    """All that stands and is played, newest first."""
+    return await _stored(recordings, recording, None)
+
+
+async def documents_of(recordings: Recordings, recording: Details, job: str) -> Product | None:
+    """The documents of an export; None: it is not done."""
+    return next(iter(await _stored(recordings, recording, job)), None)
+
+
+async def _stored(recordings: Recordings, recording: Details, job: str | None) -> list[Product]:
     async with recordings.database.transaction(recording.tenant_id) as connection:
         rows = await connection.fetch(
             "select p.n, j.public_id as job, p.kind, p.content_type, p.width, p.height, p.duration_ms, p.bytes as size,"
             " p.sha256, p.chunks from recording_product p"
             " join recording_job j on j.tenant_id = p.tenant_id and j.id = p.job_id"
-            " where p.tenant_id = $1 and p.recording_id = $2 and j.state = 'done' order by p.n desc limit 100",
+            " where p.tenant_id = $1 and p.recording_id = $2 and j.state = 'done'"
+            " and case when $3::text is null then p.kind <> $4 else j.public_id = $3 end order by p.n desc limit 100",
             recording.tenant_id,
             recording.id,
+            job,
+            BUNDLE,
         )
     out = []
     for row in rows:

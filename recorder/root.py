@@ -18,7 +18,7 @@ from config.database import ALL_TENANTS
 from config.ids import TenantId
 from config.keys import KeyRing, SigningKey, UnknownKey, WrappedKeys
 from config.logs import get_log
-from config.objects import ObjectExists, ObjectLock, ObjectStore
+from config.objects import ObjectExists, ObjectLock, ObjectMissing, ObjectStore
 from recorder import announcements
 from recorder.errors import RecorderError, SegmentCorrupt
 from recorder.manifest import canonical
@@ -83,7 +83,7 @@ class Signer:
         key, sha256 = await self._keep_root(row, statement)
         async with self.store.transaction(tenant) as connection:
             state: str | None = await connection.fetchval(
-                "update recording set root_key = $3, root_sha256 = $4, roots = roots + 1, story_key = $5,"
+                "update recording set root_key = $3, root_sha256 = $4, roots = roots + 1, story_key = $5, story = null,"
                 " state = case when state = 'failed' then 'failed' else 'ready' end"
                 " where tenant_id = $1 and id = $2 and root_key is null and roots = $6 returning state",
                 tenant,
@@ -97,8 +97,11 @@ class Signer:
         return state
 
     async def _keep_story(self, row: Any) -> tuple[str, str] | None:
-        """Seal and store what was said and what happened: (object key, hash). The same for the same recording."""
-        if row["story"] is None:
+        """Seal and store what was said and what happened: (object key, hash). The same for the same recording.
+
+        Once it is signed the catalogue has it no more: a later root names what was stored, if it is what was sealed.
+        """
+        if row["story"] is None and row["story_key"] is None:
             return None
         tenant, recording = TenantId(row["tenant_id"]), row["public_id"]
         found = await self.wrapped.find(tenant, recording)
@@ -106,6 +109,8 @@ class Signer:
             raise UnknownKey(recording)
         name = Name(tenant, recording, 0, 0, STORY)
         sealer = Sealer(self.keys.unwrap(*found, recording), row["key_id"])
+        if row["story"] is None:
+            return name.key, await self._sealed_story(name, sealer)
         data = sealer.seal(name, canonical(json.loads(row["story"])))
         sha256 = hashlib.sha256(data).digest()
         try:
@@ -113,6 +118,14 @@ class Signer:
         except ObjectExists:
             raise SegmentCorrupt(f"{name.key} is not what was stored") from None
         return name.key, sha256.hex()
+
+    async def _sealed_story(self, name: Name, sealer: Sealer) -> str:
+        try:
+            data = await self.objects.get(name.key)
+        except ObjectMissing:
+            raise SegmentCorrupt(f"{name.key} is missing") from None
+        sealer.open(name, data)
+        return hashlib.sha256(data).hexdigest()
 
     async def _keep_root(self, row: Any, statement: dict[str, Any]) -> tuple[str, bytes]:
         data = envelope(self.key, ROOT_FORMAT, statement)
@@ -196,7 +209,7 @@ async def _statement(connection: Any, row: Any) -> dict[str, Any]:
 
 _COMPLETE: Final = """
 select tenant_id, id, public_id, session_id, session_public_id, kind, key_id, started_at_ms, duration_ms, ended_at_ms,
-       retain_until_ms, story, roots, encode(root_sha256, 'hex') as previous_sha256
+       retain_until_ms, story, story_key, roots, encode(root_sha256, 'hex') as previous_sha256
 from recording r
 where ($1::bigint is null or tenant_id = $1) and ($2::bigint is null or id = $2)
   and root_key is null and ended_at_ms is not null and state in ('recording', 'finishing', 'failed')

@@ -1,16 +1,20 @@
-"""Any range of a file over HTTP, decrypted while it is sent; audited before the first byte."""
+"""Any range of a file over HTTP, decrypted while it is sent; audited before the first byte, cut short at an erasure."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Protocol
 
 from aiohttp import web
 
+from config.database import AWAY
 from config.http import REQUEST_ID, ApiError, Call
+from config.ids import TenantId
 from config.keys import UnknownKey
 from config.logs import get_log
 from config.objects import ObjectStoreError
+from recorder.catalogue import Recordings
 from recorder.errors import SegmentCorrupt
 from recorder.playback import PlainCache, RangeBeyond, read_range
 
@@ -18,6 +22,8 @@ log = get_log("recorder.sending")
 
 NO_STORE: Final = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
 TOKEN_CHARS_MAX: Final = 100
+LOOK_S: Final = 1.0
+"""How often it is looked, while bytes flow, whether they may flow on."""
 
 UNREADABLE: Final = "The recording cannot be read just now. It has been logged."
 
@@ -40,6 +46,23 @@ class File(Protocol):
 
 
 Span = tuple[int, int] | None
+Allowed = Callable[[], Awaitable[bool]]
+
+
+def while_ready(recordings: Recordings, tenant: TenantId, recording_id: int) -> Allowed:
+    """Until the recording is erased or expires, or gets another part. While PostgreSQL is away nobody can erase it."""
+
+    async def is_ready() -> bool:
+        try:
+            async with recordings.database.transaction(tenant) as connection:
+                state = await connection.fetchval(
+                    "select state from recording where tenant_id = $1 and id = $2", tenant, recording_id
+                )
+        except AWAY:
+            return True
+        return bool(state == "ready")
+
+    return is_ready
 
 
 async def send_file(
@@ -49,12 +72,13 @@ async def send_file(
     *,
     audit: Callable[[Span], Awaitable[None]],
     refused: Callable[[str], Awaitable[None]],
+    allowed: Allowed,
     name: str | None = None,
 ) -> web.StreamResponse:
     """Answer with the file, or the range that is asked for (RFC 9110 §14).
 
-    ``audit`` is told the range before any byte flows; ``refused`` of one that lies beyond the end. ``name``: what it is
-    saved as, where it is to be saved.
+    ``audit`` is told the range before any byte flows; ``refused`` of one that lies beyond the end. ``allowed``: asked
+    again and again while bytes flow. ``name``: what it is saved as, where it is to be saved.
     """
     headers = {**NO_STORE, "Accept-Ranges": "bytes", "Content-Type": file.content_type, "ETag": file.etag}
     if name is not None:
@@ -77,16 +101,24 @@ async def send_file(
         await response.prepare(call.request)
         return response
     await audit(span)
-    return await _send(call, response, file.read(start, end, cache))
+    return await _send(call, response, file.read(start, end, cache), allowed)
 
 
-async def _send(call: Call, response: web.StreamResponse, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
-    """The bytes. What turns out to be damaged cuts the response short; the first piece is read before it begins."""
+async def _send(
+    call: Call, response: web.StreamResponse, chunks: AsyncIterator[bytes], allowed: Allowed
+) -> web.StreamResponse:
+    """The bytes. What turns out to be damaged, or is erased, cuts the response short; the first piece is read before it
+    begins. Whoever reads slowly is looked at as often as anybody."""
     try:
         first = await anext(chunks, b"")
         await response.prepare(call.request)
         await response.write(first)
+        looked_s = time.monotonic()
         async for chunk in chunks:
+            if time.monotonic() - looked_s >= LOOK_S:
+                if not await allowed():
+                    raise ConnectionResetError("the recording is gone")
+                looked_s = time.monotonic()
             await response.write(chunk)
     except (SegmentCorrupt, UnknownKey, ObjectStoreError):
         log.fault("cannot read a recording", path=call.request.path)
