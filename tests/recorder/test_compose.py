@@ -7,7 +7,7 @@ import gc
 import io
 import json
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import av
 import pytest
@@ -178,14 +178,13 @@ def test_stopping_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
         if share > 0:
             raise Stop
 
-    opened: list[compose_read.ClipReader] = []
-
     class Watched(compose_read.ClipReader):
         closed = False
+        opened: ClassVar[list[Watched]] = []
 
         def __init__(self, of: Clip, *, picture: bool, sound: bool) -> None:
             super().__init__(of, picture=picture, sound=sound)
-            opened.append(self)
+            self.opened.append(self)
 
         def close(self) -> None:
             super().close()
@@ -205,8 +204,8 @@ def test_stopping_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
         compose(sink, "side_by_side", [ANA, BEN], [clip(1, 0, file(4), 4000), clip(2, 0, file(4), 4000)], 4000, stop)
     sink.ended = True
     gc.collect()  # nothing that was forgotten writes when it is found
-    assert [each.closed for each in opened] == [True] * len(opened)
-    assert len(opened) >= 2
+    assert [each.closed for each in Watched.opened] == [True] * len(Watched.opened)
+    assert len(Watched.opened) >= 2
     assert not sink.after_end
 
 

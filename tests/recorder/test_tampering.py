@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import json
@@ -14,12 +15,15 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientResponse
 
-from config.clock import VirtualClock
+from config.clock import SystemClock, VirtualClock
+from config.ids import DEFAULT_TENANT
 from config.objects import ObjectLock
 from recorder.check import Findings, check_store
 from recorder.check_audit import check_extract
 from recorder.files import Digest, FilesError
 from recorder.job import PartJob
+from recorder.job_pool import JobPool
+from recorder.jobs import Jobs
 from recorder.lifecycle import Lifecycle
 from tests.recorder.conftest import Desk
 from tests.recorder.media import audio, video
@@ -149,6 +153,41 @@ async def test_no_media_is_ever_in_the_clear_on_disk_or_in_the_store(
     bundle = await exported(ask, desk, f"/recordings/{desk.new.public_id}", clock)
     assert any(needle in bundle for needle in needles), "the needles are right: a bundle is for whoever may have it"
     assert in_clear(data, needles) == [], "when it was exported"
+
+
+async def test_no_media_is_in_the_clear_while_files_are_made_of_it_nor_after(
+    desk: Desk, ask: Ask, ready: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = desk.settings.data
+    temporary = data / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))  # of the process that does the job
+    untouched_ns = temporary.stat().st_mtime_ns
+    needles = [frame.data[40:64] for frame in video("vp8", 2.0) if len(frame.data) > 64] + [b"ftyp", b"moov", b"JFIF"]
+    asked = await ask("POST", ready + "/compositions", "compliance", json={**REASON, "layout": "side_by_side"})
+    wanted = [(await asked.json())["id"]]
+    asked = await ask("POST", ready + "/preview", "compliance", json=REASON)
+    wanted.append((await asked.json())["id"])
+    jobs = Jobs(desk.recordings, SystemClock())  # as the process's own
+    pool = JobPool(jobs, desk.settings.model_copy(update={"jobs": 1}))
+    looked = 0
+    try:
+        async with asyncio.timeout(120):
+            while wanted:
+                await pool.fill()
+                assert await asyncio.to_thread(in_clear, data, needles) == []
+                looked += 1
+                found = await jobs.find(DEFAULT_TENANT, wanted[0])
+                assert found is not None
+                assert found.state in ("queued", "running", "done"), found.failure
+                if found.state == "done":
+                    wanted.pop(0)
+                await asyncio.sleep(0.02)
+    finally:
+        await pool.close()
+    assert looked > 5
+    assert await asyncio.to_thread(in_clear, data, needles) == []
+    assert temporary.stat().st_mtime_ns == untouched_ns, "nothing was ever made there, not even for a moment"
 
 
 async def test_anchors_of_the_audit_log_are_locked_where_recordings_are(
