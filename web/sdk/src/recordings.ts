@@ -126,12 +126,14 @@ export class Recordings {
     return this.rest.post<JobView>(of(id, "/preview"), { reason });
   }
 
-  cancelJob(id: string): Promise<JobView> {
-    return this.rest.post<JobView>(job(id, "/cancel"));
+  /** `reason`: needed for what somebody else asked for. */
+  cancelJob(id: string, reason = ""): Promise<JobView> {
+    return this.rest.post<JobView>(job(id, "/cancel"), { reason });
   }
 
-  retryJob(id: string): Promise<JobView> {
-    return this.rest.post<JobView>(job(id, "/retry"));
+  /** `reason`: needed for what somebody else asked for. */
+  retryJob(id: string, reason = ""): Promise<JobView> {
+    return this.rest.post<JobView>(job(id, "/retry"), { reason });
   }
 
   downloadJob(id: string): Promise<DownloadGrant> {

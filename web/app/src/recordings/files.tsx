@@ -79,7 +79,7 @@ export function Files({ recording, grant, jobs, reason, onOpen }: Props) {
                   </Button>
                 ) : null
               ) : made !== null && made.state !== "done" ? (
-                <Job job={made} jobs={jobs} may={may.includes("viewer")} />
+                <Job job={made} jobs={jobs} may={may.includes("viewer")} reason={reason} />
               ) : may.includes("viewer") ? (
                 <Button onClick={() => setWish({ kind: "composition", layout })} data-testid={`make-${layout}`}>
                   {t.recordings.copies.make}
@@ -95,7 +95,7 @@ export function Files({ recording, grant, jobs, reason, onOpen }: Props) {
               <span className="hint">{t.recordings.copies.exportHint}</span>
             </span>
             {exporting !== null && exporting.state !== "cancelled" ? (
-              <Job job={exporting} jobs={jobs} may />
+              <Job job={exporting} jobs={jobs} may reason={reason} />
             ) : (
               <Button onClick={() => setWish({ kind: "export" })} data-testid="make-export">
                 {t.recordings.copies.make}
@@ -124,8 +124,9 @@ export function Files({ recording, grant, jobs, reason, onOpen }: Props) {
 }
 
 /** How far a job is, and what can be done about it. */
-function Job({ job, jobs, may }: { job: JobView; jobs: ReturnType<typeof useJobs>; may: boolean }) {
+function Job({ job, jobs, may, reason }: { job: JobView; may: boolean } & Pick<Props, "jobs" | "reason">) {
   const client = useTurnpike();
+  const [change, setChange] = useState<"cancel" | "retry" | null>(null);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<TurnpikeError | null>(null);
   const attempt = async (work: () => Promise<JobView | null>) => {
@@ -139,6 +140,14 @@ function Job({ job, jobs, may }: { job: JobView; jobs: ReturnType<typeof useJobs
     } finally {
       setBusy(false);
     }
+  };
+  const send = (wanted: "cancel" | "retry", why: string) =>
+    wanted === "cancel" ? client.recordings.cancelJob(job.id, why) : client.recordings.retryJob(job.id, why);
+  const own = job.by?.id === client.me?.user.id;
+  /** What somebody else asked for needs one's own reason; what one asked for oneself has it. */
+  const begin = (wanted: "cancel" | "retry") => {
+    if (own || reason !== "") void attempt(() => send(wanted, own ? "" : reason));
+    else setChange(wanted);
   };
   const fetch = async () => {
     download((await client.recordings.downloadJob(job.id)).url);
@@ -154,7 +163,7 @@ function Job({ job, jobs, may }: { job: JobView; jobs: ReturnType<typeof useJobs
             <span>{job.state === "queued" ? states.queued : percent(job.progress)}</span>
           </span>
           {may ? (
-            <Button look="quiet" busy={busy} onClick={() => void attempt(() => client.recordings.cancelJob(job.id))}>
+            <Button look="quiet" busy={busy} onClick={() => begin("cancel")}>
               {cancel}
             </Button>
           ) : null}
@@ -167,7 +176,7 @@ function Job({ job, jobs, may }: { job: JobView; jobs: ReturnType<typeof useJobs
         <>
           <span className="job-state">{states[job.state]}</span>
           {may ? (
-            <Button busy={busy} onClick={() => void attempt(() => client.recordings.retryJob(job.id))}>
+            <Button busy={busy} onClick={() => begin("retry")}>
               {retry}
             </Button>
           ) : null}
@@ -175,6 +184,18 @@ function Job({ job, jobs, may }: { job: JobView; jobs: ReturnType<typeof useJobs
       )}
       {job.state === "failed" && job.failure !== null ? <span className="hint job-failure">{job.failure}</span> : null}
       {error === null ? null : <Notice>{error.message}</Notice>}
+      {change === null ? null : (
+        <ReasonDialog
+          title={t.recordings.copies.changeTitle[change](jobName(job))}
+          hint={t.recordings.copies.changeHint}
+          submit={t.recordings.copies[change]}
+          onSubmit={async (why) => {
+            jobs.take(await send(change, why));
+            setChange(null);
+          }}
+          onClose={() => setChange(null)}
+        />
+      )}
     </span>
   );
 }
