@@ -20,7 +20,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -208,22 +208,27 @@ class MediaLog:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._seen_pending: set[int] = set()
+        self._pending_after: dict[int, bytes] = {}
+        """Of shards whose pending entries are being read: the last one seen."""
 
     async def read(self, shards: set[int], block_ms: int = 500) -> list[tuple[int, bytes, Event]]:
         """Events not yet acknowledged, oldest first per shard: (shard, entry id, event).
 
-        The first read of a shard returns what an earlier leaseholder took but did not acknowledge. Entries that cannot
-        be read are acknowledged, logged and left out. Forget a shard with ``release`` when its lease is lost.
+        The first reads of a shard return what an earlier leaseholder took but did not acknowledge, each entry once.
+        Entries that cannot be read are acknowledged, logged and left out. Forget a shard with ``release`` when its
+        lease is lost.
         """
         fresh = shards - self._seen_pending
         for shard in fresh:
             await self._make_group(shard)
         events: list[tuple[int, bytes, Event]] = []
         if fresh:
-            events += await self._read({_media_key(s): "0" for s in fresh}, None)
+            events += await self._read({_media_key(s): self._pending_after.get(s, "0") for s in fresh}, None)
+            self._pending_after.update((shard, entry_id) for shard, entry_id, _ in events)
             if events:
-                return events  # read "0" again until nothing is pending, then go on with new ones
+                return events  # until no more are pending, then go on with new ones
             self._seen_pending |= fresh
+            self._forget_places(fresh)
         if shards:
             events += await self._read({_media_key(s): ">" for s in shards}, block_ms)
         return events
@@ -239,20 +244,23 @@ class MediaLog:
                 pipe.xdel(_media_key(shard), *ids)
             await pipe.execute(raise_on_error=False)
 
-    async def unread(self, session_id: SessionId) -> list[Event]:
-        """What workers have told of a session and nobody has acknowledged, oldest first; nothing is taken away."""
-        answer: Any = await self._redis.xrevrange(_media_key(shard_of(session_id)), count=MEDIA_LOG_MAX)
+    async def unread(self, shard: int) -> list[Event]:
+        """What workers have told in a shard and nobody has acknowledged, oldest first; nothing is taken away."""
+        answer: Any = await self._redis.xrevrange(_media_key(shard), count=MEDIA_LOG_MAX)
         events: list[Event] = []
         for _, fields in reversed(answer):
             with contextlib.suppress(KeyError, msgspec.DecodeError):  # whoever reads the log says so
-                event = decode_event(fields[b"body"])
-                if event.session_id == session_id:
-                    events.append(event)
+                events.append(decode_event(fields[b"body"]))
         return events
 
     def release(self, shards: set[int]) -> None:
         """Forget what was read of shards that someone else leads now."""
         self._seen_pending -= shards
+        self._forget_places(shards)
+
+    def _forget_places(self, shards: set[int]) -> None:
+        for shard in shards:
+            self._pending_after.pop(shard, None)
 
     async def _make_group(self, shard: int) -> None:
         try:
@@ -261,7 +269,7 @@ class MediaLog:
             if "BUSYGROUP" not in str(error):
                 raise
 
-    async def _read(self, keys: dict[str, str], block_ms: int | None) -> list[tuple[int, bytes, Event]]:
+    async def _read(self, keys: Mapping[str, str | bytes], block_ms: int | None) -> list[tuple[int, bytes, Event]]:
         try:
             streams: dict[Any, Any] = dict(keys)
             answer: Any = await self._redis.xreadgroup(_GROUP, _CONSUMER, streams, count=512, block=block_ms)
@@ -269,6 +277,7 @@ class MediaLog:
             if "NOGROUP" not in str(error):
                 raise
             self._seen_pending.clear()  # Redis came back empty: groups are made again at the next read
+            self._pending_after.clear()
             return []
         events: list[tuple[int, bytes, Event]] = []
         for key, entries in answer or ():

@@ -31,6 +31,7 @@ from signaling.doorkeeper import Doorkeeper
 from signaling.events import Events
 from signaling.following import Follower
 from signaling.kinds import KindApi, KindChanges
+from signaling.last_words import LastWords
 from signaling.lifecycle import Limits
 from signaling.limits import SignInLimits
 from signaling.messages import ConsentText
@@ -118,9 +119,11 @@ def assemble(
     closer = Closer(sessions, rooms, billing, recordings, announcer, clock)
     parts = (sessions, people, presence, rooms, billing, recordings, announcer, closer, clock)
     director = Director(*parts, consent_text.version, settings.unrecordable == "refuse")
-    mover = Mover(sessions, rooms, billing, meter, recordings, announcer, clock)
+    last_words = LastWords(rooms, meter)
+    mover = Mover(sessions, rooms, billing, meter, recordings, announcer, last_words, clock)
     quality, connections = QualityKeeper(kept, clock, recordings.note_quality), ConnectionHistory(servers.database)
-    follower = Follower(sessions, rooms, billing, meter, announcer, closer, mover, quality, connections, notes, clock)
+    money_and_rooms = (sessions, rooms, billing, meter, announcer, closer, mover)
+    follower = Follower(*money_and_rooms, quality, connections, notes, last_words, clock)
     unagreed = Unagreed(sessions, rooms, recordings, announcer, clock)
     shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, nightly, unagreed, clock, settings.tick_ms)
     doorkeeper, probes = Doorkeeper(people, clock, settings.trusted_proxies), Probes(servers.bus, servers.redis, rooms)

@@ -1,8 +1,9 @@
 """How each participant's page was connected during a session: kept for staff who explain a bill, and for the time line.
 
 Workers tell when a page begins to connect, is connected, and is not any more. Whoever leads the session's shard writes
-these down before it acknowledges the events, so that none is lost with a process. That a room moved, which ends every
-connection to its old worker without a word of that worker's, is in the session's own changes and is joined on reading.
+these down before it acknowledges the events, so that none is lost with a process; while PostgreSQL is away they wait
+here, and stay unacknowledged. That a room moved, which ends every connection to its old worker without a word of that
+worker's, is in the session's own changes and is joined on reading.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ COUNTED_MAX: Final = 20_000
 READ_MAX: Final = 5_000
 
 log = get_log("signaling.connection_history")
-_lost = counter("turnpike_connection_changes_lost_total", "Changes of connections not written down: too many waited")
+_lost = counter(
+    "turnpike_connection_changes_lost_total",
+    "Changes of connections not written down: too many waited, or it could not be",
+)
 
 _INSERT: Final = """
 insert into connection_change (tenant_id, session_id, user_id, epoch, at_ms, state, reason, connect_ms, worker_id)
@@ -101,23 +105,41 @@ class ConnectionHistory:
             del self._waiting[:surplus]
             _lost.inc(surplus)
 
-    async def keep(self) -> None:
-        """Write down what waits. While PostgreSQL is away it goes on waiting; a repeated change is written once."""
-        if not self._waiting:
+    async def keep(self) -> bool:
+        """Write down what waits; False: PostgreSQL is away, and it goes on waiting. A repeated change is written once,
+        and one that cannot be written at all is logged, counted and dropped, so that it holds no other up."""
+        try:
+            while self._waiting:
+                tenant = self._waiting[0].tenant_id
+                rows = [row for row in self._waiting if row.tenant_id == tenant]
+                await self._write_all(tenant, rows)
+                done = set(map(id, rows))  # not by place: more may have come, and the oldest may have been dropped
+                self._waiting = [row for row in self._waiting if id(row) not in done]
+        except AWAY as error:
+            log.warning("changes of connections not written, will be", why=str(error)[:300])
+            return False
+        return True
+
+    async def _write_all(self, tenant: int, rows: list[_Row]) -> None:
+        try:
+            await self._write(tenant, rows)
             return
-        writing, self._waiting = self._waiting, []
-        by_tenant: dict[int, list[_Row]] = {}
-        for row in writing:
-            by_tenant.setdefault(row.tenant_id, []).append(row)
-        while by_tenant:
-            tenant, rows = by_tenant.popitem()
+        except AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001 - one of them cannot be written: each by itself then
+            log.warning("changes of connections not written at once", rows=len(rows), why=repr(error)[:300])
+        for row in rows:
             try:
-                async with self._database.transaction(TenantId(tenant)) as sql:
-                    await sql.executemany(_INSERT, rows)
-            except AWAY as error:
-                self._waiting[:0] = [*rows, *(row for others in by_tenant.values() for row in others)]
-                log.warning("changes of connections not written, will be", why=str(error)[:300])
-                return
+                await self._write(tenant, [row])
+            except AWAY:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not hold up a shard's events for good
+                _lost.inc()
+                log.error("change of a connection not written", session_key=row.session_id, why=repr(error)[:300])
+
+    async def _write(self, tenant: int, rows: list[_Row]) -> None:
+        async with self._database.transaction(TenantId(tenant)) as sql:
+            await sql.executemany(_INSERT, rows)
 
     async def of_session(self, tenant: TenantId, session_id: SessionId) -> list[ConnectionChange]:
         """Everybody's changes, oldest first."""

@@ -32,9 +32,11 @@ from relay.messages import (
     RoomClosed,
 )
 from signaling.announcer import Announcer
+from signaling.away import AWAY
 from signaling.closing import Closer
 from signaling.connection_history import ConnectionEvent, ConnectionHistory
 from signaling.kinds import kind_columns
+from signaling.last_words import LastWords
 from signaling.lifecycle import IN_CALL, LIVE, OVER, State, Trigger
 from signaling.moving import Mover
 from signaling.quality import QualityKeeper
@@ -50,6 +52,8 @@ WORKER_PATIENCE_MS: Final = 20_000
 """A worker that tells of the room but does not close it is asked again for so long; then its evidence decides."""
 STRAY_GRACE_NS: Final = 10_000_000_000
 """A room that no session knows may be one that is just being opened; one of an older epoch is closed at once."""
+NOTE_PATIENCE_S: Final = 2.0
+"""The next tick waits for everybody's notes."""
 AT_ONCE: Final = 16
 QUALITY_EVERY: Final = 2
 """Evidence comes once a second; every second one is shown, and what cannot wait."""
@@ -72,6 +76,7 @@ class Follower:
         quality: QualityKeeper,
         connections: ConnectionHistory,
         notes: TimelineStore,
+        last_words: LastWords,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -84,6 +89,7 @@ class Follower:
         self._quality = quality
         self._connections = connections
         self._notes = notes
+        self._last_words = last_words
         self._clock = clock
         self._known: OrderedDict[SessionId, Session] = OrderedDict()
         self._strays_since_ns: dict[tuple[WorkerId, SessionId, RoomEpoch], int] = {}
@@ -120,9 +126,9 @@ class Follower:
         elif session.room_epoch == event.epoch and handler is not None:
             await handler(session, event)
 
-    async def written(self) -> None:
-        """Have what was taken in, and is not written at once, written: before its events are acknowledged."""
-        await self._connections.keep()
+    async def written(self) -> bool:
+        """Have what was taken in of connections written, before those events are acknowledged. False: it cannot be."""
+        return await self._connections.keep()
 
     async def _flows(self, session: Session, _: Event) -> None:
         await self._apply(session, Trigger.MEDIA_FLOWS)
@@ -192,14 +198,22 @@ class Follower:
         if outcome.exhausted:
             await self._apply(session, Trigger.MONEY_USED_UP)
             return
+        if session.state in IN_CALL:  # first: it needs no database, and a warning is not given again
+            await self._announcer.cost(session, outcome)
+        await self._note_warnings(session, outcome)
         if outcome.kind != session.kind:
             await self._agree_on_kind(session)
-        for seconds in outcome.warnings:
-            await self._notes.add(session, "money_ends", self._clock.wall_ms(), figure=seconds * 1000)
-        if session.state in IN_CALL:
-            await self._announcer.cost(session, outcome)
         if outcome.grant_changed:
             await self._announcer.wallets(session)
+
+    async def _note_warnings(self, session: Session, outcome: MeterOutcome) -> None:
+        """For the time line. What was told is told, whether or not it can be written down."""
+        try:
+            async with asyncio.timeout(NOTE_PATIENCE_S):
+                for seconds in outcome.warnings:
+                    await self._notes.add(session, "money_ends", self._clock.wall_ms(), figure=seconds * 1000)
+        except AWAY as error:
+            log.warning("warning given and not noted", session_id=session.public_id, why=str(error)[:300])
 
     async def _agree_on_kind(self, session: Session) -> None:
         """Meter and session name different kinds. Mostly it is what is known here that is old; but whoever carried out
@@ -226,6 +240,7 @@ class Follower:
         """Look at every session of these shards that is live or not settled, and do what is due."""
         rows = await self._store.to_sweep(shards)
         now = self._clock.wall_ms()
+        began = self._last_words.now
         lost = self._rooms.find_lost(rows)
         slots = asyncio.Semaphore(AT_ONCE)
 
@@ -233,7 +248,7 @@ class Follower:
             async with slots:
                 session = await self._store.get(row.tenant_id, row.id)
                 if session is not None:
-                    await self._look_at(session)
+                    await self._look_at(session, began)
 
         for row in rows:
             known = self._known.get(row.id)
@@ -254,15 +269,17 @@ class Follower:
         """Until the next sweep is due: at once when a worker came or went."""
         await self._rooms.wait_for_change(at_most_s)
 
-    async def _look_at(self, session: Session) -> None:
+    async def _look_at(self, session: Session, began: int) -> None:
         now = self._clock.wall_ms()
         self._remember(session)
         if session.to_settle and session.ended_at_ms is not None:
             if not self._closer.busy_with(session.id):
-                mark = self._meter.mark(session.id)
-                seen = mark.live_ms if mark is not None and mark.epoch == session.room_epoch else 0
                 answers = self._rooms.tells_of(session.worker_id, session.id, session.room_epoch)
                 patient = answers and now < session.ended_at_ms + WORKER_PATIENCE_MS
+                if not patient and session.worker_id is not None:
+                    await self._last_words.take(session.id, began)
+                mark = self._meter.mark(session.id)
+                seen = mark.live_ms if mark is not None and mark.epoch == session.room_epoch else 0
                 await self._closer.wind_up(session, seen, without_worker=not patient)
             return
         capped = self._store.capped(session.state, session.deadline_at_ms, now)

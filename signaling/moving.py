@@ -28,6 +28,7 @@ from relay.bus import WorkerUnreachable
 from relay.messages import PauseRecording
 from signaling.announcer import Announcer
 from signaling.away import AWAY
+from signaling.last_words import LastWords
 from signaling.lifecycle import IN_CALL, Trigger
 from signaling.rooms import Placed, Rooms
 from signaling.store import Session, SessionStore
@@ -66,6 +67,7 @@ class Mover:
         meter: Meter,
         recordings: Recordings,
         announcer: Announcer,
+        last_words: LastWords,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -74,6 +76,7 @@ class Mover:
         self._meter = meter
         self._recordings = recordings
         self._announcer = announcer
+        self._last_words = last_words
         self._clock = clock
         self._unagreed = Unagreed(store, rooms, recordings, announcer, clock)
         self._working: dict[SessionId, asyncio.Task[None]] = {}
@@ -85,7 +88,8 @@ class Mover:
         if session_id in self._working or len(self._working) >= WAITING_MAX:
             return
         why = "lost" if lost else "drained"
-        task = asyncio.create_task(self._try(tenant, session_id, why), name=f"move room of {session_id}")
+        found = self._last_words.now
+        task = asyncio.create_task(self._try(tenant, session_id, why, found), name=f"move room of {session_id}")
         self._working[session_id] = task
         task.add_done_callback(lambda _: self._working.pop(session_id, None))
 
@@ -93,23 +97,23 @@ class Mover:
         """Wait for what ``soon`` began."""
         await asyncio.gather(*self._working.values(), return_exceptions=True)
 
-    async def _try(self, tenant: TenantId, session_id: SessionId, why: str) -> None:
+    async def _try(self, tenant: TenantId, session_id: SessionId, why: str, found: int) -> None:
         try:
             async with self._slots[why]:
                 with _move_s.time():
-                    await self._move(tenant, session_id, why)
+                    await self._move(tenant, session_id, why, found)
         except AWAY as error:
             log.warning("room not moved, the sweep goes on", session_key=session_id, why=str(error))
         except Exception:  # noqa: BLE001 - a task's boundary: logged here once, the sweep tries again
             log.fault("moving a room failed", session_key=session_id)
 
-    async def _move(self, tenant: TenantId, session_id: SessionId, why: str) -> None:
+    async def _move(self, tenant: TenantId, session_id: SessionId, why: str, found: int) -> None:
         session = await self._store.get(tenant, session_id)
         if session is None or session.state not in IN_CALL:
             return
         if why == "drained" and not (self._rooms.is_draining(session.worker_id) and self._rooms.any_free()):
             return  # moved in the meantime; or there is nowhere to go, and the call goes on where it is
-        live_ms = await self._end(session, why)
+        live_ms = await self._end(session, why, found)
         session = await self._interrupt(session, live_ms)
         if session.state not in IN_CALL:
             return
@@ -154,9 +158,9 @@ class Mover:
             granted_ms=granted_ms,
         )
 
-    async def _end(self, session: Session, why: str) -> int:
+    async def _end(self, session: Session, why: str, found: int) -> int:
         """End the room where it is, if it is; returns how long it was live: in its worker's words where that answers,
-        else by the newest evidence."""
+        else by the newest evidence. ``found``: the moment at which it was found lost."""
         told: int | None = None
         if why == "drained" and session.worker_id is not None:
             try:
@@ -166,8 +170,7 @@ class Mover:
             except WorkerUnreachable as error:
                 log.warning("room not closed by its worker", session_id=session.public_id, why=str(error))
         if why == "lost":  # its last words may still be waiting, where there is much to read
-            for event in await self._rooms.unread(session.id):
-                self._meter.take(event)
+            await self._last_words.take(session.id, found)
         marks = [self._meter.mark(session.id), await self._billing.latest_evidence(session.tenant_id, session.id)]
         seen = [mark.live_ms for mark in marks if mark is not None and mark.epoch == session.room_epoch]
         return max([told or 0, *seen])

@@ -108,9 +108,9 @@ class Rooms:
         self._changed = asyncio.Event()
         self._missing_since_ns: dict[tuple[SessionId, RoomEpoch, WorkerId | None], int] = {}
 
-    async def unread(self, session_id: SessionId) -> list[Event]:
-        """What a session's worker has told and nobody has taken in yet."""
-        return await MediaLog(self._redis).unread(session_id)
+    async def unread(self, shard: int) -> list[Event]:
+        """What workers have told in a shard and nobody has taken in yet."""
+        return await MediaLog(self._redis).unread(shard)
 
     async def watch(self) -> None:
         """Read the registry again and again; for a task of its own."""

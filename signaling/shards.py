@@ -3,7 +3,7 @@
 Five loops, each of which outlives PostgreSQL or Redis being away: *leases* are renewed; *events* of the leased shards
 go to the meter and the follower; *ticks* come every ``tick_ms``, and at once when a grant is used up; the *sweep* looks
 at what is due; the *books* are proved at night. An event is acknowledged once it was taken in: evidence is cumulative,
-so a lost one costs nothing.
+so a lost one costs nothing. One that tells of a connection is acknowledged when that is written down.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from config.metrics import counter, gauge, histogram
 from relay.bus import MediaLog
 from relay.messages import Event
 from signaling.away import AWAY
+from signaling.connection_history import WAITING_MAX, ConnectionEvent
 from signaling.following import Follower
 from signaling.unagreed import Unagreed
 
@@ -69,6 +70,8 @@ class ShardRunner:
         self._next_tick_s = 0.0
         self._hurry = asyncio.Event()
         self._had: set[int] = set()
+        self._unkept: list[tuple[int, bytes]] = []
+        """Entries that tell of connections and are not written down yet, oldest first."""
         self._sweeps = 0
 
     async def run(self) -> None:
@@ -106,6 +109,7 @@ class ShardRunner:
         held = set(await self._leases.refresh())
         lost = self._had - held
         if lost:
+            self._unkept = [entry for entry in self._unkept if entry[0] not in lost]  # who leads them now reads these
             self._media.release(lost)
             self._follower.forget(lost)
         self._had = held
@@ -124,9 +128,15 @@ class ShardRunner:
             self._hurry.set()
         for _, _, event in entries:
             await self._tell_follower(event)
-        await self._follower.written()
-        if entries:
-            await self._media.acknowledge([(shard, entry_id) for shard, entry_id, _ in entries])
+        kept = await self._follower.written()
+        self._unkept += [(shard, entry_id) for shard, entry_id, event in entries if isinstance(event, ConnectionEvent)]
+        done = [(shard, entry_id) for shard, entry_id, event in entries if not isinstance(event, ConnectionEvent)]
+        waiting = 0 if kept else WAITING_MAX  # as many as wait there: of more the oldest were dropped
+        taken = max(0, len(self._unkept) - waiting)
+        done += self._unkept[:taken]
+        del self._unkept[:taken]
+        if done:
+            await self._media.acknowledge(done)
 
     async def _tell_follower(self, event: Event) -> None:
         try:

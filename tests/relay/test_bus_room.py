@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from config.ids import SessionId, WorkerId
+from config.ids import WorkerId
 from relay.bus import MEDIA_LOG_MAX, ControlBus, MediaLog, WorkerBus
 from relay.messages import CloseRoom, Command, Done, MediaEvidence, Reply
 
@@ -52,15 +52,27 @@ async def test_media_events_are_gone_once_they_are_acknowledged(redis: Redis) ->
         assert await redis.xlen("tp:media:1") == 0
 
 
-async def test_unread_events_of_a_session_can_be_looked_at_and_stay(redis: Redis) -> None:
+async def test_unread_events_of_a_shard_can_be_looked_at_and_stay(redis: Redis) -> None:
     log = MediaLog(redis)
     other = msgspec.structs.replace(evidence(7), session_id=65)  # of the same shard
     async with WorkerBus(redis, WorkerId("w"), done) as worker:
         await worker.tell_events([evidence(1), other, evidence(2)])
     taken = await log.read({1})
-    assert [event.seq for event in await log.unread(SessionId(1)) if isinstance(event, MediaEvidence)] == [1, 2]
+    assert [event.seq for event in await log.unread(1) if isinstance(event, MediaEvidence)] == [1, 7, 2]
     await log.acknowledge([(shard, entry) for shard, entry, _ in taken])
-    assert await log.unread(SessionId(1)) == []
+    assert await log.unread(1) == []
+
+
+async def test_pending_events_that_cannot_be_acknowledged_yet_hold_up_no_new_ones(redis: Redis) -> None:
+    before, log = MediaLog(redis), MediaLog(redis)
+    async with WorkerBus(redis, WorkerId("w"), done) as worker:
+        await worker.tell_events([evidence(seq) for seq in range(600)])  # more than one read takes
+        while len(await before.read({1})) > 500:
+            pass
+        await worker.tell_events([evidence(600)])
+        events = [event for _ in range(4) for _, _, event in await log.read({1}, 50)]
+    seen = [event.seq for event in events if isinstance(event, MediaEvidence)]
+    assert seen == list(range(601))
 
 
 async def test_log_that_nobody_reads_stays_within_its_bound(redis: Redis) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from asyncpg import PostgresConnectionError
+from redis.asyncio import Redis
 
-from config.ids import DEFAULT_TENANT
+from billing.terms import Mark
+from config.ids import DEFAULT_TENANT, SHARDS
 from relay.messages import ParticipantConnected, ParticipantConnecting, ParticipantDisconnected
 from signaling import connection_history
 from signaling.connection_history import ConnectionHistory
@@ -96,8 +99,38 @@ async def test_changes_wait_while_the_database_is_away(world: World) -> None:
     history = ConnectionHistory(world.control.connections._database)
     database, history._database = history._database, Away()  # type: ignore[assignment]
     history.take(session, event)
-    await history.keep()
+    assert await history.keep() is False
     assert await told(world, session) == []
     history._database = database
-    await history.keep()
+    assert await history.keep() is True
+    assert await told(world, session) == [("ada", "connecting", "")]
+
+
+async def test_changes_are_acknowledged_once_they_are_written_and_hold_up_nothing_else(
+    world: World, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, history = await world.call(), world.control.connections
+    log = f"tp:media:{session.id % SHARDS}"
+
+    async def away(*_: object) -> None:
+        raise PostgresConnectionError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(history, "_write", away)
+        await say(world, session, ParticipantConnected, world.ada.user_id, connect_ms=80)
+        await world.worker.live(session, 30_000)
+        await world.read()
+        assert world.control.meter.mark(session.id) == Mark(1, 30_000)
+        assert await redis.xlen(log) == 1, "what is not written could be read by the next leaseholder"
+    await world.read()
+    assert await redis.xlen(log) == 0
+    assert await told(world, session) == [("ada", "connected", "")]
+
+
+async def test_a_change_that_cannot_be_written_holds_up_no_other(world: World) -> None:
+    session, history = await world.connect(), world.control.connections
+    common = world.worker.common(session)
+    history.take(session, ParticipantConnecting(**{**common, "session_id": 10**9}, user_id=world.ada.user_id))
+    history.take(session, ParticipantConnecting(**common, user_id=world.ada.user_id))
+    assert await history.keep() is True
     assert await told(world, session) == [("ada", "connecting", "")]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from billing.service import Billing
-from config.ids import DEFAULT_TENANT
+from config.ids import DEFAULT_TENANT, SessionId
+from relay.bus import bury
 from relay.messages import (
+    Event,
     GrantUsedUp,
     MediaInterrupted,
     MediaResumed,
@@ -16,8 +20,10 @@ from relay.messages import (
     NegotiationNeeded,
     RecordingStopped,
 )
+from signaling.last_words import LastWords
 from signaling.lifecycle import State, Trigger
 from signaling.store import Session, SessionStore
+from signaling.timeline_store import TimelineStore
 from tests.signaling.conftest import YES, World
 
 
@@ -112,6 +118,66 @@ async def test_the_call_ends_when_the_money_is_used_up(world: World) -> None:
     over = await world.over(session)
     assert (over.state, over.end_reason) == (State.ENDED, "balance_exhausted")
     assert await held(world) == (0, 0)
+
+
+async def test_warnings_are_given_while_nothing_can_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.control.billing.set_rate(DEFAULT_TENANT, world.ada.user_id, "video", 4_000, "USD")
+    session = await world.call()
+
+    async def away(*_: object, **__: object) -> None:
+        raise OSError("PostgreSQL is away")
+
+    monkeypatch.setattr(TimelineStore, "add", away)
+    for live_ms in (14_000, 16_000, 46_000):
+        await world.worker.live(session, live_ms)
+        await world.read()
+        await world.tick()
+    assert [w["remaining_ms"] for w in await world.events(world.ada, "session.warning")] == [60_000, 30_000]
+
+
+async def test_what_a_dead_worker_told_last_is_billed_where_the_call_ended_as_it_died(
+    world: World, redis: Redis
+) -> None:
+    session = await world.call()
+    await world.worker.live(session, 30_000)
+    await world.read()
+    await world.worker.live(session, 60_000)  # nobody has read this yet
+    world.worker.silent = True
+    await bury(redis, "test", 1)
+    await world.control.rooms.refresh()
+    await world.control.director.end(world.client, session.public_id)
+    await world.over(session)
+    await world.sweep(after_ms=2_001)
+    assert (await world.get(session)).settled_at_ms is not None
+    assert await held(world) == (5000 - 199, 0)
+
+
+async def test_last_words_of_a_shard_are_read_once_for_all_who_found_the_loss_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, read = LastWords(world.control.rooms, world.control.meter), []
+
+    async def unread(shard: int) -> list[Event]:
+        read.append(shard)
+        await asyncio.sleep(0)
+        if len(read) == 4:
+            raise OSError("Redis is away")
+        return []
+
+    monkeypatch.setattr(world.control.rooms, "unread", unread)
+    found = words.now
+    await asyncio.gather(*(words.take(SessionId(1 + 64 * n), found) for n in range(100)))
+    await words.take(SessionId(2), found)
+    assert read == [1, 2]
+    await words.take(SessionId(1), found)
+    assert read == [1, 2], "read after it was found lost"
+    await words.take(SessionId(65), words.now)
+    assert read == [1, 2, 1], "lost later"
+    later = words.now
+    with pytest.raises(OSError, match="away"):
+        await words.take(SessionId(1), later)
+    await words.take(SessionId(1), later)
+    assert read == [1, 2, 1, 1, 1], "what failed is read again"
 
 
 async def test_a_top_up_in_the_last_minute_extends_the_call(world: World) -> None:
