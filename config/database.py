@@ -34,6 +34,11 @@ Connection = asyncpg.Connection
 """A connection inside a transaction, as ``Database.transaction`` yields it."""
 
 
+async def _as_it_is(_connection: Any) -> None:
+    """A connection goes back without being asked to forget: all that is done with it is local to a transaction, which
+    asyncpg sees to the end of. That spares a round trip for each."""
+
+
 class Database:
     """The application's connections. Use as an async context manager, or call ``close``."""
 
@@ -52,6 +57,7 @@ class Database:
             min_size=min_size,
             max_size=max_size,
             init=init,
+            reset=_as_it_is,
             command_timeout=30,
             server_settings={
                 "application_name": f"turnpike-{name}",

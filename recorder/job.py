@@ -154,14 +154,12 @@ class PartJob:
 
     async def _store_segment(self, part: PartRow, stream: StreamRow, segment: Segment) -> None:
         services, header = self._services, part.header
-        plain_sha256 = hashlib.sha256(segment.plaintext).digest()
         known = self._known.get((stream.n, segment.number))
         if known is None:
             await self._persist(lambda: services.store.revive(part))
             name = Name(header.tenant_id, header.recording_public_id, header.epoch, stream.n, segment.number)
-            sealer = self._checked_sealer()
-            data = await self._in_thread(lambda: sealer.seal(name, segment.plaintext))
-            object_sha256 = hashlib.sha256(data).digest()
+            sealing = partial(_sealed, self._checked_sealer(), name, segment.plaintext)
+            data, object_sha256, plain_sha256 = await self._in_thread(sealing)
             try:
                 await self._persist(
                     lambda: services.objects.put(name.key, data, sha256=object_sha256, lock=self._lock(part))
@@ -183,7 +181,7 @@ class PartJob:
             await self._persist(lambda: services.store.add_segment(part, stream, entry, segment.header_bytes))
             metrics.SEGMENTS.inc()
             metrics.BYTES.inc(len(data))
-        elif known.plain_sha256 != plain_sha256:
+        elif known.plain_sha256 != hashlib.sha256(segment.plaintext).digest():
             await self._diverged(part, stream)
         self._stored_until_ms = max(self._stored_until_ms, stream.start_ms + segment.end_ms)
 
@@ -281,6 +279,12 @@ class PartJob:
                 log.warning("waiting for storage", why=str(error), directory=str(self.directory), retry_s=wait_s)
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, WAIT_MAX_S)
+
+
+def _sealed(sealer: Sealer, name: Name, plaintext: bytes) -> tuple[bytes, bytes, bytes]:
+    """The object, its hash, and the plaintext's."""
+    data = sealer.seal(name, plaintext)
+    return data, hashlib.sha256(data).digest(), hashlib.sha256(plaintext).digest()
 
 
 def _stream_json(

@@ -188,18 +188,18 @@ class Store:
         header = part.header
         async with self.transaction(header.tenant_id) as connection:
             moved = await connection.fetchval(
-                "update recording_part set chain = $4, entries = entries + 1"
-                " where tenant_id = $1 and recording_id = $2 and epoch = $3 and chain = $5 returning entries",
+                _ADD_SEGMENT,
                 header.tenant_id,
                 part.recording_id,
                 header.epoch,
                 chain,
                 part.chain,
+                digest,
+                header_bytes,
+                *dataclasses.asdict(entry).values(),
             )
             if moved is None and not await _is_noted(connection, part, entry, chain):
                 raise RecorderError("another recorder is working on this part")
-            if moved is not None:
-                await _insert_segment(connection, part, stream, entry, header_bytes, moved, digest, chain)
         stream.header_bytes += header_bytes
         stream.end_ms = max(stream.end_ms, stream.start_ms + entry.end_ms)
         part.chain = chain
@@ -276,6 +276,28 @@ class Store:
     async def ping(self) -> bool:
         """Whether PostgreSQL answers."""
         return await self._database.ping()
+
+
+def _places(first: int, count: int) -> str:
+    return ", ".join(f"${n}" for n in range(first, first + count))
+
+
+# One statement, as there is one of them every few seconds for each stream of each call.
+_ADD_SEGMENT = f"""
+with moved as (
+  update recording_part set chain = $4, entries = entries + 1
+  where tenant_id = $1 and recording_id = $2 and epoch = $3 and chain = $5 returning entries
+), noted as (
+  insert into recording_segment (tenant_id, recording_id, entry, entry_sha256, chain, {_ENTRY_COLUMNS})
+  select $1, $2, entries, $6, $4, {_places(8, len(dataclasses.fields(Entry)))} from moved
+  returning entry, stream, object_bytes, end_ms
+), counted as (
+  update recording r set bytes = r.bytes + e.object_bytes from noted e
+  where r.tenant_id = $1 and r.id = $2
+)
+update recording_stream s set end_ms = greatest(s.end_ms, s.start_ms + e.end_ms), header_bytes = s.header_bytes + $7
+from noted e where s.tenant_id = $1 and s.recording_id = $2 and s.n = e.stream returning e.entry
+"""  # noqa: S608 - names are ours
 
 
 _SETTLE = """
@@ -360,46 +382,3 @@ async def _is_noted(connection: Any, part: PartRow, entry: Entry, chain: bytes) 
         entry.segment,
     )
     return bool(found == chain)
-
-
-async def _insert_segment(
-    connection: Any,
-    part: PartRow,
-    stream: StreamRow,
-    entry: Entry,
-    header_bytes: int,
-    moved: int,
-    digest: bytes,
-    chain: bytes,
-) -> None:
-    header = part.header
-    values = dataclasses.asdict(entry)
-    await connection.execute(
-        "insert into recording_segment (tenant_id, recording_id, entry, entry_sha256, chain,"  # noqa: S608 - names are ours
-        f" {_ENTRY_COLUMNS}) values ($1, $2, $3, $4, $5, {_places(6, len(values))})",
-        header.tenant_id,
-        part.recording_id,
-        moved,
-        digest,
-        chain,
-        *values.values(),
-    )
-    await connection.execute(
-        "update recording_stream set end_ms = greatest(end_ms, start_ms + $4), header_bytes = header_bytes + $5"
-        " where tenant_id = $1 and recording_id = $2 and n = $3",
-        header.tenant_id,
-        part.recording_id,
-        stream.n,
-        entry.end_ms,
-        header_bytes,
-    )
-    await connection.execute(
-        "update recording set bytes = bytes + $3 where tenant_id = $1 and id = $2",
-        header.tenant_id,
-        part.recording_id,
-        entry.object_bytes,
-    )
-
-
-def _places(first: int, count: int) -> str:
-    return ", ".join(f"${n}" for n in range(first, first + count))
