@@ -200,3 +200,26 @@ async def test_changes_are_five_seconds_apart_and_a_hundred_at_most(town: Town, 
     assert await one.change("audio", 7_000) is BillingRefusal.TOO_MANY_CHANGES
     assert (await one.meter())["revision"] == 101
     assert await one.settled(60_000) == 60
+
+
+async def test_a_change_made_by_an_earlier_version_keeps_its_own_rounding(town: Town, owner: Any) -> None:
+    one = await call(town, owner, await town.client(5_000), video=Tariff(199, 7_000), audio=Tariff(100, 6_001))
+    await one.goes(("audio", 250))
+    await owner.execute("alter table session_terms disable trigger user")
+    await owner.execute("update session_terms set carried = false")
+    await owner.execute("update session_meter set after_rest = 0, after_share_rest = 0")
+    live_ms = 250 + 59_900
+    assert (await one.meter())["posted_minor"] == 0
+    await one.goes(("video", live_ms))
+    meter = await one.meter()
+    assert (meter["posted_minor"], meter["after_rest"]) == (99, 50_000), "from then on it is carried over"
+    assert await one.settled(live_ms + 100) == 100
+
+
+async def test_a_change_of_kind_does_not_lose_what_the_provider_earned_of_it(town: Town, owner: Any) -> None:
+    """At a fifth of a unit a second, a share rounded at each change would come to nothing."""
+    tariff = Tariff(12, 5_000)
+    one = await call(town, owner, await town.client(5_000), video=tariff, audio=tariff)
+    await one.goes(*(("audio" if n % 2 else "video", n * 5_000) for n in range(1, 61)))
+    assert await one.settled(300_000) == 60
+    assert await town.balance(one.ref.provider_id, "provider") == 30

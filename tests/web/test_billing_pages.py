@@ -92,8 +92,8 @@ async def test_audio_call_becomes_a_video_call_and_back_with_a_tip(turnpike: Ins
         await sees(client)
         await sees(ada)
 
-        await change(client, "chat")
-        await expect(ada.get_by_test_id("mute")).to_have_count(0)
+        await change(client, "chat")  # which waits until the change before is five seconds ago
+        await expect(ada.get_by_test_id("mute")).to_have_count(0, timeout=15_000)
         await hang_up(client)
         await expect(client.get_by_test_id("receipt")).to_contain_text("Audio call")
         await expect(client.get_by_test_id("receipt")).to_contain_text("Video call")

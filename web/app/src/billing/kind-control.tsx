@@ -63,7 +63,11 @@ export function KindDialog({ session, onClose }: { session: Session; onClose: ()
                   <span className="kind-words">
                     <strong>{t.kindChange.to[one.kind]}</strong>
                     <span>
-                      {now ? t.kindChange.now : one.at_once ? t.kindChange.atOnce : t.kindChange.needs(session.other.name)}
+                      {now
+                        ? t.kindChange.now
+                        : one.at_once
+                          ? t.kindChange.atOnce
+                          : t.kindChange.needs(session.other.name)}
                       {steps === "" ? "" : ` · ${steps}`}
                     </span>
                   </span>
