@@ -31,6 +31,8 @@ import {
 
 const ANNOUNCED_TRIES_MAX = 5;
 const ANNOUNCED_RETRY_MS = 2_000;
+/** Seconds for which a change of kind waits for its turn. */
+const TOO_SOON_TRIES_MAX = 6;
 const RECEIPT_TRIES_MAX = 40;
 const RECEIPT_RETRY_MS = 400;
 const END_SILENCE_MS = 1_000;
@@ -219,11 +221,19 @@ export class Session extends Emitter<SessionEvents> {
   }
 
   /**
-   * Goes on as another kind, at the rate that was shown (`terms`). What costs no more than the present kind comes at once;
-   * what costs more is asked of the other side first (`view.asked`), who agrees by calling this with the same.
+   * Goes on as another kind, at the rate and the steps that were shown (`terms`). What costs no more than the present kind
+   * comes at once; else the other side is asked first (`view.asked`), who agrees by calling this with the same. Two
+   * changes are five seconds apart: this waits for its turn.
    */
-  changeKind(kind: SessionKind, minorPerMinute: number, stepMs = 1): Promise<SessionView> {
-    return this.#change("session.change_kind", { kind, minor_per_minute: minorPerMinute, step_ms: stepMs });
+  async changeKind(kind: SessionKind, minorPerMinute: number, stepMs = 1): Promise<SessionView> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#change("session.change_kind", { kind, minor_per_minute: minorPerMinute, step_ms: stepMs });
+      } catch (thrown) {
+        if (asTurnpikeError(thrown).code !== "too_soon" || attempt > TOO_SOON_TRIES_MAX || !this.live) throw thrown;
+        await new Promise((resolve) => setTimeout(resolve, 1_000));
+      }
+    }
   }
 
   /** Declines what the other side has asked, or takes back what this side has. */
