@@ -151,6 +151,7 @@ class Bench:
     async def measure(self, seconds: float) -> Step:
         """Hold the present calls for a while."""
         flows = self.load.flows
+        say(f"measuring {len(self.load.calls)} calls, worker={self.worker_pid}")
         cores = Cores(await self._turnpike.info())
         await self.load.run(WARM_UP_S)
         await self.load.run(SETTLE_S, sending=False)

@@ -15,6 +15,8 @@ import enum
 from collections import deque
 from typing import Final
 
+from relay.bandwidth_calm import Calm
+
 _MS: Final = 1_000_000
 BURST_NS: Final = 5 * _MS
 """Packets sent within this form one group."""
@@ -127,14 +129,38 @@ class DelayDetector:
             self._begin_group(sent_ns, arrival_ns)
         self._judge()
 
-    def _note_delay(self, sent_ns: int, arrival_ns: int) -> None:
-        delay_ns = arrival_ns - sent_ns
+    def add_calm(self, packets: Calm) -> None:
+        """Packets that came at once, in the place of ``add`` for each of them: no queue grows, and the trend, which is
+        drawn anew from here, is level."""
+        base_ns = self._note_base(packets.last_sent_ns, packets.least_ns)
+        self.queue_ms = (packets.newest_ns - base_ns) / _MS
+        least_ms, most_ms = (packets.least_ns - base_ns) / _MS, (packets.most_ns - base_ns) / _MS
+        at_ns = packets.last_arrival_ns
+        self.standing_ms = self._standing.add(at_ns, least_ms)
+        self.swing_ms = -self._highest.add(at_ns, -most_ms) - self._lowest.add(at_ns, least_ms)
+        self._group_last_sent_ns = self._over_ns = self._over_count = self._direction = 0
+        self._previous = None
+        self._points.clear()
+        self._trend = 0.0
+        self._adapt(0.0, at_ns)
+        self._judge()
+
+    @property
+    def base_ns(self) -> int | None:
+        """The path's own delay, between two clocks; None: nothing has arrived yet."""
+        return self._base_ns
+
+    def _note_base(self, sent_ns: int, delay_ns: int) -> int:
         if self._base_ns is None or sent_ns - self._base_since_ns > BASE_NS:
             self._base_ns = delay_ns if self._base_ns is None else min(self._base_next_ns, delay_ns)
             self._base_next_ns, self._base_since_ns = delay_ns, sent_ns
         self._base_ns = min(self._base_ns, delay_ns)
         self._base_next_ns = min(self._base_next_ns, delay_ns)
-        queue_ms = self.queue_ms = (delay_ns - self._base_ns) / _MS
+        return self._base_ns
+
+    def _note_delay(self, sent_ns: int, arrival_ns: int) -> None:
+        delay_ns = arrival_ns - sent_ns
+        queue_ms = self.queue_ms = (delay_ns - self._note_base(sent_ns, delay_ns)) / _MS
         self.standing_ms = self._standing.add(arrival_ns, queue_ms)
         self.swing_ms = -self._highest.add(arrival_ns, -queue_ms) - self._lowest.add(arrival_ns, queue_ms)
 

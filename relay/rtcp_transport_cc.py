@@ -59,8 +59,12 @@ def parse_transport_feedback(sender_ssrc: int, media_ssrc: int, body: bytes) -> 
             symbols += [chunk >> shift & 3 for shift in range(12, -1, -2)]
         else:
             symbols += [chunk >> shift & 1 for shift in range(13, -1, -1)]
+    del symbols[count:]
+    told = tail & 0xFF, tail >> 8 << 8
+    if symbols.count(_SMALL) == count and at + count <= len(body):  # as most are: nothing lost, no pause
+        return TransportFeedback(sender_ssrc, media_ssrc, base, *told, tuple(body[at : at + count]))
     deltas: list[int | None] = []
-    for symbol in symbols[:count]:
+    for symbol in symbols:
         if symbol == _LOST:
             deltas.append(None)
             continue
@@ -69,7 +73,7 @@ def parse_transport_feedback(sender_ssrc: int, media_ssrc: int, body: bytes) -> 
             return None
         deltas.append(int.from_bytes(body[at : at + size], "big", signed=symbol == _LARGE))
         at += size
-    return TransportFeedback(sender_ssrc, media_ssrc, base, tail & 0xFF, tail >> 8 << 8, tuple(deltas))
+    return TransportFeedback(sender_ssrc, media_ssrc, base, *told, tuple(deltas))
 
 
 def pack_transport_feedback(

@@ -1,0 +1,59 @@
+"""Whether a feedback tells of nothing but packets that came at once: most do, and need no look at each packet.
+
+Then the delay-based half of the estimate (``bandwidth_delay``) learns what the least and the most of their delays was,
+and nothing else could follow from them: a queue has to stand above 70 ms for 400 ms before it counts. A worker gets
+thousands of feedbacks a second, tens of thousands of packets; where a path wanders, loses or is probed, each is looked
+at. Sans-IO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from relay.bandwidth import Told
+
+CALM_NS: Final = 15_000_000
+"""Packets that waited no longer than this were not kept by a queue that matters, nor overtaken by ones sent later."""
+PACKETS_MIN: Final = 2
+
+
+class Calm(NamedTuple):
+    """What a calm feedback comes to; delays are differences of two clocks."""
+
+    packets: int
+    size_bytes: int
+    last_sent_ns: int
+    last_arrival_ns: int
+    least_ns: int
+    most_ns: int
+    newest_ns: int
+
+
+def calm(told: Iterable[Told], base_ns: int | None) -> Calm | None:
+    """The sum of a feedback in which every packet came for the first time, none of a probe's, each within ``CALM_NS``
+    of the path's own delay; None: look at each of them."""
+    if base_ns is None:
+        return None
+    least_ns, most_ns = base_ns + CALM_NS, base_ns
+    packets = size_bytes = last_sent_ns = last_arrival_ns = delay_ns = 0
+    for (_, size, sent_ns, cluster), arrival_ns, late in told:
+        if arrival_ns is None or late or cluster:
+            return None
+        delay_ns = arrival_ns - sent_ns
+        if delay_ns > most_ns:
+            if delay_ns - base_ns > CALM_NS:
+                return None
+            most_ns = delay_ns
+        if delay_ns < least_ns:
+            least_ns = delay_ns
+        packets += 1
+        size_bytes += size
+        if sent_ns > last_sent_ns:
+            last_sent_ns = sent_ns
+        if arrival_ns > last_arrival_ns:
+            last_arrival_ns = arrival_ns
+    if packets < PACKETS_MIN or most_ns - least_ns > CALM_NS:
+        return None
+    return Calm(packets, size_bytes, last_sent_ns, last_arrival_ns, least_ns, most_ns, delay_ns)

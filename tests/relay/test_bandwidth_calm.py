@@ -1,0 +1,77 @@
+"""Feedback of packets that came at once is summed up, and everything is as if each had been looked at."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay import bandwidth
+from relay.bandwidth import BandwidthEstimator, Told
+from relay.bandwidth_calm import CALM_NS, calm
+from relay.bandwidth_delay import Usage
+from relay.plane import SentPacket
+
+MS = 1_000_000
+CLOCKS_APART_NS = 7_000_000_000
+
+
+def told(first: int, at_ns: int, delays_ms: list[float], *, cluster: int = 0) -> list[Told]:
+    """Packets sent 4 ms apart from ``at_ns`` on; a delay below 0: lost."""
+    packets = [SentPacket(first + i, 1_100, at_ns + 4 * MS * i, cluster) for i in range(len(delays_ms))]
+    return [
+        Told(packet, None if delay < 0 else packet.sent_ns + CLOCKS_APART_NS + int(delay * MS))
+        for packet, delay in zip(packets, delays_ms, strict=True)
+    ]
+
+
+def test_only_packets_that_all_came_at_once_are_calm() -> None:
+    base_ns = CLOCKS_APART_NS + 5 * MS
+    packets = told(0, 1_000 * MS, [5, 6, 5.5, 9])
+    found = calm(packets, base_ns)
+    assert found is not None
+    assert (found.packets, found.size_bytes) == (4, 4_400)
+    assert (found.least_ns - base_ns, found.most_ns - base_ns, found.newest_ns - base_ns) == (0, 4 * MS, 4 * MS)
+    assert (found.last_sent_ns, found.last_arrival_ns) == (packets[3].sent.sent_ns, packets[3].arrival_ns)
+    assert calm(packets, None) is None
+    assert calm(packets[:1], base_ns) is None
+    assert calm(told(0, 0, [5, -1, 5]), base_ns) is None
+    assert calm(told(0, 0, [5, 5 + CALM_NS / MS + 0.1, 5]), base_ns) is None
+    assert calm(told(0, 0, [5, 5], cluster=3), base_ns) is None
+    assert calm([packets[0], packets[1]._replace(late=True), packets[2]], base_ns) is None
+
+
+def drive(delay_ms: list[float], estimator: BandwidthEstimator) -> list[tuple[int, bool, int, Usage]]:
+    """One feedback of 25 packets for each delay; what was made of it."""
+    seen = []
+    for turn, delay in enumerate(delay_ms):
+        packets = told(25 * turn, turn * 100 * MS, [delay + i % 6 * 0.1 for i in range(25)])
+        estimator.feedback(packets, (turn + 1) * 100 * MS + 20 * MS)
+        seen.append(
+            (estimator.estimate_bps, estimator.limited, round(estimator.delay.standing_ms), estimator.delay.usage)
+        )
+    return seen
+
+
+RISING = [20.0] * 50 + [20.0 + 12 * i for i in range(30)] + [20.0] * 30
+
+
+def test_a_queue_after_calm_is_found_as_soon_as_without_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = drive(RISING, BandwidthEstimator())
+    monkeypatch.setattr(bandwidth, "calm", lambda *_: None)
+    whole = drive(RISING, BandwidthEstimator())
+    fell = [next(turn for turn, one in enumerate(run) if one[1]) for run in (short, whole)]
+    assert abs(fell[0] - fell[1]) <= 1
+    assert fell[1] > 50
+    for turn, (one, other) in enumerate(zip(short, whole, strict=True)):
+        assert abs(one[2] - other[2]) <= 1
+        assert turn in fell or one[0] == pytest.approx(other[0], rel=0.1)
+
+
+def test_calm_feedback_lets_the_estimate_follow_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    short, whole = BandwidthEstimator(), BandwidthEstimator()
+    drive([20.0] * 60, short)
+    monkeypatch.setattr(bandwidth, "calm", lambda *_: None)
+    drive([20.0] * 60, whole)
+    assert short.arriving_bps == pytest.approx(whole.arriving_bps, rel=0.02)
+    assert short.estimate_bps == pytest.approx(whole.estimate_bps, rel=0.02)
+    assert not short.limited
+    assert short.delay.swing_ms == pytest.approx(whole.delay.swing_ms, abs=0.01)
