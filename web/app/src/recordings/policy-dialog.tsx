@@ -143,7 +143,7 @@ export function PolicyDialog({ policy, onChanged, onClose }: Props) {
                     onChange={(e) => put({ ...rule, for_days: number(e.target.value, 1, 36_500) })}
                   />
                 </label>
-                <label className="check">
+                <label className="check own-save">
                   <input
                     type="checkbox"
                     checked={rule.download}
