@@ -16,6 +16,11 @@ STEP_NS: Final = 20_000_000
 """Once frames are written, a report moves a track only when it is off by more than this (clocks drift apart)."""
 REPORT_OFF_MAX_NS: Final = 1_500_000_000
 """A report that disagrees with the arrivals by more than this is not believed."""
+JUMP_NS: Final = 60_000_000_000
+"""A timestamp that is off by more than this from when its frame arrived was not delayed by any network: the sender's
+count jumped. What follows is placed where it would have come without that: a file is never filled up to such a time."""
+DRIFT_SHARE: Final = 50
+"""One in so many: how far the sender's count may drift from the time of arrival, which is followed."""
 _SECOND_NS: Final = 1_000_000_000
 
 
@@ -46,6 +51,10 @@ class TrackClock:
         """Whether a believable sender report has come."""
         self.steps = 0
         """How often a report moved the track after it had settled."""
+        self.jumps = 0
+        """How often the timestamps jumped."""
+        self._near: tuple[int, int] | None = None
+        """About what the count's beginning was when the last frame arrived, and when that was."""
         self._rate = clock_rate
         self._sender = sender
         self._unwrap = Unwrapper(32)
@@ -53,12 +62,23 @@ class TrackClock:
         self._report: tuple[int, int] | None = None
         self._base_ns: int | None = None
 
-    def note_frame(self, timestamp: int, arrival_ns: int) -> None:
-        """A frame of that (unwrapped) timestamp arrived."""
-        self._unwrap(timestamp)
-        base = arrival_ns - self._ticks_ns(timestamp)
+    def note_frame(self, timestamp: int, arrival_ns: int) -> int:
+        """A frame of that (unwrapped) timestamp arrived: by how many ticks it, and all that follow, are to be moved.
+        That is 0, unless the sender's count jumped."""
+        base = arrival_ns - timestamp * _SECOND_NS // self._rate
+        near, last_ns = self._near or (base, arrival_ns)
+        off, slack = base - near, abs(arrival_ns - last_ns) // DRIFT_SHARE
+        if -JUMP_NS <= off <= JUMP_NS:
+            self._near = (near + min(max(off, -slack), slack), arrival_ns)
+            moved = 0
+        else:
+            self.jumps += 1
+            moved = off * self._rate // _SECOND_NS
+            base = near
+        self._unwrap(timestamp + moved)
         if self._arrival_base_ns is None or (self._base_ns is None and base < self._arrival_base_ns):
             self._arrival_base_ns = base
+        return moved
 
     def note_report(self, ntp64: int, rtp_timestamp: int, arrival_ns: int) -> bool:
         """A sender report arrived; whether it is believed. Reports before the first frame are not used."""

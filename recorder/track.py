@@ -65,6 +65,8 @@ class Track:
         self.anchors: list[Anchor] = []
         self.reorder = Reorder()
         self._unwrap = Unwrapper(32)
+        self._moved = 0
+        """Added to timestamps, because the sender's count jumped."""
         self._assemblers: dict[str, Assembler | None] = {}
         self._by_payload_type: dict[int, Assembler] = {}
 
@@ -102,7 +104,8 @@ class Track:
         if record.ssrc != self.ssrc:
             return
         steps = self.clock.steps
-        believed = self.clock.note_report(record.ntp64, record.rtp_timestamp, record.arrival_ns)
+        rtp_timestamp = (record.rtp_timestamp + self._moved) & 0xFFFFFFFF
+        believed = self.clock.note_report(record.ntp64, rtp_timestamp, record.arrival_ns)
         dense = len(self.anchors) < ANCHORS_DENSE or self.clock.steps != steps
         due = dense or record.arrival_ns - self.anchors[-1].arrival_ns >= ANCHOR_EVERY_NS
         if due and len(self.anchors) < ANCHORS_MAX:
@@ -135,7 +138,11 @@ class Track:
         if frame is not None:
             self.frames_total += 1
             self.first_frame_ns = self.first_frame_ns or frame.arrival_ns
-            self.clock.note_frame(frame.timestamp, frame.arrival_ns)
+            timestamp = frame.timestamp + self._moved
+            if moved := self.clock.note_frame(timestamp, frame.arrival_ns):
+                self._moved += moved
+            if self._moved:
+                frame = frame._replace(timestamp=frame.timestamp + self._moved)
             self.frames.append(frame)
 
     def _assembler(self, packet: RtpPacket) -> Assembler | None:
@@ -166,4 +173,5 @@ class Track:
             "frames": self.frames_total,
             "dropped_frames": self.dropped_frames,
             "clock_steps": self.clock.steps,
+            "clock_jumps": self.clock.jumps,
         }

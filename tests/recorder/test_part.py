@@ -303,6 +303,27 @@ def test_changing_the_pictures_size_all_the_time_costs_only_ones_own_picture(
     assert muxed.core.described()["frames_beyond_files"] == 300 - 60
 
 
+@pytest.mark.parametrize("jump_s", [43_000, -43_000, 300])
+def test_a_count_that_jumps_places_nothing_hours_away(scene: Scene, jump_s: int) -> None:
+    sound, picture = Sender("opus", ssrc=1), Sender("vp8", ssrc=2)
+    packets = sound.packets(audio(4.0))
+    at_rtp = slice(4, 8)
+    for n, packet in enumerate(packets):
+        if n == 50 or n >= 100:  # one astray, then for good
+            data = bytearray(packet.data)
+            moved = int.from_bytes(data[at_rtp], "big") + jump_s * sound.rate
+            data[at_rtp] = (moved & 0xFFFFFFFF).to_bytes(4, "big")
+            packet.data = bytes(data)
+    scene.add(sound, packets, reports_ms=())
+    scene.add(picture, picture.packets(video("vp8", 4.0)), reports_ms=())
+    muxed = finish(scene)
+    found = decode(muxed.file())
+    assert (len(muxed.runs), len(found.video_ms)) == (1, 120)
+    assert len(found.audio_ms) == pytest.approx(200, abs=2)
+    assert ticks_ms(found.audio_peaks, found.audio_ms) == pytest.approx([0, 1000, 2000, 3000], abs=30)
+    assert muxed.core.described()["tracks"][0]["clock_jumps"] == 3
+
+
 def test_coming_back_all_the_time_costs_only_ones_own_sound(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "FILES_MAX", 2)
     for n in range(8):
