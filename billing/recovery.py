@@ -40,12 +40,12 @@ async def of_provider(database: Database, tenant: TenantId, user_id: UserId) -> 
 
 async def of_everybody(database: Database) -> int:
     """What the calls after each earning may have missed. One provider whose debt cannot be paid stops nobody else's."""
-    paid, after = 0, (0, 0)
+    paid, after = 0, (TenantId(0), UserId(0))
     while True:
         async with ledger(database, ALL_TENANTS) as connection:
             owing = await connection.fetch(_ABLE, *after, OWING_MAX)
         for row in owing:
-            after = (row["tenant_id"], row["user_id"])
+            after = (TenantId(row["tenant_id"]), UserId(row["user_id"]))
             try:
                 paid += await of_provider(database, *after)
             except ConstraintViolated as error:
