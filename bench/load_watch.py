@@ -7,8 +7,9 @@ has taken an entry in. How far behind control is shows in the age of the oldest 
 
 from __future__ import annotations
 
-import asyncio
 import os
+import re
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -17,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from redis import Redis
 
 from bench.relay_case import cpu_s
-from config.connections import open_redis
 from config.ids import SHARDS
 from relay.messages import MediaEvidence
 from relay.messages_json import decode_event
@@ -27,7 +28,9 @@ from relay.messages_json import decode_event
 LATE_MS: Final = 500
 """Evidence that comes later than this after its second is late."""
 SECOND_MS: Final = 1_000
-LOOK_S: Final = 0.5
+LOOK_S: Final = 1.0
+BODY: Final = b'"body" "'
+ESCAPED: Final = re.compile(rb"\\(.)")
 TAKEN_MAX: Final = 100_000
 """Evidence kept for one count; what is beyond counts as unreadable."""
 
@@ -92,16 +95,26 @@ class Witness:
         self._lock = threading.Lock()
         self._counted = Timeliness()
         self._behind_ms = 0
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
-        self._stop = threading.Event()
+        self._watching, self._stop = threading.Event(), threading.Event()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._watch, self._look)]
 
     def __enter__(self) -> Witness:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
+        if not self._watching.wait(LOOK_S * 10):
+            raise TimeoutError("Valkey tells nothing of its commands")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(5)
+        for thread in self._threads:
+            thread.join(5)
+
+    @property
+    def seen(self) -> int:
+        """Evidence that has come since ``begin``."""
+        with self._lock:
+            return self._counted.seen
 
     def begin(self) -> None:
         """Count anew, for the sessions known by now."""
@@ -117,44 +130,53 @@ class Witness:
             self._counted = Timeliness(_newest=dict(counted._newest))
         return counted, behind_ms
 
-    async def _run(self) -> None:
-        watching = open_redis(self._url, name="witness")
-        looking = open_redis(self._url, name="witness")
-        ages = asyncio.create_task(self._look(looking))
-        try:
-            async with watching.monitor() as monitor:
-                while not self._stop.is_set():
-                    self._carried_out(await monitor.next_command())
-        finally:
-            ages.cancel()
-            await asyncio.gather(ages, return_exceptions=True)
-            await watching.aclose()
-            await looking.aclose()
+    def _watch(self) -> None:
+        """Read what Valkey tells, a line for each command. By hand: there are thousands, and few of them count."""
+        with Redis.from_url(self._url) as redis:
+            connection = redis.connection_pool.get_connection()
+            connection.send_command("MONITOR")
+            connection.read_response()
+            self._watching.set()
+            told: socket.socket = connection._sock
+            told.settimeout(LOOK_S)
+            rest = b""
+            while not self._stop.is_set():
+                try:
+                    data = told.recv(1 << 16)
+                except TimeoutError:
+                    continue
+                if not data:
+                    return  # Valkey has ended
+                *lines, rest = (rest + data).split(b"\r\n")
+                for line in lines:
+                    if line.startswith(b"+") and b'"XADD" "tp:media:' in line and b"live_ms" in line:
+                        self._added(line)
 
-    def _carried_out(self, told: Mapping[str, Any]) -> None:
-        command = told["command"]
-        if not command.startswith("XADD tp:media:") or '"live_ms"' not in command:
-            return
+    def _added(self, line: bytes) -> None:
+        """A line such as ``+1700000000.123456 [0 unix:…] "XADD" "tp:media:7" … "body" "{…}"``, quotes escaped."""
+        came_ms = int(float(line[1 : line.index(b" ")]) * 1000)
+        body = ESCAPED.sub(rb"\1", line[line.index(BODY) + len(BODY) : -1])
         with self._lock:
             try:
-                event = decode_event(command.split(" body ", 1)[1].encode())
-            except (IndexError, msgspec.DecodeError):
+                event = decode_event(body)
+            except msgspec.DecodeError:
                 self._counted.unreadable += 1
                 return
             if isinstance(event, MediaEvidence):
-                self._counted.take(event, int(told["time"] * 1000))
+                self._counted.take(event, came_ms)
 
-    async def _look(self, redis: Any) -> None:
-        while True:
-            async with redis.pipeline(transaction=False) as pipe:
+    def _look(self) -> None:
+        """How old what still waits is, now and then."""
+        with Redis.from_url(self._url) as redis:
+            while not self._stop.wait(LOOK_S):
+                pipe = redis.pipeline(transaction=False)
                 for shard in range(SHARDS):
                     pipe.xrange(f"tp:media:{shard}", count=1)
-                oldest = [entries[0][0] for entries in await pipe.execute() if entries]
-            now_ms = int(time.time() * 1000)
-            ages = [now_ms - int(entry_id.split(b"-")[0]) for entry_id in oldest]
-            with self._lock:
-                self._behind_ms = max(self._behind_ms, *ages, 0)
-            await asyncio.sleep(LOOK_S)
+                oldest = [entries[0][0] for entries in pipe.execute() if entries]
+                now_ms = int(time.time() * 1000)
+                ages = [now_ms - int(entry_id.split(b"-")[0]) for entry_id in oldest]
+                with self._lock:
+                    self._behind_ms = max(self._behind_ms, *ages, 0)
 
 
 class Cores:

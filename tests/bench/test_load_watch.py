@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from typing import Any
 from xml.etree import ElementTree
 
+from redis.asyncio import Redis
+
 from bench.load_docs import plot, text
-from bench.load_watch import Timeliness
+from bench.load_watch import Timeliness, Witness
 from relay.messages import MediaEvidence
+from relay.messages_json import encode
 
 
 def evidence(session_id: int, at_ms: int, **more: Any) -> MediaEvidence:
-    ids: dict[str, Any] = {"tenant_id": 1, "epoch": 1, "worker_id": "w"}
-    return MediaEvidence(
-        session_id=session_id, at_ms=at_ms, seq=1, live_ms=0, granted_live_ms=0, running=True, **ids, **more
-    )
+    fields: dict[str, Any] = {"tenant_id": 1, "epoch": 1, "worker_id": "w", "seq": 1, "live_ms": 0, "running": True}
+    return MediaEvidence(**{**fields, "session_id": session_id, "at_ms": at_ms, "granted_live_ms": 0, **more})
 
 
 def test_late_on_the_bus_and_late_by_the_stamps_are_told_apart() -> None:
@@ -57,6 +60,19 @@ def test_what_is_told_out_of_turn_puts_off_nothing() -> None:
     counted.take(evidence(7, 2_000, at_once=True), 2_000)
     counted.take(evidence(7, 2_600), 2_600)
     assert counted.late == 1
+
+
+async def test_the_witness_misses_nothing_however_soon_it_is_taken_away(redis: Redis, redis_url: str) -> None:
+    with Witness(redis_url) as witness:
+        for _ in range(20):
+            body = encode(evidence(7, int(time.time() * 1000), worker_id='a "quoted" \\ name'))
+            entry = await redis.xadd("tp:media:7", {"body": body})
+            await redis.xdel("tp:media:7", entry)
+        for _ in range(500):
+            await asyncio.sleep(0 if witness.seen == 20 else 0.01)
+        counted, _ = witness.end()
+    assert (counted.seen, counted.unreadable, counted.late) == (20, 0, 0)
+    assert 0 <= counted.way_ms(0.99) < 5_000
 
 
 def step(calls: int, lost: int = 0) -> dict[str, Any]:
