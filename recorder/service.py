@@ -36,7 +36,7 @@ from recorder.errors import RecorderError, Unavailable
 from recorder.job import PartJob, Services
 from recorder.keeper import Keeper, keeping
 from recorder.root import Signer
-from recorder.store import Store
+from recorder.store import Store, UnknownRecording
 from relay.recording import free_bytes
 from relay.spool import SpoolError, find_parts, open_part
 
@@ -161,8 +161,7 @@ class Recorder:
                 log.fault("cannot record a part", directory=str(directory), attempt=attempt)
                 why, wait_s = f"{type(error).__name__}: {error}", TRY_WAIT_MAX_S
                 if attempt >= TRIES_MAX:
-                    if is_hopeless(error):
-                        await self._give_up(directory, why)
+                    if is_hopeless(error) and await self._give_up(directory, why):
                         return
                     self._stuck.add(directory)  # what is not stored is never given up: somebody is to look at it
                 if attempt >= SET_ASIDE_TRIES and await self._set_aside(directory, f"{why} (it is tried again)"):
@@ -211,23 +210,30 @@ class Recorder:
             raise RecorderError(told) if status == EXIT_HOPELESS else ChildProcessError(told)
         return "done"
 
-    async def _give_up(self, directory: Path, why: str) -> None:
+    async def _give_up(self, directory: Path, why: str) -> bool:
+        """Leave the part to a person; whether the catalogue could be told."""
+        if not await self._set_aside(directory, why, live=True):
+            return False
         metrics.FINISHED.labels("failed").inc()
         log.error("part given up, its spool is kept", directory=str(directory), why=why)
-        await self._set_aside(directory, why, live=True)
         await asyncio.to_thread(upkeep.keep, directory, why)
+        return True
 
     async def _set_aside(self, directory: Path, why: str, *, live: bool = False) -> bool:
-        """Tell the catalogue that the part failed, unless (without ``live``) its call goes on; whether it knows."""
-        with contextlib.suppress(Exception):  # an unreadable part has no header to name it by; the mark remains
+        """Tell the catalogue that the part failed, unless (without ``live``) its call goes on; False: not told yet."""
+        try:
             with open_part(directory, lambda _key_id, _wrapped: bytes(32)) as reader:
                 if not live and reader.writer_alive and not reader.closed:
                     return False
             part = await self._services.store.begin_part(reader.header)
             if part.state == "recording":
                 await self._services.store.finish_part(part, why)
-            return True
-        return False
+        except (SpoolError, OSError, UnknownRecording):
+            return True  # there is no header to name it by, or nobody knows that name
+        except Exception:  # noqa: BLE001 - as in ``_work``: PostgreSQL is away, or refuses
+            log.fault("cannot tell that a part failed", directory=str(directory))
+            return False
+        return True
 
 
 def _writer_alive(directory: Path, services: Services) -> bool:

@@ -14,12 +14,14 @@ from config.clock import VirtualClock
 from config.ids import DEFAULT_TENANT
 from recorder import service, upkeep
 from recorder.catalogue import Details
+from recorder.errors import RecorderError, Unavailable
 from recorder.job import PartJob
 from recorder.keeper import Keeper
+from recorder.store import PartRow, Store
 from tests.recorder.conftest import Desk
 from tests.recorder.test_api import REASON, ask, code_of
 from tests.recorder.test_job import call
-from tests.recorder.test_service import running, until_state
+from tests.recorder.test_service import running, until_kept, until_state
 
 Ask = Callable[..., Awaitable[ClientResponse]]
 __all__ = ["ask"]
@@ -121,6 +123,29 @@ async def test_trying_again_in_vain_changes_nothing_that_was_signed(
     async with running(desk, clock):
         await until_state(desk, "ready")
     assert await owner.fetchval("select roots from recording") == 2
+
+
+async def test_it_is_given_up_only_when_the_catalogue_was_told(
+    desk: Desk, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = spooled(desk, 1)
+    away, finish = [3], Store.finish_part
+
+    async def hopeless(_job: PartJob) -> str:
+        raise RecorderError("nobody can read this")
+
+    async def finish_later(self: Store, part: PartRow, failure: str | None) -> str:
+        if away[0]:
+            away[0] -= 1
+            raise Unavailable("PostgreSQL is away")
+        return await finish(self, part, failure)
+
+    monkeypatch.setattr(service, "TRY_WAIT_S", 0.0)
+    monkeypatch.setattr(PartJob, "run", hopeless)
+    monkeypatch.setattr(Store, "finish_part", finish_later)
+    async with running(desk, clock):
+        await until_kept(lost)
+    assert (await found(desk)).state == "failed"
 
 
 async def test_other_calls_are_recorded_while_it_waits(
