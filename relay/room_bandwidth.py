@@ -54,6 +54,8 @@ BOUND_CHANGE: Final = 0.05
 UNBOUND_TIMES: Final = 3
 """REMBs that say that there is no bound any more; then none is sent."""
 UNBOUND_BPS: Final = 50_000_000
+FREE_NS: Final = 500_000_000
+"""A path that gets all there is is looked at so often only."""
 UNLIMITED_SPARE: Final = 1.2
 """A path that takes this many times what is wanted has no limit that matters."""
 
@@ -72,6 +74,8 @@ class _Subscriber:
     allocator: Allocator = field(default_factory=Allocator)
     allocated_bps: int = 0
     paced: bool = False
+    free_ns: int = -FREE_NS
+    """When it was last seen that the path gets all there is."""
     settled_ns: int = 0
     bounds: dict[Source, int] = field(default_factory=dict)
     takes_bps: dict[Source, int] = field(default_factory=dict)
@@ -176,8 +180,17 @@ class RoomBandwidth:
                 heard_ns = participant.last_media_ns(self._plane)
                 if subscriber.silence.halts(self._video_packets(participant), heard_ns, now_ns):
                     self._halt(participant, subscriber, now_ns)
-                self._allocate(participant, subscriber, now_ns)
+                if now_ns - subscriber.free_ns >= FREE_NS or not self._free(participant, subscriber, now_ns):
+                    self._allocate(participant, subscriber, now_ns)
+                    subscriber.free_ns = now_ns if self._free(participant, subscriber, now_ns) else -FREE_NS
         self._tell_publishers(now_ns)
+
+    @staticmethod
+    def _free(participant: Participant, subscriber: _Subscriber, now_ns: int) -> bool:
+        """Whether the path gets all there is, and nothing is under way that would have to end."""
+        estimator = subscriber.estimator
+        bounded = estimator.limited or estimator.loss.asks or subscriber.paced or participant.videos_paused
+        return not bounded and now_ns - subscriber.settled_ns >= 2 * SETTLE_NS
 
     def estimate_bps(self, participant: Participant) -> int | None:
         """What the path to a participant takes; None: it has shown no limit yet."""

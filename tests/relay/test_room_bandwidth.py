@@ -17,7 +17,7 @@ from relay.bus import ControlBus
 from relay.messages import MediaEvidence, MediaStarted
 from relay.negotiation import TRANSPORT_CC
 from relay.pacer import QUEUED_MAX_NS
-from relay.room_bandwidth import PACE_MIN_BPS, SETTLE_AGAIN_NS, SETTLE_NS, pace_bps
+from relay.room_bandwidth import FREE_NS, PACE_MIN_BPS, SETTLE_AGAIN_NS, SETTLE_NS, pace_bps
 from relay.rtcp import ReceiverEstimate, ReceiverReport, ReportBlock, pack_receiver_estimate, pack_receiver_report
 from tests.relay.call import CLIENT, PROVIDER, Call, running_worker, two_pages, until
 
@@ -151,3 +151,31 @@ def test_while_a_smaller_picture_is_on_its_way_a_large_key_frame_overflows_and_a
     assert pace_bps(420_000, None, draining=True) == 504_000
     assert pace_bps(420_000, 208_000, draining=False) == 1_050_000, "nothing is held up: it may come as it does"
     assert pace_bps(30_000, 208_000, draining=True) == PACE_MIN_BPS
+
+
+async def test_a_path_that_gets_all_there_is_is_seldom_looked_at_and_one_that_is_limited_at_once(call: Call) -> None:
+    await call.open()
+    async with two_pages(call) as (client, _):
+        await call.wait_for(MediaStarted)
+        (room,) = call.worker.rooms
+        participant, bandwidth = room.participants[CLIENT], room._bandwidth
+        looked: list[int] = []
+        allocate = bandwidth._allocate
+
+        def look(one: Any, subscriber: Any, now_ns: int) -> None:
+            if one is participant:
+                looked.append(now_ns)
+            allocate(one, subscriber, now_ns)
+
+        bandwidth._allocate = look  # type: ignore[method-assign]
+        now_ns = time.monotonic_ns() + 10 * FREE_NS
+        bandwidth.tick(now_ns)
+        for after_ms in range(0, 1_000, 100):
+            bandwidth.tick(now_ns + after_ms * 1_000_000)
+        assert looked == [now_ns, now_ns + FREE_NS]
+        client._send_rtcp(pack_receiver_estimate(1, 400_000, []))
+        await until(lambda: bandwidth.estimate_bps(participant) is not None)
+        looked.clear()
+        for after_ms in range(1_000, 1_500, 100):
+            bandwidth.tick(now_ns + after_ms * 1_000_000)
+        assert len(looked) >= 5
