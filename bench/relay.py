@@ -1,9 +1,9 @@
 """What forwarding a packet costs, whoever does it: ``make bench-relay``. The last line is JSON.
 
-Each relay runs in a process of its own on one core; clients, senders and receivers share the other. All relays of a
-case are up at once and are measured in turn, round after round, so that what the machine does meanwhile strikes all of
-them. The figure is the relay's CPU time, user and system, per packet that arrived decrypted and checked at its
-subscriber; the median of the rounds.
+Each relay runs in a process of its own on one core; clients, senders and receivers share the other. Relays are up few
+at a time, each beside our native plane, and are measured in turn, round after round, so that what the machine does
+meanwhile strikes all of them. The figure is CPU time of the relay, user and system, per packet that arrived,
+decrypted and checked at its subscriber; the median of the rounds.
 
 ``floor`` forwards without crypto or rewriting; ``srtp_only`` is one unprotect and one protect; ``janus`` is Debian's,
 the better of two settings of ``event_loops``; ``aiortc`` forwards encoded packets between the transports of its
@@ -32,6 +32,7 @@ from typing import Any
 from bench import relay_aiortc, relay_janus
 from bench.native import load
 from bench.relay_case import (
+    BUFFER_BYTES,
     CASES,
     PAYLOAD_BYTES,
     RELAY_CORE,
@@ -44,7 +45,7 @@ from bench.relay_case import (
     own_core,
     subscribers_of,
 )
-from bench.relay_host import BUFFER_BYTES, PAYLOAD_TYPE, TRANSPORT_CC_ID
+from bench.relay_host import PAYLOAD_TYPE, TRANSPORT_CC_ID
 from relay.plane import SrtpProfile
 from relay.plane_choice import PLANES
 from relay.srtp import SrtpContext
@@ -160,9 +161,21 @@ CONTENDERS: dict[str, Contender] = {
 }
 
 
+TOGETHER = (("python", "native", "floor"), ("native", "janus"), ("native", "janus_one_loop"), ("native", "aiortc"))
+"""Who is up at the same time. More would take each other's time with keeping their connections up."""
+
+
 async def run_case(case: Case, names: list[str], rounds: int, seconds: float) -> dict[str, list[Run]]:
-    """All contenders of a case, in turn, ``rounds`` times."""
+    """All contenders of a case, in turn, ``rounds`` times; ours again beside each of the others."""
     runs: dict[str, list[Run]] = {}
+    for some in TOGETHER:
+        chosen = [name for name in some if name in names]
+        if set(chosen) - {"native"} or (chosen and some is TOGETHER[0]):
+            await _run_together(case, chosen, rounds, seconds, runs)
+    return runs
+
+
+async def _run_together(case: Case, names: list[str], rounds: int, seconds: float, runs: dict[str, list[Run]]) -> None:
     async with contextlib.AsyncExitStack() as stack:
         rigs: dict[str, tuple[Rig, float]] = {}
         for name in names:
@@ -181,7 +194,6 @@ async def run_case(case: Case, names: list[str], rounds: int, seconds: float) ->
                     f"{run.forwarded}/{run.expected} late {run.late}  delay {run.p50_us}/{run.p99_us} us  "
                     f"receive errors {run.receive_errors}  steal {run.steal_ticks}"
                 )
-    return runs
 
 
 def srtp_only() -> float:

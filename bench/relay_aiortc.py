@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -30,7 +31,7 @@ from aiortc import (
 from aiortc.rtp import HeaderExtensionsMap, RtpPacket
 
 from bench.native import load
-from bench.relay_case import RELAY_CORE, Case, Rig, subscribers_of
+from bench.relay_case import BUFFER_BYTES, RELAY_CORE, Case, Rig, subscribers_of
 
 
 def only_gcm() -> None:
@@ -157,6 +158,8 @@ def flows_of(transports: list[RTCDtlsTransport], senders: int) -> tuple[Any, Any
         pair = connection._nominated[1]
         pair.protocol.transport.pause_reading()
         sock = pair.protocol.transport.get_extra_info("socket")
+        # As all clients have: what they have no room for is not the relay's loss.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
         flows.add_client(sock, pair.remote_addr, transport._tx_srtp, transport._rx_srtp)
         protocols.append((pair.protocol, pair.remote_addr))
 

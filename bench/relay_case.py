@@ -35,6 +35,8 @@ CASES = (
     Case("1to15_3k", 1, 15, 3_000),
 )
 PAYLOAD_BYTES = 1_100
+BUFFER_BYTES = 4 << 20
+"""Asked of the kernel for every socket, as the planes do."""
 RELAY_CORE = 0
 """The processor that relays have; the load takes another."""
 

@@ -16,13 +16,12 @@ from typing import Any
 import uvloop
 
 from bench.native import load
+from bench.relay_case import BUFFER_BYTES
 from config.logs import setup_logs
 from config.process import come_first
 from relay.plane import Plane, RouteSpec, SocketHandle, SrtpProfile, StreamSpec
 from relay.plane_choice import make_plane
 
-BUFFER_BYTES = 4 << 20
-"""As the planes ask for."""
 SO_TIMESTAMPNS = 35
 KIND, CODEC, PAYLOAD_TYPE, RTX_PAYLOAD_TYPE = "video", "VP8", 96, 97
 MID_ID, TRANSPORT_CC_ID = 1, 3
