@@ -262,9 +262,9 @@ async def ceiling(bench: Bench, first: Step, options: argparse.Namespace) -> tup
                 return None
         return step.gave_out
 
-    calls, cause = first.calls, first.gave_out
+    calls = first.calls
+    cause = None if first.gave_out is None else await hold(calls)
     if cause is not None:
-        cause = await hold(calls) or cause
         while calls > options.step:
             calls -= options.step
             found = await hold(calls)
