@@ -117,22 +117,19 @@ def assemble(
     turn, chat, kept = TurnServers(settings), Chat(servers.database, events, clock), QualityStore(servers.database)
     rooms, announcer = Rooms(servers.bus, servers.redis, turn, clock), Announcer(events, presence, billing, clock)
     closer = Closer(sessions, rooms, billing, recordings, announcer, clock)
-    parts = (sessions, people, presence, rooms, billing, recordings, announcer, closer, clock)
-    director = Director(*parts, consent_text.version, settings.unrecordable == "refuse")
-    last_words = LastWords(rooms, meter)
+    means = (sessions, people, presence, rooms, billing, recordings, announcer, closer, clock)
+    director = Director(*means, consent_text.version, settings.unrecordable == "refuse")
+    last_words, unagreed = LastWords(rooms, meter), Unagreed(sessions, rooms, recordings, announcer, clock)
     mover = Mover(sessions, rooms, billing, meter, recordings, announcer, last_words, clock)
     quality, connections = QualityKeeper(kept, clock, recordings.note_quality), ConnectionHistory(servers.database)
-    money_and_rooms = (sessions, rooms, billing, meter, announcer, closer, mover)
-    follower = Follower(*money_and_rooms, quality, connections, notes, last_words, clock)
-    unagreed = Unagreed(sessions, rooms, recordings, announcer, clock)
+    parts = (sessions, rooms, billing, meter, announcer, closer, mover, quality, connections, notes, last_words, clock)
+    follower = Follower(*parts)
     shards = ShardRunner(leases, MediaLog(servers.redis), meter, follower, nightly, unagreed, clock, settings.tick_ms)
     doorkeeper, probes = Doorkeeper(people, clock, settings.trusted_proxies), Probes(servers.bus, servers.redis, rooms)
     kinds = KindChanges(director, sessions, rooms, billing, announcer, clock)
     sockets = Sockets(sio, tokens, director, kinds, chat, presence, events, probes, doorkeeper, clock)
-    api = Api(
-        *(settings, tokens, people, presence, director, sessions, chat, rooms, billing),
-        *(SignInLimits(servers.redis), doorkeeper, clock, consent_text),
-    )
+    at_the_door = (SignInLimits(servers.redis), doorkeeper, clock, consent_text)
+    api = Api(settings, tokens, people, presence, director, sessions, chat, rooms, billing, *at_the_door)
     return Control(
         tokens=tokens,
         sio=sio,
