@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import socket
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -29,6 +30,8 @@ SOURCES: Final[tuple[Source, ...]] = ("microphone", "camera")
 HEARTBEAT_S: Final = 10.0
 FEEDBACK_MS: Final = 100.0
 """Between two transport-cc feedbacks of a client; pages send one every 50 to 250 ms."""
+RECEIVE_BYTES: Final = 1 << 20
+"""Room for what comes while the load waits for a core: it is the worker that is measured."""
 LOOK_S: Final = 0.02
 SLICE_S: Final = 0.5
 CHECK_S: Final = 2.5
@@ -59,6 +62,7 @@ class LoadClient(MediaClient):
         assert self._send_context is not None
         assert self._receive_context is not None
         asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         self.index = flows.add_client(
             self._socket, self._remote, self._send_context._session, self._receive_context._session
         )

@@ -265,7 +265,8 @@ class BandwidthEstimator:
         self._arriving.add(packets.last_arrival_ns, packets.size_bytes)
         self._sending.add(packets.last_sent_ns, packets.size_bytes)
         self._aimd(now_ns, overflowed=False)
-        self._update_loss(packets.packets, 0, now_ns, self._sending.bps or 0.0)
+        if not self.loss.none_lost(packets.packets, now_ns):
+            self._update_loss(packets.packets, 0, now_ns, self._sending.bps or 0.0)
         self._finish_probe(told, now_ns)
 
     def handle_timer(self, now_ns: int) -> None:

@@ -123,6 +123,15 @@ class LossBound:
             if self._test is None and self.bound_bps > 2 * estimate_bps:
                 self.bound_bps = None
 
+    def none_lost(self, expected: int, now_ns: int) -> bool:
+        """One feedback without a loss on an empty queue; False: ``update`` has to look at it, for there was loss
+        lately, or a bound."""
+        if self.share or self.own or self.bound_bps is not None or self._test is not None or self._asked_ns is not None:
+            return False
+        self._samples.append((now_ns, expected, 0))
+        self._updated_ns = now_ns
+        return True
+
     @property
     def asks(self) -> bool:
         """Whether a test by sending more is waited for."""

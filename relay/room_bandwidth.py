@@ -118,7 +118,7 @@ class RoomBandwidth:
         if round_trip_ns is not None:
             subscriber.estimator.set_round_trip(round_trip_ns)
         subscriber.estimator.feedback(subscriber.reader.read(item, sent), now_ns)
-        newest_ns = max((packet.sent_ns for packet in sent if packet is not None), default=0)
+        newest_ns = next((packet.sent_ns for packet in reversed(sent) if packet is not None), 0)
         subscriber.silence.told(self._video_packets(participant), newest_ns, now_ns)
         if subscriber.estimator.limited and subscriber.estimator.target_bps < FALL * subscriber.allocated_bps:
             self._allocate(participant, subscriber, now_ns)

@@ -75,3 +75,20 @@ def test_calm_feedback_lets_the_estimate_follow_what_is_sent(monkeypatch: pytest
     assert short.estimate_bps == pytest.approx(whole.estimate_bps, rel=0.02)
     assert not short.limited
     assert short.delay.swing_ms == pytest.approx(whole.delay.swing_ms, abs=0.01)
+
+
+def test_loss_before_calm_is_remembered_for_its_second_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shares(estimator: BandwidthEstimator) -> list[float]:
+        seen = []
+        for turn in range(30):
+            lost = -1.0 if turn == 9 else 20.0
+            packets = told(25 * turn, turn * 100 * MS, [20.0, lost, lost, *[20.0] * 22])
+            estimator.feedback(packets, (turn + 1) * 100 * MS + 20 * MS)
+            seen.append(round(estimator.loss.share, 6))
+        return seen
+
+    short = shares(BandwidthEstimator())
+    monkeypatch.setattr(bandwidth, "calm", lambda *_: None)
+    assert short == shares(BandwidthEstimator())
+    assert max(short) > 0
+    assert short[-1] == 0
