@@ -101,3 +101,26 @@ def test_all_media_gets_across_a_lossy_path(world: World, seed: int, start: int)
     tail_lost = len(expected) - len(media)
     assert tail_lost < 10, "only what was lost at the very end, behind which nothing came, may be missing"
     assert media == expected[: len(media)]
+
+
+def test_what_is_young_is_sent_again_as_it_was_and_what_is_old_is_lost(world: World) -> None:
+    """Packets of all sizes for longer than they are kept: their memory serves others meanwhile."""
+    call = video_call(world)
+    sent: dict[int, bytes] = {}
+    for number in range(1, 601):
+        payload = VP8_KEY if number == 1 else bytes((number & 0xFF,)) * (1 + number * 7_919 % 1_150)
+        call.send(number, payload)
+        for packet in call.received(10):
+            sent[packet.header.sequence] = packet.payload
+    numbers = list(sent)
+    assert len(numbers) == 600
+    world.plane.set_round_trip(call.subscriber.transport, 1_000_000)
+    for first in range(0, 600, 40):
+        asked = numbers[first : first + 40 : 3]
+        lost = world.plane.resend(call.route, asked, world.now_ns)
+        again = {int.from_bytes(p.payload[:2], "big"): p.payload[2:] for p in call.subscriber.take_rtp()}
+        assert again == {number: sent[number] for number in asked if number not in lost}
+        if first < 280:
+            assert lost == asked, "it is older than anybody asks for"
+        elif first >= 320:
+            assert not lost
