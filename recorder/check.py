@@ -135,15 +135,20 @@ async def _check_part(
             return seen
         if (manifest["recording"], manifest["epoch"]) != (root["recording"], epoch):
             out.problem(f"{name} is the manifest of another part")
-        check_chain(manifest, part, name, out)
-        for entry in manifest["chain"]["entries"]:
+        numbered, before = await _check_numbered(files, base, epoch, manifest, names, out)
+        seen |= numbered
+        if part["state"] == "failed" and not manifest["final"]:
+            out.notes.append(f"{base}{epoch}/ is a part that is not complete: {part['failure']}")
+        else:
+            check_chain(manifest, part, name, out)
+            before = []  # the last manifest has all that they have
+        for entry in [each for one in [*before, manifest] for each in one["chain"]["entries"]]:
             seen.add(await _check_object(files, base, prefix, entry["object_key"], entry["object_sha256"], out))
         for stream in manifest["streams"]:
             made = stream["derivative"]
             if made is not None:
                 key, sha256 = made["front_key"], made["front_object_sha256"]
                 seen.add(await _check_object(files, base, prefix, key, sha256, out))
-        seen |= await _check_numbered(files, base, epoch, manifest, names, out)
     except MALFORMED as error:
         out.problem(f"{name} cannot be understood: {type(error).__name__}")
     return seen
@@ -176,8 +181,8 @@ async def _check_object(files: Files, base: str, prefix: str, key: str, sha256: 
 
 async def _check_numbered(
     files: Files, base: str, epoch: int, final: dict[str, Any], names: list[str], out: Findings
-) -> set[str]:
-    """The manifests that were written during the call: each names the hash of the one before."""
+) -> tuple[set[str], list[dict[str, Any]]]:
+    """The manifests written before, each of which names the hash of the one before it: names, and contents."""
     found: dict[str, tuple[int, str, bytes]] = {}
     for name in names:
         folder, _, last = name.rpartition("/")
@@ -186,6 +191,7 @@ async def _check_numbered(
             data = await files.read(base + name) or b""
             found[hashlib.sha256(data).hexdigest()] = (int(match.group(1)), base + name, data)
     seen: set[str] = set()
+    read: list[dict[str, Any]] = []
     below, wanted = int(final["number"]) + 1, final["previous_sha256"]
     while wanted is not None:
         held = found.pop(wanted, None)
@@ -200,8 +206,9 @@ async def _check_numbered(
         below, name, data = held
         seen.add(name)
         out.objects += 1
-        wanted = json.loads(data)["previous_sha256"]
-    return seen
+        read.append(json.loads(data))
+        wanted = read[-1]["previous_sha256"]
+    return seen, read
 
 
 def _local(base: str, prefix: str, key: str) -> str:

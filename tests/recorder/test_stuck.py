@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ from config.clock import VirtualClock
 from config.ids import DEFAULT_TENANT
 from recorder import service, upkeep
 from recorder.catalogue import Details
+from recorder.check import Findings, check_store
 from recorder.errors import RecorderError, Unavailable
+from recorder.files import FolderFiles
 from recorder.job import PartJob
 from recorder.keeper import Keeper
+from recorder.manifest import ENTRIES_PER_MANIFEST
 from recorder.store import PartRow, Store
 from tests.recorder.conftest import Desk
 from tests.recorder.test_api import REASON, ask, code_of
-from tests.recorder.test_job import call
+from tests.recorder.test_job import call, stored
 from tests.recorder.test_service import running, until_kept, until_state
 
 Ask = Callable[..., Awaitable[ClientResponse]]
@@ -123,6 +127,46 @@ async def test_trying_again_in_vain_changes_nothing_that_was_signed(
     async with running(desk, clock):
         await until_state(desk, "ready")
     assert await owner.fetchval("select roots from recording") == 2
+
+
+async def test_what_was_stored_of_it_is_signed_and_checked(
+    desk: Desk, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spooled(desk, 1)
+    desk.services = dataclasses.replace(desk.services, segment_ms=1000)
+    scene = call(desk, 14.0, epoch=2)
+    scene.close()
+    finish = PartJob._finish
+
+    async def fail(job: PartJob, pipeline: Any, part: Any) -> str:
+        if part.header.epoch == 1:
+            return await finish(job, pipeline, part)
+        raise IndexError("index out of range")
+
+    monkeypatch.setattr(service, "TRY_WAIT_S", 0.0)
+    monkeypatch.setattr(PartJob, "_finish", fail)
+    async with running(desk, clock):
+        await until_state(desk, "failed")
+        async with asyncio.timeout(20):
+            while (await found(desk)).root_key is None:  # noqa: ASYNC110 - another task
+                await asyncio.sleep(0.05)
+
+    async def told() -> tuple[list[str], list[str]]:
+        findings = Findings()
+        await check_store(FolderFiles(desk.objects_dir), desk.services.signer.key.public, findings)
+        return findings.problems, findings.notes
+
+    problems, notes = await told()
+    assert problems == []
+    assert "is a part that is not complete: IndexError" in notes[0]
+    media = [name for name in stored(desk) if "/2/" in name and name.endswith(".seg")]
+    assert len(media) > 2 * ENTRIES_PER_MANIFEST
+    for name in (media[0], media[len(media) // 4]):  # in the first manifest, and in one after it
+        path = desk.objects_dir / name
+        content = path.read_bytes()
+        path.write_bytes(content[:40] + bytes([content[40] ^ 1]) + content[41:])
+        assert any(name in problem for problem in (await told())[0]), name
+        path.write_bytes(content)
 
 
 async def test_it_is_given_up_only_when_the_catalogue_was_told(
