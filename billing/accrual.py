@@ -181,8 +181,7 @@ class Accrual:
             one.row = row
             self._wallets.setdefault(row.client_account_id, set()).add(row.session_id)
             one.adopt(row.epoch, row.base_ms, row.live_ms)
-            one.next_post_ms = row.live_ms + self._period_ms(row.session_id)
-            one.posted_ns = now_ns
+            one.next_post_ms, one.posted_ns = row.live_ms + self._period_ms(row.session_id), now_ns
             one.post_now = one.post_now or shards is not None
         if shards is not None:
             self._loaded.update(shards)
@@ -253,32 +252,37 @@ class Accrual:
     def _input(self, session_id: SessionId, leases: dict[int, int]) -> TickInput:
         one = self._sessions[session_id]
         # A lease that was lost meanwhile: 0 is nobody's, so that the ledger refuses.
-        lease_epoch = leases.get(shard_of(session_id), 0)
-        return TickInput(session_id, one.epoch, one.base_ms, one.epoch_live_ms, lease_epoch)
+        return TickInput(session_id, one.epoch, one.base_ms, one.epoch_live_ms, leases.get(shard_of(session_id), 0))
+
+    def undecided(self, session_ids: Collection[SessionId]) -> list[SessionId]:
+        """Of these the sessions of wallets of which none is due anyway: what is stored decides about them."""
+        known = [(self._sessions[s], self._sessions[s].row) for s in self.metered(session_ids)]
+        sure = {row.client_account_id for one, row in known if row is not None and self._is_sure(one, row)}
+        return [row.session_id for _, row in known if row is not None and row.client_account_id not in sure]
+
+    def _is_sure(self, one: _Tracked, row: MeterRow) -> bool:
+        reached = one.live_ms >= one.next_post_ms or row.granted_ms - one.live_ms <= self._low_water_ms
+        return one.post_now or (reached and not row.final_unit)
 
     def _is_due(self, one: _Tracked, row: MeterRow, now_ns: int) -> bool:
-        if one.post_now:
+        if self._is_sure(one, row):
             return True
         unposted = cost(row.tariff, one.live_ms) > row.posted_minor
         if row.final_unit:
             # Money that came in since extends the last grant; without any, the ledger has the last word at its end.
             more = self._available(row) > 0 and self._paid_ms(row) > row.granted_ms
             return more or _used_up(one, row)
-        return (
-            one.live_ms >= one.next_post_ms
-            or row.granted_ms - one.live_ms <= self._low_water_ms
-            or self._remaining_ms(one, row) < self._grant_ms
-            or (unposted and now_ns - one.posted_ns >= self._post_every_ms * 1_000_000)
-        )
+        waited = now_ns - one.posted_ns >= self._post_every_ms * 1_000_000
+        return self._remaining_ms(one, row) < self._grant_ms or (unposted and waited)
 
     def _period_ms(self, session_id: SessionId) -> int:
         """Live time between two postings: a little below the longest allowed, and other from session to session, so
         that many that were posted at once (after a takeover or an outage) drift apart."""
         return self._post_every_ms - session_id * _SPREAD % max(1, self._post_every_ms // 4)
 
-    def posted(self, results: Iterable[TickResult], now_ns: int) -> int:
-        """Take in what the tick made of the due ones; returns how much over-granted time (ms) it shows anew."""
-        over_ms = 0
+    def posted(self, results: Iterable[TickResult], now_ns: int) -> tuple[int, list[SessionId]]:
+        """What the tick made of the due ones: time (ms) beyond grants that it shows anew, and whose terms changed."""
+        over_ms, changed = 0, []
         for result in results:
             one = self._sessions.get(result.session_id)
             if one is None or one.row is None:
@@ -291,6 +295,8 @@ class Accrual:
             row.epoch, row.base_ms, row.live_ms = result.epoch, result.base_ms, result.live_ms
             row.granted_ms, row.final_unit = result.granted_ms, result.final_unit
             row.posted_minor, row.held_minor = result.posted_minor, result.held_minor
+            if result.revision > row.revision:
+                changed.append(result.session_id)
             one.next_post_ms = result.live_ms + self._period_ms(result.session_id)
             one.posted_ns, one.post_now, one.asked = now_ns, False, True
             over_ms += max(0, result.over_ms - one.over_ms)
@@ -300,7 +306,7 @@ class Accrual:
                 one.warned.clear()
             elif one.warned:
                 one.warned = {s for s in one.warned if s * 1000 >= result.granted_ms - one.live_ms}
-        return over_ms
+        return over_ms, changed
 
     # --- outcomes
 

@@ -111,30 +111,35 @@ class Meter:
     async def _post_lane(self, leases: dict[int, int], wallets: list[list[SessionId]], slot: int, now_ns: int) -> None:
         due: list[TickInput] = []
         for looked_up in _chunks(wallets, LOOK_MAX):
-            await self._refresh(leases, looked_up, now_ns)
+            undecided = self._core.undecided(looked_up)  # of the others the tick tells the same
+            if undecided:
+                await self._refresh(leases, undecided, now_ns)
             for sessions in self._core.due(leases, now_ns, looked_up).values():
                 due += sessions
                 if len(due) >= CHUNK_MAX:
-                    await self._tick(due, slot, now_ns)
+                    await self._tick(leases, due, slot, now_ns)
                     due = []
         if due:
-            await self._tick(due, slot, now_ns)
+            await self._tick(leases, due, slot, now_ns)
 
     async def _refresh(self, leases: dict[int, int], ids: list[SessionId], now_ns: int) -> None:
         """Look up which meters are open, what their wallets have, and whose terms have changed."""
-        changed = self._core.states(await meter_store.read_states(self._database, ids))
+        await self._load_again(leases, self._core.states(await meter_store.read_states(self._database, ids)), now_ns)
+
+    async def _load_again(self, leases: dict[int, int], changed: list[SessionId], now_ns: int) -> None:
         if changed:
             rows = await meter_store.load_meters(self._database, leases, changed, len(changed))
             self._core.loaded(rows, now_ns)
 
-    async def _tick(self, chunk: list[TickInput], slot: int, now_ns: int) -> None:
+    async def _tick(self, leases: dict[int, int], chunk: list[TickInput], slot: int, now_ns: int) -> None:
         results = await meter_store.tick(self._database, chunk, slot, self._grant_ms)
         _count(results, self._core)
-        over_ms = self._core.posted(results, now_ns)
+        over_ms, changed = self._core.posted(results, now_ns)
         if over_ms:
             metrics.OVER_GRANT.inc(over_ms / 1000)
             late = [(r.session_id, r.over_ms) for r in results if r.over_ms][:10]
             log.warning("evidence beyond the grant", over_ms=over_ms, sessions=late)
+        await self._load_again(leases, changed, now_ns)
 
     def _complain(self, now_ns: int, error: LedgerUnavailable) -> None:
         if self._complained_ns is None or now_ns - self._complained_ns >= _COMPLAIN_EVERY_NS:

@@ -319,7 +319,8 @@ async def _tick(
     connection: Any, inputs: Sequence[TickInput], final: bool, slot: int, grant_ms: int
 ) -> list[TickResult]:
     rows = await connection.fetch(
-        "select * from meter_tick($1, $2, $3, $4, $5, $6, $7, $8)",
+        "select t.*, (select m.revision from session_meter m where m.session_id = t.r_session)"
+        " from meter_tick($1, $2, $3, $4, $5, $6, $7, $8) t",
         [one.session_id for one in inputs],
         [one.epoch for one in inputs],
         [one.base_ms for one in inputs],

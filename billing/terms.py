@@ -354,3 +354,5 @@ class TickResult(NamedTuple):
     charged_minor: int
     over_ms: int
     """Evidence beyond the grant: never charged."""
+    revision: int = 0
+    """Of the terms, as the tick found them; 0: not told."""

@@ -229,17 +229,19 @@ async def test_media_runs_on_what_is_held_while_the_ledger_is_away(
     client = await town.client(5_000)
     ref = await _start(town, control, client)
     await control.run(30)
-    real = meter_store.read_states
+    real, real_tick = meter_store.read_states, meter_store.tick
 
     async def away(*_: object) -> Any:
         raise LedgerUnavailable("gone")
 
     monkeypatch.setattr(meter_store, "read_states", away)
+    monkeypatch.setattr(meter_store, "tick", away)
     await control.run(100)
     room = control.rooms[ref.session_id]
     assert room.live_ms == control.last(ref).live_ms == control.last(ref).granted_live_ms < 130_000
     assert not control.last(ref).exhausted, "only the ledger says that the money is gone"
     monkeypatch.setattr(meter_store, "read_states", real)
+    monkeypatch.setattr(meter_store, "tick", real_tick)
     stopped_ms = room.live_ms
     await control.run(5)
     await control.run(20)
@@ -247,6 +249,28 @@ async def test_media_runs_on_what_is_held_while_the_ledger_is_away(
     await town.billing.settle(TENANT, ref.session_id, 1, room.live_ms)
     assert await town.balance(client) == 5_000 - cost(TARIFF, room.live_ms)
     await books(owner)
+
+
+async def test_what_is_due_anyway_is_not_looked_up_and_the_tick_tells_of_changed_terms(
+    town: Town, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await town.client(5_000)
+    ref = await _start(town, control, client)
+    await control.run(5)
+    audio = Rate("audio", 100, "USD")
+    await town.billing.set_rate(TENANT, ref.provider_id, "audio", 100, "USD", 7_000)
+    assert isinstance(await town.billing.change_kind(TENANT, ref.session_id, 1, 5_000, audio), Opened)
+
+    async def looked_up(*_: object) -> Any:
+        raise AssertionError("looked up")
+
+    monkeypatch.setattr(meter_store, "read_states", looked_up)
+    control.meter.take(evidence(ref.session_id, 65_000, granted_ms=95_000))
+    (outcome,) = await control.meter.tick(control.leases.held, town.clock.monotonic_ns())
+    assert (outcome.kind, outcome.cost_minor, outcome.balance_minor) == ("audio", 116, 5_000 - 116)
+    await town.billing.settle(TENANT, ref.session_id, 1, 65_000)
+    control.meter.take(evidence(ref.session_id, 130_000, granted_ms=155_000))
+    assert await control.meter.tick(control.leases.held, town.clock.monotonic_ns()) == [], "settled, and so forgotten"
 
 
 async def test_an_interrupted_call_is_told_once_and_posted_within_a_minute(town: Town, control: Control) -> None:
