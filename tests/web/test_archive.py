@@ -23,6 +23,7 @@ pytestmark = [
 
 WHY = "Complaint 4711: what was said about the fee"
 WIDTHS = (360, 1440)
+FITS = "() => document.documentElement.scrollWidth <= innerWidth"
 QUALITY_SIDES = "async () => (await window.turnpike.session.qualitySeries()).participants.length"
 LEFT_OUT = """
 () => {
@@ -259,6 +260,9 @@ async def test_an_admin_makes_and_revokes_the_key_of_a_platform(turnpike: Instal
         await admin.keyboard.press("Escape")
         await expect(admin.get_by_test_id("platform-secret")).to_have_count(0)
         await expect(admin.get_by_test_id("platform-row")).to_contain_text("In use")
+        for width in WIDTHS:
+            await admin.set_viewport_size({"width": width, "height": 800})
+            assert await admin.evaluate(FITS), width
         await admin.get_by_test_id("platform-revoke").click()
         await reason(admin, "The contract with the partner has ended")
         await expect(admin.get_by_test_id("platform-row")).to_contain_text("Revoked on")
@@ -277,5 +281,4 @@ async def test_no_page_of_the_archive_is_wider_than_the_window(turnpike: Install
             await expect(page.locator(".skeleton")).to_have_count(0)
             for width in WIDTHS:
                 await page.set_viewport_size({"width": width, "height": 800})
-                fits = "() => document.documentElement.scrollWidth <= innerWidth"
-                assert await page.evaluate(fits), (path, width)
+                assert await page.evaluate(FITS), (path, width)
