@@ -5,8 +5,8 @@ read side by side; a differential test drives both with the same traffic and com
 runs is decided in ``relay.plane_choice``.
 
 In file order: ``system`` (what the kernel gives), ``types`` and ``state`` (all that is held), ``rtp`` (packets in
-place), ``tables`` (whose address, whose SSRC), ``feedback`` (NACKs, transport-cc), ``streams`` (what came), ``routes``
-(what goes), ``pacing`` (when), ``sending`` (encrypted, many datagrams to a system call), ``packets`` (the way of one
+place), ``tables`` (whose address, whose SSRC), ``memory`` (of packets kept), ``feedback`` (NACKs, transport-cc),
+``streams`` (what came), ``routes`` (what goes), ``pacing`` (when), ``sending`` (encrypted, many datagrams to a system call), ``packets`` (the way of one
 packet), ``timers``, ``udp`` (in, in batches), ``lifetimes``, ``agreement`` (with the Python plane's constants),
 ``specs``, ``native`` and ``native_routes`` (the handles). ``_plane.pyx`` makes one extension of them.
 
