@@ -174,8 +174,8 @@ CHECKS: Final = (
         "select session_id, revision, paid_ms, ahead_minor from ("
         " select *, lag(minor_per_minute * ahead_ms) over (partition by tenant_id, session_id order by revision)"
         " as ahead_minor from worth) w"
-        " where paid_ms <> case when revision = 1 or not carried then 0"
-        "  else least(div(ahead_minor, minor_per_minute), 5000000000) end",
+        " where paid_ms is distinct from case when revision = 1 or not carried then 0"
+        "  else least(div(ahead_minor, nullif(minor_per_minute, 0)), 5000000000) end",
     ),
     Check(
         "postings",

@@ -208,7 +208,11 @@ class KindChanges:
         return changed
 
     async def _call_off(self, session: Session, who: Principal) -> None:
-        """A chat stays one: what was begun to be recorded is not. Where the worker does not hear, both are told."""
+        """A chat that stays one is not recorded, though that was begun. If the worker does not hear, both are told."""
+        now = await self._billing.terms(session.tenant_id, session.id)
+        if now is None or now.rate.kind != "chat":  # another change came first: that one is recorded
+            await self._announcer.changed(session)
+            return
         if session.recording == "recording":
             stop = StopRecording(
                 tenant_id=session.tenant_id,

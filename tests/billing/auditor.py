@@ -43,11 +43,11 @@ PROVIDERS: tuple[tuple[Priced, ...], ...] = (
 what a session begins as, some of the others cost the same."""
 
 OFFERS = (
-    PackageOffer("Two minutes", 120_000, 333, "USD", valid_days=30),
-    PackageOffer("Ninety seconds and no more", 90_000, 101, "USD", valid_days=30, then_money=False),
     PackageOffer("Video", 75_000, 500, "USD", kind="video", valid_days=30),
     PackageOffer("Video, a little", 20_000, 77, "USD", kind="video", valid_days=30),
+    PackageOffer("Two minutes", 120_000, 333, "USD", valid_days=30),
     PackageOffer("Audio", 60_000, 90, "USD", kind="audio", valid_days=30),
+    PackageOffer("Ninety seconds and no more", 90_000, 101, "USD", valid_days=30, then_money=False),
 )
 
 

@@ -42,24 +42,26 @@ waits = st.sampled_from([5_000, 5_000, 60_000, 5_000, 4_999, 0])
 """Milliseconds since the command before: two changes must be five seconds apart."""
 jumps = st.sampled_from([1, 1, 1, 1, 0, -1, 720, -720])
 """Slots that the clock goes on by between two ticks: it is set forward and back by an hour."""
-commands = st.one_of(
-    st.tuples(st.just("top_up"), how, who, amounts, st.integers(0, 6)),
-    st.tuples(st.just("promo"), how, who, st.integers(1, 2_000)),
-    st.tuples(st.just("gift"), how, who, who, st.integers(1, 3_000)),
-    st.tuples(st.just("package"), how, who, who),
-    st.tuples(st.just("open"), how, who, who),
-    st.tuples(st.just("tick"), how, st.lists(st.tuples(who, ahead), min_size=1, max_size=5), jumps),
-    st.tuples(st.just("tick"), how, st.lists(st.tuples(who, ahead), min_size=1, max_size=5), jumps),
-    st.tuples(st.just("late"), how, who, ahead),
-    st.tuples(st.just("fenced"), how, who, ahead),
-    st.tuples(st.just("move"), how, who),
-    st.tuples(st.just("rerate"), changing, who, ahead, st.integers(0, 2), waits),
-    st.tuples(st.just("rerate"), changing, who, ahead, st.integers(0, 2), waits),
-    st.tuples(st.just("settle"), how, who, ahead),
-    st.tuples(st.just("refund"), how, who, amounts),
-    st.tuples(st.just("refund_gift"), how, who, st.integers(1, 3_000)),
-    st.tuples(st.just("refund_package"), how, who, who),
-    st.tuples(st.just("recover"), how, who),
+COMMANDS = {
+    "top_up": (2, st.tuples(how, who, amounts, st.integers(0, 6))),
+    "promo": (1, st.tuples(how, who, st.integers(1, 2_000))),
+    "gift": (2, st.tuples(how, who, who, st.integers(1, 3_000))),
+    "package": (3, st.tuples(how, who, who)),
+    "open": (5, st.tuples(how, who, who)),
+    "tick": (6, st.tuples(how, st.lists(st.tuples(who, ahead), min_size=1, max_size=5), jumps)),
+    "late": (1, st.tuples(how, who, ahead)),
+    "fenced": (1, st.tuples(how, who, ahead)),
+    "move": (2, st.tuples(how, who)),
+    "rerate": (8, st.tuples(changing, who, ahead, st.integers(0, 2), waits)),
+    "settle": (2, st.tuples(how, who, ahead)),
+    "refund": (1, st.tuples(how, who, amounts)),
+    "refund_gift": (1, st.tuples(how, who, st.integers(1, 3_000))),
+    "refund_package": (1, st.tuples(how, who, who)),
+    "recover": (1, st.tuples(how, who)),
+}
+"""How often each comes up, and what it is told. (``one_of`` counts once what is there twice.)"""
+commands = st.sampled_from([name for name, (weight, _) in COMMANDS.items() for _ in range(weight)]).flatmap(
+    lambda name: st.tuples(st.just(name), COMMANDS[name][1])
 )
 
 
@@ -93,7 +95,7 @@ class Machine:
             )
         self.offers = [await packages.add_offer(self.town.database, TENANT, offer) for offer in OFFERS]
         for number in range(len(self.clients)):
-            await self.top_up("once", number, 30_000, 99)
+            await self.top_up("once", number, 100_000, 99)
 
     async def _do(self, how: str, operation: Callable[[], Awaitable[T]]) -> T:
         """Once, twice at once, or at each crash; every answer must be the same."""
@@ -116,9 +118,11 @@ class Machine:
     def sessions(self) -> list[Session]:
         return [one for client in self.clients for one in client.sessions]
 
-    def _session(self, who: int) -> Session | None:
-        """One of the newest: those that are long over come up less."""
+    def _session(self, who: int, open_first: bool = False) -> Session | None:
+        """One of the newest: those that are long over come up less, or (``open_first``) if there is no other."""
         newest = sorted(self.sessions, key=lambda one: (one.settled, -one.ref.session_id))[:6]
+        if open_first:
+            newest = [one for one in newest if not one.settled] or newest
         return newest[who % len(newest)] if newest else None
 
     def _payer(self, session: Session) -> Client:
@@ -274,7 +278,7 @@ class Machine:
     async def rerate(self, how: str, which: int, step: int, to: int, wait_ms: int) -> None:
         """Another kind, decided on the terms as they are."""
         self.town.clock.advance_ms(wait_ms)
-        one = self._session(which)
+        one = self._session(which, open_first=which > 0)
         if one is None or len(PROVIDERS[one.provider]) < 2:
             return
         live_ms, revision = max(0, one.live_ms + step), len(one.stretches)
@@ -486,7 +490,7 @@ async def live(town: Town, owner: Any, life: list[tuple[Any, ...]]) -> None:
     """One life, checked after each step."""
     machine = Machine(town, owner)
     await machine.settle_down()
-    for name, *arguments in life:
+    for name, arguments in life:
         await getattr(machine, name)(*arguments)
         await machine.check()
     await machine.close()

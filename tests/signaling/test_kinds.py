@@ -304,6 +304,31 @@ async def test_a_chat_that_stays_one_is_not_recorded(world: World) -> None:
     assert any(isinstance(command, StopRecording) for command in world.worker.commands)
 
 
+async def test_of_two_changes_of_a_chat_at_once_the_one_that_comes_is_recorded(world: World) -> None:
+    session = await world.control.director.request(world.client, world.wish(kind="chat"))
+    session = await world.control.director.accept(world.ada, session.public_id, world.wish().consent)
+    await world.worker.flow(session)
+    await world.read()
+    kinds, billing = world.control.kinds, world.control.billing
+    await kinds.ask(world.client, session.public_id, "audio", Shown(149))
+    change = billing.change_kind
+
+    async def overtaken(*what: Any) -> Any:
+        """Another one to video has come first."""
+        billing.change_kind = change  # type: ignore[method-assign]
+        offers = (await billing.offers(session.tenant_id, [session.provider.user_id]))[session.provider.user_id]
+        video = next(offer.rate for offer in offers if offer.kind == "video")
+        assert isinstance(await change(session.tenant_id, session.id, 1, 0, video), Opened)
+        return await change(*what)
+
+    billing.change_kind = overtaken  # type: ignore[method-assign]
+    with pytest.raises(ApiError) as refused:
+        await kinds.ask(world.ada, session.public_id, "audio", Shown(149))
+    assert refused.value.code == "changed_meanwhile"
+    kept = await world.get(session)
+    assert (kept.recording, world.worker.rooms[session.id].recording) == ("recording", kept.recording_public_id)
+
+
 async def test_chat_goes_on_with_media_and_is_recorded_from_then(world: World) -> None:
     session = await world.control.director.request(world.client, world.wish(kind="chat"))
     session = await world.control.director.accept(world.ada, session.public_id, world.wish().consent)
