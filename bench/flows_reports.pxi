@@ -75,17 +75,12 @@ cdef int _render_feedback(Told *told, uint8_t *packet, uint32_t about) noexcept 
             deltas[count] = <int16_t>delta
             previous = ticks
             known = count + 1
-        elif not known:  # a feedback begins with something that came
-            told.first += 1
-            number += 1
-            continue
-        plain &= symbols[count] == 1
         count += 1
         number += 1
     if not known:
+        told.first = number  # nothing of so many came
         return 0
     count = known
-    plain = 1
     for i in range(count):
         plain &= symbols[i] == 1
     if plain:

@@ -100,6 +100,15 @@ def test_feedback_tells_each_packet_once_with_what_is_missing(relay: Relay) -> N
     assert relay.flows.received == len(numbers)
 
 
+def test_what_is_lost_between_two_feedbacks_is_told_in_the_second(relay: Relay) -> None:
+    for number in (0, 1, 2, 6, 7):
+        if number == 6:
+            relay.flows.run(0.05)
+        relay.send(number, number)
+    relay.flows.run(0.05)
+    assert statuses(relay.told()) == {0: True, 1: True, 2: True, 3: False, 4: False, 5: False, 6: True, 7: True}
+
+
 def test_feedback_arrivals_follow_the_clock(relay: Relay) -> None:
     began_ns = time.monotonic_ns()
     for number in range(3):
