@@ -141,7 +141,7 @@ def test_speaker_view_puts_who_speaks_or_a_shared_screen_first() -> None:
     clips = [clip(1, 0, silent, 6000, audio=False), clip(2, 0, file(6, picture=False), 6000, video=False)]
     quiet_talk = Made("speaker", clips, 6000)
     assert quiet_talk.size == (1280, 720)
-    assert quiet_talk.spread(200, 100, 200) > 100  # Ana, who is first
+    assert quiet_talk.spread(200, 100, 200) > 60  # Ana, who is first: three times as large, so a third of the bar
     shared = Made("speaker", [*clips, clip(2, 1000, silent, 3000, "screen", audio=False)], 6000)
     assert [shared.spread(ms, 970, 60) > 100 for ms in (500, 2500)] == [False, True]  # then Ana is in the column
 
