@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     """With less free disk than this under the spool, no new recording is begun. What is spooled is never dropped."""
     unrecordable: Literal["refuse", "unrecorded"] = "unrecorded"
     """What becomes of a call that both agreed to have recorded, when it cannot be: it is refused, or takes place."""
-    segment_ms: int = Field(default=4_000, ge=1_000)
+    segment_ms: int = Field(default=6_000, ge=1_000)
     """Aimed length of one recorded segment object."""
     jobs: int = Field(default=1, ge=0, le=64)
     """How many exports, compositions and previews a recorder makes at once, each in a process of lowest priority."""

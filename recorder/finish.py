@@ -9,9 +9,8 @@ import hashlib
 from config.objects import ObjectLock, ObjectMissing, ObjectStore
 from recorder.errors import SegmentCorrupt
 from recorder.manifest import Entry
-from recorder.matroska import Cue, MatroskaError, Splitter, read_cluster, seekable_front
-from recorder.muxer import VIDEO_TRACK
-from recorder.segments import FRONT, Name, Sealer
+from recorder.matroska import VIDEO_TRACK, seekable_front
+from recorder.segments import FRONT, Index, Name, Sealer
 from recorder.store import StreamRow
 
 
@@ -35,20 +34,17 @@ async def read_object(
     objects: ObjectStore, sealer: Sealer, name: Name, key: str, object_sha256: bytes, plain_sha256: bytes | None
 ) -> bytes:
     """An object's plaintext, checked. Raises ``SegmentCorrupt``, ``ObjectStoreError``."""
-    if key != name.key:
-        raise SegmentCorrupt(f"{key} is catalogued in place of {name.key}")
-    try:
-        data = await objects.get(key)
-    except ObjectMissing:
-        raise SegmentCorrupt(f"{key} is missing") from None
+    data = await _get(objects, name, key)
     return await asyncio.to_thread(_open, sealer, name, data, object_sha256, plain_sha256)
 
 
-async def _read_again(objects: ObjectStore, sealer: Sealer, name: Name, skip: int) -> bytes:
-    """What was checked before: its seal says whether it is still the same."""
-    data = await objects.get(name.key)
-    plaintext = await asyncio.to_thread(sealer.open, name, data)
-    return plaintext[skip:]
+async def _get(objects: ObjectStore, name: Name, key: str) -> bytes:
+    if key != name.key:
+        raise SegmentCorrupt(f"{key} is catalogued in place of {name.key}")
+    try:
+        return await objects.get(key)
+    except ObjectMissing:
+        raise SegmentCorrupt(f"{key} is missing") from None
 
 
 def _open(sealer: Sealer, name: Name, data: bytes, object_sha256: bytes, plain_sha256: bytes | None) -> bytes:
@@ -60,56 +56,36 @@ def _open(sealer: Sealer, name: Name, data: bytes, object_sha256: bytes, plain_s
     return plaintext
 
 
-class _Index:
-    """What the front needs to know of the clusters."""
-
-    def __init__(self) -> None:
-        self.cues: list[Cue] = []
-        self.bytes = 0
-        self._splitter = Splitter()
-
-    @property
-    def header(self) -> bytes:
-        return self._splitter.header
-
-    def add(self, plaintext: bytes) -> None:
-        for cluster in self._splitter.feed(plaintext):
-            info = read_cluster(cluster, VIDEO_TRACK)
-            if info.key_ms is not None:
-                self.cues.append(Cue(info.key_ms, self.bytes))
-            self.bytes += len(cluster)
-
-
 async def make_seekable(
     objects: ObjectStore,
     sealer: Sealer,
     name: Name,
-    stream: StreamRow,
+    index: Index,
+    duration_ms: int,
     entries: list[Entry],
     lock: ObjectLock | None,
 ) -> Derivative:
     """Verify a stream's segments and store its front. ``name``: of the stream's front.
 
-    Reads everything twice, one segment at a time, so that the hash of the whole file is known and memory is bounded.
-    Raises ``SegmentCorrupt``, ``ObjectStoreError``.
+    Reads everything once, one segment at a time: the index is known from the muxing, and the segments read back are
+    checked to be the very ones that were made then. Raises ``SegmentCorrupt``, ``ObjectStoreError``.
     """
-    index = _Index()
+    front = seekable_front(index.header, index.cues, VIDEO_TRACK, index.clusters_bytes, duration_ms)
+    digest, skip = hashlib.sha256(front), len(index.header)
     for entry in entries:
-        plaintext = await read_segment(objects, sealer, _segment(name, entry), entry)
-        try:
-            await asyncio.to_thread(index.add, plaintext)
-        except MatroskaError as error:
-            raise SegmentCorrupt(f"{entry.object_key}: {error}") from error
-    duration_ms = stream.end_ms - stream.start_ms
-    front = seekable_front(index.header, index.cues, VIDEO_TRACK, index.bytes, duration_ms)
-    digest = hashlib.sha256(front)
-    for place, entry in enumerate(entries):
-        digest.update(await _read_again(objects, sealer, _segment(name, entry), len(index.header) if place == 0 else 0))
+        data = await _get(objects, _segment(name, entry), entry.object_key)
+        await asyncio.to_thread(_add, digest, skip, sealer, _segment(name, entry), data, entry)
+        skip = 0
     sealed = sealer.seal(name, front)
     sha256 = hashlib.sha256(sealed).digest()
     await objects.put(name.key, sealed, sha256=sha256, lock=lock)
     await read_object(objects, sealer, name, name.key, sha256, None)
-    return Derivative(name.key, len(front), sha256, len(front) + index.bytes, digest.digest())
+    return Derivative(name.key, len(front), sha256, len(front) + index.clusters_bytes, digest.digest())
+
+
+def _add(digest: hashlib._Hash, skip: int, sealer: Sealer, name: Name, data: bytes, entry: Entry) -> None:
+    plaintext = _open(sealer, name, data, entry.object_sha256, entry.plain_sha256)
+    digest.update(memoryview(plaintext)[skip:])
 
 
 def _segment(front: Name, entry: Entry) -> Name:

@@ -25,7 +25,7 @@ from recorder.finish import front_name, make_seekable
 from recorder.manifest import Entry
 from recorder.pipeline import Output, Pipeline, Round, RunBegan, RunEnded
 from recorder.root import Signer
-from recorder.segments import Name, Sealer, Segment
+from recorder.segments import Index, Name, Sealer, Segment
 from recorder.store import PartRow, Store, StreamRow
 from relay.spool import PartHeader
 
@@ -66,6 +66,8 @@ class PartJob:
         self._services = services
         self._sealer: Sealer | None = None
         self._streams: dict[int, StreamRow] = {}
+        self._indexes: dict[int, Index] = {}
+        """Of the runs that are complete, by run."""
         self._known: dict[tuple[int, int], Entry] = {}
         self._manifest_entries = 0
         self._manifest_chain = b""
@@ -113,6 +115,7 @@ class PartJob:
 
     async def _record(self, pipeline: Pipeline, part: PartRow) -> None:
         self._streams.clear()
+        self._indexes.clear()
         self._known = {(entry.stream, entry.segment): entry for entry in part.entries}
         self._manifest_entries, self._manifest_chain = len(part.entries), part.chain
         while True:
@@ -139,7 +142,8 @@ class PartJob:
                 )
             case Segment():
                 await self._store_segment(part, self._streams[output.run], output)
-            case RunEnded(run):
+            case RunEnded(run, index):
+                self._indexes[run.index] = index
                 stream = self._streams[run.index]
                 await self._persist(
                     lambda: store.change_stream(
@@ -198,15 +202,18 @@ class PartJob:
         for stream in [each for each in part.streams if not each.superseded and each.run not in self._streams]:
             # Begun by an earlier recorder, not made this time: what it stored stays as evidence.
             await self._persist(lambda: services.store.change_stream(part, stream, superseded=True))  # noqa: B023 - awaited here
-        for stream in self._streams.values():
+        for run, stream in self._streams.items():
             entries = [entry for entry in part.entries if entry.stream == stream.n]
             if not entries:  # its very first frame could not be muxed: the manifest says why
                 await self._persist(lambda: services.store.change_stream(part, stream, superseded=True))  # noqa: B023 - awaited here
                 continue
-            name = front_name(header.tenant_id, header.recording_public_id, stream)
+            name, index = front_name(header.tenant_id, header.recording_public_id, stream), self._indexes[run]
+            if sum(entry.plain_bytes for entry in entries) != len(index.header) + index.clusters_bytes:
+                await self._diverged(part, stream)  # an earlier recorder stored more of it than there is now
+            length_ms = stream.end_ms - stream.start_ms
             try:
                 made = await self._persist(
-                    partial(make_seekable, services.objects, sealer, name, stream, entries, self._lock(part))
+                    partial(make_seekable, services.objects, sealer, name, index, length_ms, entries, self._lock(part))
                 )
             except ObjectExists:
                 await self._diverged(part, stream)

@@ -19,6 +19,8 @@ CLUSTER: Final = 0x1F43B675
 _TIMESTAMP_SCALE, _MUXING_APP, _WRITING_APP, _DURATION = 0x2AD7B1, 0x4D80, 0x5741, 0x4489
 _CUE_POINT, _CUE_TIME, _CUE_POSITIONS, _CUE_TRACK, _CUE_CLUSTER = 0xBB, 0xB3, 0xB7, 0xF7, 0xF1
 _TIMESTAMP, _SIMPLE_BLOCK = 0xE7, 0xA3
+VIDEO_TRACK: Final = 1
+"""Our muxer's number of the video track; audio follows it, or is 1 itself where there is no video."""
 ELEMENT_BYTES_MAX: Final = 64 * 1024 * 1024
 """A larger element is none that our muxer writes."""
 _APP: Final = b"Turnpike"
@@ -88,7 +90,8 @@ class Splitter:
             if element.end > len(self._buffer):
                 break
             if element.id == CLUSTER:
-                clusters.append(bytes(self._buffer[self._scanned : element.end]))
+                with memoryview(self._buffer) as view:
+                    clusters.append(bytes(view[self._scanned : element.end]))
                 self._scanned = element.end
             elif self.header:
                 del self._buffer[self._scanned : element.end]  # an index or tags at the end: nothing of the media
@@ -118,8 +121,13 @@ def read_cluster(cluster: bytes, track: int) -> ClusterInfo:
     outer = read_element(cluster, 0)
     if outer is None or outer.id != CLUSTER:
         raise MatroskaError("not a cluster")
+    if outer.size < 0 or outer.end > len(cluster):
+        raise MatroskaError("a cluster is cut")
     at, time_ms, key_ms = outer.start, 0, None
     while at < outer.end:
+        if (after := _after_other_block(cluster, at, track)) and after <= outer.end:
+            at = after
+            continue
         element = read_element(cluster, at)
         if element is None or element.size < 0 or element.end > outer.end:
             raise MatroskaError("a cluster is cut")
@@ -134,6 +142,22 @@ def read_cluster(cluster: bytes, track: int) -> ClusterInfo:
                 break
         at = element.end
     return ClusterInfo(time_ms, key_ms)
+
+
+def _after_other_block(cluster: bytes, at: int, track: int) -> int:
+    """Where a simple block ends that is no key frame of the track, which nearly all are; 0: this is something else."""
+    if at + 7 > len(cluster) or cluster[at] != _SIMPLE_BLOCK:
+        return 0
+    first = cluster[at + 1]
+    if first & 0x80 and first != 0xFF:
+        start, size = at + 2, first & 0x7F
+    elif first & 0x40:
+        start, size = at + 3, (first & 0x3F) << 8 | cluster[at + 2]
+    else:
+        return 0
+    if size < 4 or size == 0x3FFF or start + 4 > len(cluster):
+        return 0
+    return start + size if cluster[start] != 0x80 | track or not cluster[start + 3] & 0x80 else 0
 
 
 class Cue(NamedTuple):

@@ -16,8 +16,6 @@ from recorder.errors import RecorderError
 from recorder.frames import OPUS_RATE
 from recorder.matroska import MatroskaError, Splitter
 
-VIDEO_TRACK: Final = 1
-"""Matroska's number of the video track; audio follows it, or is 1 itself where there is no video."""
 _CONTAINERS: Final = {"vp8": "webm", "vp9": "webm", "av1": "webm", "h264": "matroska", None: "webm"}
 _CONTENT_TYPES: Final = {
     "vp8": "video/webm",

@@ -10,7 +10,7 @@ from typing import Final
 from recorder.lane import Action, CloseRun, OpenRun, Run, WriteFrame
 from recorder.muxer import MuxFailed, RunFormat, RunMuxer
 from recorder.part import Merge, PartCore
-from recorder.segments import Segment, Segmenter
+from recorder.segments import Index, Segment, Segmenter
 from relay.spool import SpoolCorrupt, SpoolPartReader, open_part
 from relay.spool.reader import UnwrapKey
 
@@ -33,6 +33,7 @@ class RunEnded:
     """A file is complete."""
 
     run: Run
+    index: Index
 
 
 Output = RunBegan | Segment | RunEnded
@@ -172,4 +173,4 @@ class Pipeline:
                 self.core.problem(f"run {each}: {error}")
                 segments = file.segmenter.finish((file.run.end_ns - file.run.start_ns) // 1_000_000)
             outputs += segments
-            outputs.append(RunEnded(file.run))
+            outputs.append(RunEnded(file.run, file.segmenter.index))

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from recorder.errors import SegmentCorrupt
-from recorder.matroska import read_cluster
+from recorder.matroska import VIDEO_TRACK, Cue, read_cluster
 
 FORMAT_VERSION: Final = 1
 FRONT: Final = 0xFFFF_FFFF
@@ -92,9 +92,10 @@ class Sealer:
     def seal(self, name: Name, plaintext: bytes) -> bytes:
         """The object to store."""
         context = name.context()
-        iv = hmac.digest(self._iv_key, struct.pack("!I", len(context)) + context + plaintext, hashlib.sha256)
-        head = self._prefix + iv
-        return head + self._cipher(iv).encrypt(_NONCE, plaintext, head + context)
+        mac = hmac.new(self._iv_key, struct.pack("!I", len(context)) + context, hashlib.sha256)
+        mac.update(plaintext)
+        head = self._prefix + mac.digest()
+        return head + self._cipher(head[-_IV_BYTES:]).encrypt(_NONCE, plaintext, head + context)
 
     def open(self, name: Name, data: bytes) -> bytes:
         """The plaintext. Raises ``SegmentCorrupt``."""
@@ -126,24 +127,38 @@ class Segment:
     end_ms: int
 
 
+@dataclasses.dataclass(slots=True)
+class Index:
+    """What the front that makes a run's file seekable needs to know of it."""
+
+    header: bytes = b""
+    """The live file's."""
+    cues: list[Cue] = dataclasses.field(default_factory=list)
+    clusters_bytes: int = 0
+
+
 class Segmenter:
-    """Groups one run's clusters."""
+    """Groups one run's clusters, and notes where its key frames are."""
 
     def __init__(self, run: int, segment_ms: int) -> None:
+        self.index = Index()
         self._run = run
         self._segment_ms = segment_ms
         self._number = 0
         self._clusters: list[bytes] = []
         self._bytes = 0
         self._start_ms = 0
-        self._header = b""
 
     def push(self, header: bytes, clusters: list[bytes]) -> list[Segment]:
         """Take in clusters that are complete; the segments that these complete. ``header``: the file's."""
         done = []
-        self._header = self._header or header
+        index = self.index
+        index.header = index.header or header
         for cluster in clusters:
-            time_ms = read_cluster(cluster, 0).time_ms
+            time_ms, key_ms = read_cluster(cluster, VIDEO_TRACK)
+            if key_ms is not None:
+                index.cues.append(Cue(key_ms, index.clusters_bytes))
+            index.clusters_bytes += len(cluster)
             if self._clusters and (
                 time_ms - self._start_ms >= self._segment_ms or self._bytes + len(cluster) > SEGMENT_BYTES_MAX
             ):
@@ -159,7 +174,7 @@ class Segmenter:
         return [self._take(max(end_ms, self._start_ms))] if self._clusters else []
 
     def _take(self, end_ms: int) -> Segment:
-        header = self._header if self._number == 0 else b""
+        header = self.index.header if self._number == 0 else b""
         segment = Segment(
             self._run, self._number, header + b"".join(self._clusters), len(header), self._start_ms, end_ms
         )

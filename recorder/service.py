@@ -66,7 +66,10 @@ JOBS_MAX: Final = 256
 DRAIN_S: Final = 15.0
 """How long a recorder that is told to stop goes on with parts whose calls are over."""
 LOCK_NAME: Final = "recorder.lock"
-THREADS: Final = 2
+THREADS: Final = 1
+"""That read and mux. Nearly all of it is Python, so that more would only wait for each other."""
+SWITCH_S: Final = 0.02
+"""How long a thread may keep the others waiting: nothing here is urgent, and each change costs."""
 NICENESS: Final = 10
 GARBAGE_EVERY: Final = 50_000
 """Objects made between two searches for cycles: packets are many, and none of them is in one."""
@@ -295,6 +298,7 @@ async def main(settings: Settings) -> int:
     gc.collect()
     gc.freeze()  # what was imported stays: it need not be looked through again and again
     gc.set_threshold(GARBAGE_EVERY)
+    sys.setswitchinterval(SWITCH_S)
     async with only_recorder(settings.spool_dir), services_of(settings) as services:
         checks = {"database": services.store.ping}
         async with OpsServer(settings.ops_host, settings.ops_port, checks) as ops:

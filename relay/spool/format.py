@@ -246,13 +246,13 @@ class BlockSeal:
         head += _CRC.pack(zlib.crc32(head))
         return head + self._cipher.encrypt(_nonce(index), plaintext, self._context + head)
 
-    def open(self, index: int, block: bytes) -> bytes:
+    def open(self, index: int, block: bytes | memoryview) -> bytes:
         """The plaintext of a whole block. Raises ``cryptography.exceptions.InvalidTag``."""
         head = block[:BLOCK_HEAD_BYTES]
         return self._cipher.decrypt(_nonce(index), block[BLOCK_HEAD_BYTES:], self._context + head)
 
 
-def block_bytes(head: bytes, index: int) -> int:
+def block_bytes(head: bytes | memoryview, index: int) -> int:
     """Length of the whole block with this header, whose index must be ``index``. Raises ``ValueError``."""
     magic, found, length = _BLOCK_HEAD.unpack_from(head)
     if magic != _BLOCK_MAGIC or _CRC.unpack_from(head, _BLOCK_HEAD.size)[0] != zlib.crc32(head[: _BLOCK_HEAD.size]):

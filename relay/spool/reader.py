@@ -33,8 +33,8 @@ from relay.spool.format import (
 
 POLL_BYTES_MAX: Final = 4 * 1024 * 1024
 """What one poll takes from one file at most; call again until it returns nothing."""
-AHEAD_BYTES: Final = 64 * 1024
-"""Read from a file at a time: a second of video."""
+AHEAD_BYTES: Final = 256 * 1024
+"""Read from a file at a time: a second of video and more, so that a look at a live call reads once."""
 PART_JSON_BYTES_MAX: Final = 1024 * 1024
 
 UnwrapKey = Callable[[str, bytes], bytes]
@@ -72,16 +72,17 @@ class _File:
         self.offset = 0
         self.next_index = 0
         self.seal: BlockSeal | None = None
-        self.ahead = b""
+        self.ahead = memoryview(b"")
         """What was read of the file from ``ahead_at`` on: several blocks at once."""
         self.ahead_at = 0
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int) -> memoryview:
         """So many bytes at the reader's place; fewer at the end of the file."""
         start = self.offset - self.ahead_at
         data = self.ahead[start : start + size]
         if len(data) < size:
-            self.ahead, self.ahead_at = os.pread(self.fd, max(size, AHEAD_BYTES), self.offset), self.offset
+            self.ahead_at = self.offset
+            self.ahead = memoryview(os.pread(self.fd, max(size, AHEAD_BYTES), self.offset))
             data = self.ahead[:size]
         return data
 
@@ -184,7 +185,7 @@ class SpoolPartReader:
         if file.seal is None and not self._read_file_head(file, closed):
             return
         seal = file.seal
-        file.ahead = b""  # what was read before may have been a moment too early
+        file.ahead = memoryview(b"")  # what was read before may have been a moment too early
         taken = 0
         while seal is not None and taken < POLL_BYTES_MAX:
             block = self._read_block(file, closed)
@@ -212,7 +213,7 @@ class SpoolPartReader:
         file.offset = len(head)
         return True
 
-    def _read_block(self, file: _File, closed: bool) -> bytes | None:
+    def _read_block(self, file: _File, closed: bool) -> memoryview | None:
         """The whole block at the reader's place; None where there is none (yet)."""
         head = file.read(BLOCK_HEAD_BYTES)
         if not head and not closed:

@@ -28,6 +28,8 @@ from tests.recorder.media import START_NS, START_WALL_MS, Scene
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")  # the machine may be busy: an example has no deadline
 
+SEGMENT_MS = 4_000
+"""So that calls of a few seconds fall into several segments."""
 PEOPLE = (("client", "Ana"), ("provider", "Ben"), ("compliance", "Cleo"), ("admin", "Ada"))
 
 
@@ -126,5 +128,5 @@ async def desk(
     with ThreadPoolExecutor(2) as executor:
         store = Store(database)
         signer = Signer(store, objects, keys, wrapped, SigningKey.from_settings(settings), clock)
-        services = Services(store, objects, keys, executor, settings.segment_ms, signer, recordings)
+        services = Services(store, objects, keys, executor, SEGMENT_MS, signer, recordings)
         yield Desk(settings, services, recordings, people, keys, new)

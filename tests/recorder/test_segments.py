@@ -98,3 +98,23 @@ def test_segments_are_whole_clusters_of_about_the_wanted_length() -> None:
     assert done[-1].end_ms == 4000
     assert all(1000 <= each.end_ms - each.start_ms <= 3000 for each in done[:-1])
     assert max(len(each.plaintext) for each in done) < SEGMENT_BYTES_MAX
+
+
+def test_segmenter_knows_what_the_seekable_front_needs() -> None:
+    header, parts = clusters()
+    segmenter, before = Segmenter(0, 1500), 0
+    segmenter.push(header, parts)
+    assert (segmenter.index.header, segmenter.index.clusters_bytes) == (header, sum(map(len, parts)))
+    for cue, key_ms in zip(segmenter.index.cues, (0, 2000), strict=True):
+        assert abs(cue.time_ms - key_ms) <= 1
+    for part in parts:
+        own = [cue.time_ms for cue in segmenter.index.cues if cue.cluster_offset == before]
+        assert own == [key for key in [read_cluster(part, 1).key_ms] if key is not None]
+        before += len(part)
+
+
+def test_a_cut_cluster_is_refused_wherever_it_is_cut() -> None:
+    _, parts = clusters(1.0)
+    for size in [*range(40), len(parts[0]) // 2, len(parts[0]) - 1]:
+        with pytest.raises(MatroskaError):
+            read_cluster(parts[0][:size], 2)  # no key frame of that track ends the search before the cut
