@@ -6,10 +6,10 @@ runs is decided in ``relay.plane_choice``.
 
 In file order: ``system`` (what the kernel gives), ``types`` and ``state`` (all that is held), ``rtp`` (packets in
 place), ``tables`` (whose address, whose SSRC), ``memory`` (of packets kept), ``feedback`` (NACKs, transport-cc),
-``streams`` (what came), ``routes`` (what goes), ``pacing`` (when), ``sending`` (encrypted, many datagrams to a system
-call), ``packets`` (the way of one packet), ``timers``, ``udp`` (in, in batches), ``lifetimes``, ``agreement`` (with the
-Python plane's constants), ``specs``, ``native`` and ``native_routes`` (the handles). ``_plane.pyx`` makes one extension
-of them.
+``streams`` (what came), ``gates`` (what went through them), ``routes`` (what goes), ``pacing`` (when), ``sending``
+(encrypted, many datagrams to a system call), ``packets`` (the way of one packet), ``timers``, ``udp`` (in, in batches),
+``lifetimes``, ``agreement`` (with the Python plane's constants), ``specs``, ``native`` and ``native_routes`` (the
+handles). ``_plane.pyx`` makes one extension of them.
 
 A ``drain`` lets go of the GIL, takes up to 64 messages with one ``recvmmsg`` (each a burst of one sender where the
 kernel coalesces them, UDP_GRO), decrypts each datagram where it lies, copies it once into its stream's cache and once
