@@ -89,13 +89,14 @@ class Lifecycle:
     async def sweep_gone(self) -> int:
         """Finish what an earlier round began: how many recordings had a key or objects that should be gone."""
         async with self._database.transaction(ALL_TENANTS) as connection:
-            rows = await connection.fetch(_KEY_STANDS, BATCH_MAX)
-            rows += await connection.fetch(_UNSWEPT, self._now(), LOCKED_WAIT_MS, BATCH_MAX)
-        for row in rows:
-            recording = await self._recordings.find(row["tenant_id"], row["public_id"])
-            if recording is not None:
-                await self._end(recording)
-        return len(rows)
+            keyed = await connection.fetch(_KEY_STANDS, BATCH_MAX)
+            unswept = await connection.fetch(_UNSWEPT, self._now(), LOCKED_WAIT_MS, BATCH_MAX)
+        for rows, step in ((keyed, self._end), (unswept, self._try_sweep)):
+            for row in rows:
+                recording = await self._recordings.find(row["tenant_id"], row["public_id"])
+                if recording is not None:
+                    await step(recording)
+        return len(keyed) + len(unswept)
 
     async def _end(self, recording: Details) -> None:
         """Key and objects, as far as the stores let us: what fails is tried again, and is in the way of no other."""

@@ -82,16 +82,20 @@ class Signer:
         statement["signed_at_ms"] = self.clock.wall_ms()
         key, sha256 = await self._keep_root(row, statement)
         async with self.store.transaction(tenant) as connection:
+            # Whoever begins a part holds this row as well: its part is seen here, or sees what is noted here.
+            await connection.execute("select from recording where tenant_id = $1 and id = $2 for update", *_key(row))
+            if await _parts(connection, row) != statement["parts"]:
+                return None  # a part turned up meanwhile: the next root is over that one, too
             state: str | None = await connection.fetchval(
-                "update recording set root_key = $3, root_sha256 = $4, roots = roots + 1, story_key = $5, story = null,"
+                "update recording set root_key = $3, root_sha256 = $4, roots = $7, story_key = $5, story = null,"
                 " state = case when state = 'failed' then 'failed' else 'ready' end"
                 " where tenant_id = $1 and id = $2 and root_key is null and roots = $6 returning state",
-                tenant,
-                recording_id,
+                *_key(row),
                 key,
                 sha256,
                 None if story_key is None else story_key[0],
                 row["roots"],
+                statement["number"] + 1,
             )
         log.info("recording signed", recording=row["public_id"], key_id=self.key.key_id, state=state)
         return state
@@ -128,32 +132,47 @@ class Signer:
         return hashlib.sha256(data).hexdigest()
 
     async def _keep_root(self, row: Any, statement: dict[str, Any]) -> tuple[str, bytes]:
-        data = envelope(self.key, ROOT_FORMAT, statement)
-        sha256 = hashlib.sha256(data).digest()
-        key = f"{recording_prefix(row['tenant_id'], row['public_id'])}root-{row['roots']:03d}.json"
-        try:
-            await self.objects.put(key, data, sha256=sha256, lock=self.lock(row["retain_until_ms"]))
-        except ObjectExists:  # stored by one who died before noting it
-            data = await self.objects.get(key)
+        """Store the root: (object key, hash). One over other parts, which was stored and never noted, stays: this is
+        the one after it then."""
+        while True:
+            data = envelope(self.key, ROOT_FORMAT, statement)
             sha256 = hashlib.sha256(data).digest()
+            key = f"{recording_prefix(row['tenant_id'], row['public_id'])}root-{statement['number']:03d}.json"
             try:
-                before = opened(data, ROOT_FORMAT)
-            except Unsigned as error:
-                raise SegmentCorrupt(f"{key} {error}") from None
-            if before.statement["parts"] != statement["parts"] or before.public_key != self.key.public:
-                raise SegmentCorrupt(f"{key} is signed over other parts, or by another key") from None
-        return key, sha256
+                await self.objects.put(key, data, sha256=sha256, lock=self.lock(row["retain_until_ms"]))
+            except ObjectExists:  # stored by one who died before noting it
+                data = await self.objects.get(key)
+                sha256 = hashlib.sha256(data).digest()
+                try:
+                    before = opened(data, ROOT_FORMAT)
+                except Unsigned as error:
+                    raise SegmentCorrupt(f"{key} {error}") from None
+                if before.public_key != self.key.public:
+                    raise SegmentCorrupt(f"{key} is signed by another key") from None
+                if before.statement["parts"] != statement["parts"]:
+                    statement |= {"number": statement["number"] + 1, "previous_sha256": sha256.hex()}
+                    continue
+            return key, sha256
 
 
-async def _statement(connection: Any, row: Any) -> dict[str, Any]:
-    """What is signed, but for the story and the time."""
-    key = (row["tenant_id"], row["id"])
+def _key(row: Any) -> tuple[int, int]:
+    return row["tenant_id"], row["id"]
+
+
+async def _parts(connection: Any, row: Any) -> list[dict[str, Any]]:
+    """What is signed of the parts."""
     parts = await connection.fetch(
         "select epoch, worker_id as worker, state, failure, manifest_key, encode(manifest_sha256, 'hex') as"
         " manifest_sha256, encode(chain, 'hex') as chain, entries from recording_part"
         " where tenant_id = $1 and recording_id = $2 order by epoch",
-        *key,
+        *_key(row),
     )
+    return [dict(part) for part in parts]
+
+
+async def _statement(connection: Any, row: Any) -> dict[str, Any]:
+    """What is signed, but for the story and the time."""
+    key = _key(row)
     people = await connection.fetch(
         "select user_id, public_id as id, name, role from recording_participant"
         " where tenant_id = $1 and recording_id = $2 order by role, user_id",
@@ -202,7 +221,7 @@ async def _statement(connection: Any, row: Any) -> dict[str, Any]:
         ],
         "consent_texts": [dict(each) for each in texts],
         "announcements": await announcements.signed(connection, row["tenant_id"], row["session_id"]),
-        "parts": [dict(part) for part in parts],
+        "parts": await _parts(connection, row),
         "audit": None if head is None else dict(head),
     }
 

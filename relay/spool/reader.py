@@ -113,10 +113,13 @@ class SpoolPartReader:
 
     @property
     def writer_alive(self) -> bool:
-        """Whether the writing process still holds the part. Look before the last ``poll``, not after it."""
+        """Whether the writing process still holds the part. Look before the last ``poll``, not after it.
+
+        Raises ``OSError`` where that cannot be told: a part that is taken for abandoned is finished, and deleted.
+        """
         try:
             fd = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
+        except FileNotFoundError:
             return False
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -24,6 +24,7 @@ from tests.recorder.test_job import call, stored
 
 Ask = Callable[..., Awaitable[ClientResponse]]
 __all__ = ["ask"]
+DELETE = DirectoryStore.delete
 
 
 @pytest.fixture
@@ -83,6 +84,11 @@ def lock(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> None:
     monkeypatch.setattr(DirectoryStore, "delete", locked)
 
 
+def unlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects can be deleted again."""
+    monkeypatch.setattr(DirectoryStore, "delete", DELETE)
+
+
 async def swept(ask: Ask) -> list[bool]:
     report = await (await ask("GET", "/recordings/reports/lifecycle", "admin")).json()
     return [entry["swept"] for entry in report["entries"]]
@@ -137,3 +143,18 @@ async def test_one_key_that_cannot_be_destroyed_holds_up_no_other(
     await lifecycle.sweep_gone()
     await lifecycle.sweep_gone()
     assert [path.stem for path in keys(desk)] == [desk.new.public_id]
+
+
+async def test_when_a_key_was_destroyed_stays_noted_while_its_objects_are_tried_again(
+    desk: Desk, ask: Ask, ready: str, owner: Any, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock(monkeypatch, desk)
+    assert (await ask("POST", ready + "/erase", "admin", json=REASON)).status == 204
+    destroyed = await owner.fetchval("select key_destroyed_at from recording")
+    assert destroyed is not None
+    fail_to_destroy(monkeypatch, 1)  # that store is not needed any more
+    clock.advance_ms(LOCKED_WAIT_MS)
+    unlock(monkeypatch)
+    assert await Lifecycle(desk.recordings, desk.services.signer.key, clock).sweep_gone() == 1
+    assert await swept(ask) == [True]
+    assert await owner.fetchval("select key_destroyed_at from recording") == destroyed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -139,6 +140,25 @@ def test_reader_follows_a_part_that_grows_and_finds_new_files(tmp_path: Path) ->
         part.close()
         assert (reader.closed, reader.writer_alive) == (True, False)
         assert reader.poll() == []
+
+
+def test_a_writer_that_cannot_be_looked_for_is_not_taken_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, _ = begin(tmp_path)
+
+    def no_more(*_: Any) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with open_part(part.directory, unwrap) as reader:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", no_more)
+            with pytest.raises(OSError, match="Too many open files"):
+                assert reader.writer_alive
+        assert reader.writer_alive
+        (part.directory / "lock").unlink()
+        assert not reader.writer_alive
+    part.close()
 
 
 def written_file(tmp: Path) -> tuple[SpoolPart, bytes, list[tuple[int, Record]]]:
