@@ -6,9 +6,10 @@ asked for again and again, lets one work. (A lock that is waited for would hold 
 ``create index concurrently``.)
 
 An older version may be at work meanwhile. Whoever waits for a table's lock makes all others wait behind it, so a file
-waits ``TABLE_LOCK_MS`` at a time, is rolled back, lets the others by, and begins again. A file whose first line is
-``-- concurrently`` runs outside of a transaction, statement by statement (each ends with ``;`` at a line's end): for
-``create index concurrently``. It must be fit to be begun again, as after a crash in its middle.
+waits ``TABLE_LOCK_MS`` at a time, is rolled back, lets the others by, and begins again; so it does where it and others
+each wait for a table that the other one holds. A file whose first line is ``-- concurrently`` runs outside of a
+transaction, statement by statement (each ends with ``;`` at a line's end): for ``create index concurrently``. It must
+be fit to be begun again, as after a crash in its middle.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ async def _run(connection: Any, file: MigrationFile) -> None:
                 await connection.execute(file.sql)
                 await connection.execute(_REMEMBER, file.name, file.sha256)
             return
-        except asyncpg.LockNotAvailableError as error:
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
             if not left:
                 raise MigrationError(
                     f"migration {file.name} did not get its tables in {TABLE_LOCK_TRIES} tries: something holds them "

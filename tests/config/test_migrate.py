@@ -111,6 +111,23 @@ async def test_a_migration_gives_up_on_a_table_that_never_comes_free(
     assert await owner.fetchval("select to_regclass('more')") is None
 
 
+async def test_a_migration_that_gets_into_a_deadlock_gives_way_and_begins_again(
+    database_urls: DatabaseUrls, directory: Path, busy: Any, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TABLE_LOCK_MS", 30_000)
+    monkeypatch.setattr(module, "TABLE_LOCK_PAUSE_S", 0.05)
+    (directory / "9000_more.sql").write_text(
+        "create table more (n int); alter table tenant add column n int; alter table app_user add column n int;"
+    )
+    migrating = asyncio.create_task(migrate(database_urls.owner_url, directory))
+    waits = "select exists (select from pg_locks where locktype = 'relation' and not granted)"
+    while not await owner.fetchval(waits):  # noqa: ASYNC110 - the server tells of no event
+        await asyncio.sleep(0.01)
+    await busy.fetch("select * from tenant", timeout=10)  # which the migration holds; it waited first, and is cut
+    await busy.execute("commit")
+    assert await migrating == ["9000_more"]
+
+
 async def test_an_index_is_built_while_others_write_and_a_half_built_one_is_built_again(
     database_urls: DatabaseUrls, directory: Path, owner: Any
 ) -> None:
