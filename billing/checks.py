@@ -169,13 +169,16 @@ CHECKS: Final = (
     ),
     Check(
         "carried",
-        "a change of kind carries over what was paid for and not used, for as much time as that buys at the new rate",
+        "a change of kind carries over what was paid for and not used, for as much time as that buys at the new rate,"
+        " and of the free first time what is left",
         "select count(*) from session_terms where revision > 1",
-        "select session_id, revision, paid_ms, ahead_minor from ("
-        " select *, lag(minor_per_minute * ahead_ms) over (partition by tenant_id, session_id order by revision)"
-        " as ahead_minor from worth) w"
+        "select session_id, revision, paid_ms, ahead_minor, first_ms, first_left_ms from ("
+        " select *, free_ms - prepaid_ms - paid_ms as first_ms, lag(minor_per_minute * ahead_ms) over so_far"
+        "  as ahead_minor, lag(greatest(0, free_ms - prepaid_ms - paid_ms - live_ms)) over so_far as first_left_ms"
+        " from worth window so_far as (partition by tenant_id, session_id order by revision)) w"
         " where paid_ms is distinct from case when revision = 1 or not carried then 0"
-        "  else least(div(ahead_minor, nullif(minor_per_minute, 0)), 5000000000) end",
+        "  else least(div(ahead_minor, nullif(minor_per_minute, 0)), 5000000000) end"
+        " or first_ms is distinct from coalesce(first_left_ms, first_ms)",
     ),
     Check(
         "postings",

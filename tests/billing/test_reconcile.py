@@ -92,6 +92,23 @@ async def test_packages_that_a_session_that_is_over_still_holds_are_found(town: 
     assert [row["package_id"] for row in finding.rows] == [7]
 
 
+async def test_free_time_that_a_change_of_kind_gives_anew_is_found(town: Town, owner: Any) -> None:
+    await _worked_town(town)
+    (check,) = [check for check in CHECKS if check.name == "carried"]
+    for free_ms, wrong in ((1, 1), (0, 0)):
+        change = owner.transaction()
+        await change.start()
+        await owner.execute(
+            "insert into session_terms (tenant_id, session_id, revision, from_ms, kind, tariff_id, free_ms, prepaid_ms)"
+            " select tenant_id, session_id, 2, 75500, t.kind, t.tariff_id, $1, 0 from session_terms t"
+            " join session_meter m using (tenant_id, session_id) where m.state = 'settled'",
+            free_ms,
+        )
+        finding = await reconcile.run_check(owner, check)
+        await change.rollback()
+        assert [row["first_ms"] for row in finding.rows] == [1] * wrong
+
+
 async def test_damage_fails_the_command_for_people_and_programs(
     town: Town, owner: Any, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
