@@ -232,7 +232,7 @@ class PythonPlane:
         if new is switched.stream:
             return
         new.routes.append(switched)
-        if switched.counters.packets:
+        if switched.counters.packets or switched.running:  # begun, though nothing of it may have gone out
             switched.next_stream = new
         else:
             if switched.stream is not None:

@@ -77,7 +77,7 @@ cdef class NativePlane(_Incoming):
             return
         if not list_add(&s.routes, r):
             raise MemoryError
-        if r.totals.packets:
+        if r.totals.packets or r.running:  # begun, though nothing of it may have gone out
             r.next_stream = s
         else:
             if r.stream != NULL:

@@ -269,6 +269,24 @@ def test_a_switch_back_before_the_key_frame_changes_nothing(world: World) -> Non
     assert [p.payload for p in call.received()] == [b"still here"]
 
 
+@pytest.mark.parametrize("begin", [5, 20_000], ids=["below", "above"])
+def test_a_switch_after_all_was_refused_waits_for_a_key_frame_as_well(world: World, begin: int) -> None:
+    call = video_call(world)
+    world.plane.set_remote(call.subscriber.transport, world.socket, ("203.0.113.1", 9))  # not from loopback
+    call.send(10_000, VP8_KEY)
+    world.run(1)
+    assert world.plane.route_counters(call.route).packets == 0
+    world.plane.set_remote(call.subscriber.transport, world.socket, call.subscriber.address)
+    other = second_stream(call)
+    world.plane.switch_route(call.route, other.stream)
+    other.send(begin, VP8_DELTA)
+    other.send(begin + 1, VP8_KEY)
+    other.send(begin + 2, b"new")
+    first, second = call.received()
+    assert (first.payload, second.payload) == (VP8_KEY, b"new")
+    assert (second.header.sequence - first.header.sequence) & 0xFFFF == 1
+
+
 def test_a_republished_source_goes_on_where_the_old_one_ended(world: World) -> None:
     call = keyed(world, 100)
     world.plane.remove_transport(call.publisher.transport)
