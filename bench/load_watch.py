@@ -40,7 +40,7 @@ class Timeliness:
     """When evidence was stamped and came, and what of it was late. Sans-IO."""
 
     late: int = 0
-    """Came on the bus more than half a second after its second."""
+    """Came on the bus more than half a second after its second, or after its stamp."""
     late_stamped: int = 0
     """So much later than the one before by the worker's own clock."""
     seen: int = 0
@@ -64,10 +64,10 @@ class Timeliness:
             return
         self.seen += 1
         self.ways_ms.append(came_ms - event.at_ms)
-        before = self._newest.get(event.session_id)
-        if before is not None:
-            self.late += came_ms - before[0] > SECOND_MS + LATE_MS
-            self.late_stamped += event.at_ms - before[1] > SECOND_MS + LATE_MS
+        before = self._newest.get(event.session_id, (came_ms, event.at_ms))
+        # What is behind by as much each time comes in its rhythm, and late.
+        self.late += came_ms - before[0] > SECOND_MS + LATE_MS or came_ms - event.at_ms > LATE_MS
+        self.late_stamped += event.at_ms - before[1] > SECOND_MS + LATE_MS
         self._newest[event.session_id] = (came_ms, event.at_ms)
 
     def end(self, now_ms: int) -> None:

@@ -34,6 +34,13 @@ def test_late_on_the_bus_and_late_by_the_stamps_are_told_apart() -> None:
     assert counted.way_ms(0.99) == 800
 
 
+def test_evidence_that_is_behind_by_as_much_each_time_is_late() -> None:
+    counted = Timeliness()
+    for second in range(1, 4):
+        counted.take(evidence(7, second * 1_000), second * 1_000 + 2_000)
+    assert (counted.late, counted.late_stamped, counted.seen) == (3, 0, 3)
+
+
 def test_evidence_that_stops_is_late() -> None:
     counted = Timeliness()
     counted.take(evidence(7, 1_000), 1_000)
