@@ -2,9 +2,8 @@
 
 ``FeedbackReader`` joins a page's feedback with what was sent; ``BandwidthEstimator`` turns it into one number: a
 delay-based estimate (``bandwidth_delay``, ``bandwidth_collapse``; falls to 0.85 of what arrives, rises by 8 % a second
-while it is used, after
-draft-ietf-rmcat-gcc-02 §5.5), a loss-based bound (``bandwidth_loss``) and probes (``bandwidth_probe``) that lift both.
-Without transport-cc, a REMB is taken for the estimate.
+while it is used, after draft-ietf-rmcat-gcc-02 §5.5), a loss-based bound (``bandwidth_loss``) and probes
+(``bandwidth_probe``) that lift both. Without transport-cc, a REMB is taken for the estimate.
 
 Sans-IO, one per subscriber transport. Rates are bits per second on the wire, IP and UDP headers included.
 """

@@ -29,9 +29,9 @@ RESENT: Final = 1_024
 NUMBERS: Final = 128
 """Packets of a route without RTX whose transport-wide numbers are remembered. A power of two."""
 RESEND_INTERVAL_MIN_NS: Final = 30_000_000
+"""A packet is sent again at most this often, however short the round trip is said to be."""
 FILLED_NS: Final = -1
 """When a packet was sent again whose place was filled by another: never."""
-"""A packet is sent again at most this often, however short the round trip is said to be."""
 AGAIN_BYTES_MAX: Final = 262_144
 """What a route may send again in one burst: a key frame and more. In the long run it is as much as it sent."""
 AGAIN_BYTES_FIRST: Final = 16_384
