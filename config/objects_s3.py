@@ -36,6 +36,8 @@ SHA256_NAME: Final = "turnpike-sha256"
 """Metadata of every object: what it must be when the same content is put again."""
 _MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
 _UNVERSIONED: Final = frozenset({"NotImplemented", "501"})
+_UNNAMED: Final = "null"
+"""The version of what was stored while the bucket had none."""
 _EXISTS: Final = frozenset({"PreconditionFailed", "412"})
 
 
@@ -109,10 +111,11 @@ class S3Store:
 
         def work() -> None:
             versions = list(self._versions(name))
+            if set(versions) <= {_UNNAMED}:
+                self._client.delete_object(Bucket=self._bucket, Key=name)
+                versions = list(self._versions(name))  # a bucket that has versions by now keeps that one, and a mark
             for version in versions:
                 self._client.delete_object(Bucket=self._bucket, Key=name, VersionId=version)
-            if not versions:
-                self._client.delete_object(Bucket=self._bucket, Key=name)
 
         await self._call(key, work)
 
@@ -166,8 +169,8 @@ class S3Store:
                     return
                 raise
             for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-                if each["Key"] == name and each.get("VersionId") not in (None, "null"):
-                    yield str(each["VersionId"])
+                if each["Key"] == name:
+                    yield str(each.get("VersionId") or _UNNAMED)
             if not page.get("IsTruncated"):
                 return
             marks = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}

@@ -202,6 +202,23 @@ async def test_locks_hashes_and_signature_are_in_the_requests(moto_client: Any, 
         assert await store.get("a/one") == data
 
 
+async def test_what_was_stored_before_a_bucket_had_versions_is_deleted_as_well(moto_client: Any) -> None:
+    moto_client.create_bucket(Bucket="later")
+    store = S3Store("later", client=moto_client)
+    for key in ("a", "ab", "c"):
+        await put(store, key, b"x")
+    await store.delete("c")
+    moto_client.put_bucket_versioning(Bucket="later", VersioningConfiguration={"Status": "Enabled"})
+    await store.delete("a")
+    moto_client.delete_object(Bucket="later", Key="ab")
+    found = moto_client.list_object_versions(Bucket="later")
+    assert [each["Key"] for each in found["Versions"]] == ["ab"]
+    await store.delete("ab")
+    found = moto_client.list_object_versions(Bucket="later")
+    assert not found.get("Versions")
+    assert not found.get("DeleteMarkers")
+
+
 async def test_a_directory_refuses_to_promise_locks(tmp_path: Path) -> None:
     lock = ObjectLock("governance", 2_000_000_000_000)
     with pytest.raises(LockUnsupported):
