@@ -231,9 +231,9 @@ class Recorder:
             part = await self._services.store.begin_part(reader.header)
             if part.state == "recording":
                 await self._services.store.finish_part(part, why)
-        except (SpoolError, OSError, UnknownRecording):
+        except (SpoolError, FileNotFoundError, UnknownRecording):
             return True  # there is no header to name it by, or nobody knows that name
-        except Exception:  # noqa: BLE001 - as in ``_work``: PostgreSQL is away, or refuses
+        except Exception:  # noqa: BLE001 - as in ``_work``: PostgreSQL or the disk is away, or refuses
             log.fault("cannot tell that a part failed", directory=str(directory))
             return False
         return True

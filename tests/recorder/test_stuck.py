@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from recorder.job import PartJob
 from recorder.keeper import Keeper
 from recorder.manifest import ENTRIES_PER_MANIFEST
 from recorder.store import PartRow, Store
+from relay.spool import SpoolPartReader
 from tests.recorder.conftest import Desk
 from tests.recorder.test_api import REASON, ask, code_of
 from tests.recorder.test_job import call, stored
@@ -190,6 +193,30 @@ async def test_it_is_given_up_only_when_the_catalogue_was_told(
     async with running(desk, clock):
         await until_kept(lost)
     assert (await found(desk)).state == "failed"
+
+
+async def test_a_header_that_cannot_be_read_just_now_is_no_reason_to_tell_nobody(
+    desk: Desk, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = spooled(desk, 1)
+    await desk.services.store.begin_part(desk.header(1))
+    away, open_part = [3], service.open_part
+
+    async def hopeless(_job: PartJob) -> str:
+        raise RecorderError("nobody can read this")
+
+    def open_later(*args: Any) -> SpoolPartReader:
+        if away[0]:
+            away[0] -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return open_part(*args)
+
+    monkeypatch.setattr(service, "TRY_WAIT_S", 0.0)
+    monkeypatch.setattr(PartJob, "run", hopeless)
+    monkeypatch.setattr(service, "open_part", open_later)
+    async with running(desk, clock):
+        await until_kept(lost)
+    assert (away, (await found(desk)).state) == ([0], "failed")
 
 
 async def test_other_calls_are_recorded_while_it_waits(
