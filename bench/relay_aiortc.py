@@ -31,7 +31,7 @@ from aiortc import (
 from aiortc.rtp import HeaderExtensionsMap, RtpPacket
 
 from bench.native import load
-from bench.relay_case import BUFFER_BYTES, RELAY_CORE, Case, Rig, subscribers_of
+from bench.relay_case import BUFFER_BYTES, Case, Rig, as_a_worker, subscribers_of
 
 
 def only_gcm() -> None:
@@ -117,10 +117,11 @@ async def host(case: Case) -> AsyncIterator[Rig | None]:
         ],
     }
     child = subprocess.Popen(  # noqa: ASYNC220 - its pipes are read in threads
-        ["taskset", "-c", str(RELAY_CORE), sys.executable, "-m", "bench.relay_aiortc"],
+        as_a_worker(sys.executable, "-m", "bench.relay_aiortc"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     transports: list[RTCDtlsTransport] = []
     try:

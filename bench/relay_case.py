@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -141,6 +142,12 @@ async def _run(rig: Rig, seconds: float, *, sending: bool = True) -> None:
         datagrams = await asyncio.to_thread(lambda left=left: rig.flows.run(min(left, SLICE_S), sending=sending))
         for client, datagram in datagrams:
             rig.control(client, datagram)
+
+
+def as_a_worker(*command: str) -> list[str]:
+    """What runs a command as ours runs: on the relay's core, before what else wants it. For a session of its own."""
+    begin = "import os, sys; from config.process import come_first; come_first({int(sys.argv[1])});"
+    return [sys.executable, "-c", f"{begin} os.execvp(sys.argv[2], sys.argv[2:])", str(RELAY_CORE), *command]
 
 
 def own_core(core: int) -> None:

@@ -23,7 +23,7 @@ import aiohttp
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCDtlsTransport, RTCPeerConnection, RTCSessionDescription
 
 from bench.relay_aiortc import flows_of, only_gcm
-from bench.relay_case import RELAY_CORE, Case, Rig
+from bench.relay_case import Case, Rig, as_a_worker
 
 LIBRARIES = Path("/usr/lib")
 CONNECTS_AT_ONCE = 6
@@ -233,9 +233,10 @@ def host(event_loops: int) -> Callable[[Case], AbstractAsyncContextManager[Rig |
         folder = Path(tempfile.mkdtemp(prefix="tp-janus-"))
         _configure(folder, libraries, address, port, event_loops)
         child = subprocess.Popen(  # noqa: ASYNC220 - nothing is read from it
-            ["taskset", "-c", str(RELAY_CORE), "janus", "-F", str(folder)],
+            as_a_worker("janus", "-F", str(folder)),
             stdout=(folder / "log").open("w"),
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         peers: list[RTCPeerConnection] = []
         try:
