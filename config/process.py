@@ -111,8 +111,8 @@ def come_first(cores: Collection[int] = ()) -> None:
                 niceness = wanted
     why = short_slice(SLICE_NS, niceness)
     session = None
-    if niceness < 0 and os.getsid(0) == os.getpid():
-        session = _place_session(niceness)
+    if niceness < 0:
+        session = _place_session(niceness) if os.getsid(0) == os.getpid() else "not its own"
     log.info("priority", niceness=niceness, slice_ns=SLICE_NS if why is None else why, session=session or "as well")
 
 

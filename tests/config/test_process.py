@@ -206,3 +206,17 @@ def test_slice_that_the_kernel_refuses_is_told(monkeypatch: pytest.MonkeyPatch) 
     assert slices.short_slice(100_000, os.getpriority(os.PRIO_PROCESS, 0)) in (None, "not on this machine")
     monkeypatch.setattr(slices, "SCHED_SETATTR", {})
     assert slices.short_slice(100_000, 0) == "not on this machine"
+
+
+def test_a_session_of_others_is_left_as_it_is_and_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup_logs("test")
+    group = _Busy(0)
+    monkeypatch.setattr(process, "AUTOGROUP", group)
+    monkeypatch.setattr(process, "short_slice", lambda *_: None)
+    monkeypatch.setattr(os, "setpriority", lambda *_: None)
+    monkeypatch.setattr(os, "getsid", lambda _: 1)
+    process.come_first()
+    assert group.written == ""
+    assert "not its own" in capsys.readouterr().err
