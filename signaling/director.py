@@ -17,6 +17,7 @@ from config.clock import Clock
 from config.http import ApiError, not_found
 from config.identity import Principal, Role
 from config.ids import SessionId
+from config.keys import UnknownKey
 from config.logs import get_log
 from config.objects import ObjectStoreError
 from recorder.catalogue import ATTESTED, NewRecording, Recordings
@@ -287,7 +288,7 @@ class Director:
             )
         except ConsentMissing:  # taken back at this moment
             return False, None
-        except ObjectStoreError as error:
+        except (ObjectStoreError, UnknownKey) as error:  # away, or destroyed: what was recorded before was erased
             log.error("no key for a recording", session_id=session.public_id, why=str(error))
             return True, None
 

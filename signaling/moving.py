@@ -19,6 +19,7 @@ from billing.meter import Meter
 from billing.service import Billing
 from config.clock import Clock
 from config.ids import SessionId, TenantId
+from config.keys import UnknownKey
 from config.logs import get_log
 from config.metrics import counter, histogram
 from config.objects import ObjectStoreError
@@ -204,7 +205,7 @@ class Mover:
             )
         except ConsentMissing:  # taken back in the meantime
             return "stopped"
-        except ObjectStoreError as error:  # the call goes on all the same
+        except (ObjectStoreError, UnknownKey) as error:  # away, or erased meanwhile: the call goes on all the same
             log.error("no key for a recording", session_id=session.public_id, why=str(error))
             return "failed"
         started = await self._rooms.record(

@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient
 from config.clock import VirtualClock
 from config.database import Database
 from config.http import TOKENS, ApiError
+from config.keys import UnknownKey
 from config.objects import ObjectStoreError
 from recorder.attestation import SKEW_S, SignedRequest, signature
 from recorder.audit import NewEntry
@@ -299,18 +300,23 @@ async def test_call_goes_on_recorded_once_a_platform_attests_that_all_agree(worl
 
 
 class NoKeys(FakeRecordings):
-    """The store of keys is away."""
+    """There is no key."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
 
     async def create(self, *_: object) -> Any:
-        raise ObjectStoreError("the bucket of keys does not answer")
+        raise self._error
 
 
 @pytest.mark.parametrize("refuse", [False, True])
+@pytest.mark.parametrize("error", [ObjectStoreError("the bucket of keys does not answer"), UnknownKey("rec_1")])
 async def test_call_whose_recording_gets_no_key_goes_by_the_policy(
-    world: World, monkeypatch: pytest.MonkeyPatch, refuse: bool
+    world: World, monkeypatch: pytest.MonkeyPatch, refuse: bool, error: Exception
 ) -> None:
     director = world.control.director
-    monkeypatch.setattr(director, "_recordings", NoKeys())
+    monkeypatch.setattr(director, "_recordings", NoKeys(error))
     monkeypatch.setattr(director, "_unrecorded_refused", refuse)
     monkeypatch.setattr(director._recordings, "consented", _yes)
     if refuse:

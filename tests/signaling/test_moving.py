@@ -11,6 +11,8 @@ from redis.asyncio import Redis
 from billing.reconcile import examine
 from config.clock import VirtualClock
 from config.ids import DEFAULT_TENANT
+from config.keys import UnknownKey
+from config.objects import ObjectStoreError
 from relay.bus import bury
 from relay.messages import CloseRoom, OpenRoom, Refused, RoomClosed, StartRecording
 from signaling.lifecycle import State
@@ -183,6 +185,24 @@ async def test_recording_goes_on_under_the_new_epoch(world: World, spare: FakeWo
     assert spare.rooms[session.id].recording == session.recording_public_id
     command = next(c for c in spare.commands if isinstance(c, StartRecording))
     assert command.epoch == 2
+
+
+@pytest.mark.parametrize("error", [UnknownKey("rec_1"), ObjectStoreError("the store of keys is away")])
+async def test_a_call_moves_on_unrecorded_when_its_recording_has_no_key_any_more(
+    world: World, spare: FakeWorker, redis: Redis, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    session = await world.call()
+
+    async def erased(*_: object) -> Any:
+        raise error
+
+    monkeypatch.setattr(world.recordings, "create", erased)
+    await bury(redis, "test", 1)
+    await spare.tell_status()
+    await world.sweep()
+    moved = await world.get(session)
+    assert (moved.worker_id, moved.recording) == ("worker-2", "failed")
+    assert (await resume(world, spare, moved)).state is State.ACTIVE
 
 
 async def test_a_drained_workers_rooms_are_closed_there_first_and_billed_to_the_millisecond(
