@@ -7,11 +7,11 @@ plane's interface: ``plane_python`` (handles), ``plane_sockets``, ``plane_packet
 ``plane_streams`` (what came), ``plane_routes`` (what goes), on the cores ``rtp``, ``rtcp``, ``srtp``, ``codecs``,
 ``packet_cache`` and ``feedback``. ``plane_native`` is all that once more in Cython; ``plane_choice`` says which runs.
 
-One subscriber's bandwidth: what went out (``send_history``) and the page's feedback make an estimate (``bandwidth``, of
-``bandwidth_delay``, ``bandwidth_collapse``, ``bandwidth_loss`` with ``bandwidth_loss_probe``, and
-``bandwidth_probe``; ``bandwidth_calm`` spares it most packets); no feedback at all says something too
-(``feedback_silence``). ``allocator`` divides it, and ``room_bandwidth`` sees to it: layers, pauses, the ``pacer``, and
-REMB to publishers.
+One subscriber's bandwidth: what went out (``send_history``) and the page's feedback (``feedback_reader``) make an
+estimate (``bandwidth``, of ``bandwidth_delay``, ``bandwidth_collapse``, ``bandwidth_loss`` with
+``bandwidth_loss_probe``, and ``bandwidth_probe``; ``bandwidth_calm`` spares it most packets); no feedback at all says
+something too (``feedback_silence``). ``allocator`` divides it, and ``room_bandwidth`` sees to it: layers, pauses, the
+``pacer``, and REMB to publishers.
 
 One picture's way: a track comes in one or several encodings (``published``), whose streams are told apart by their
 first packets (``identify``); ``layers`` says which of them a subscriber gets and which of them rest, ``wiring`` does

@@ -1,6 +1,6 @@
 """How much one subscriber's path takes: the send-side estimate, from transport-cc feedback.
 
-``FeedbackReader`` joins a page's feedback with what was sent; ``BandwidthEstimator`` turns it into one number: a
+``feedback_reader`` joins a page's feedback with what was sent; ``BandwidthEstimator`` turns it into one number: a
 delay-based estimate (``bandwidth_delay``, ``bandwidth_collapse``; falls to 0.85 of what arrives, rises by 8 % a second
 while it is used, after draft-ietf-rmcat-gcc-02 §5.5), a loss-based bound (``bandwidth_loss``) and probes
 (``bandwidth_probe``) that lift both. Without transport-cc, a REMB is taken for the estimate.
@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from relay.bandwidth_calm import Calm, calm
+from relay.bandwidth_calm import Calm, calm, calm_run
 from relay.bandwidth_collapse import CollapseDetector
 from relay.bandwidth_delay import LONG_STANDING_MS, DelayDetector, Usage
 from relay.bandwidth_loss import LossBound
 from relay.bandwidth_loss_probe import BYTES_MIN, GROWTH, LossProbe
 from relay.bandwidth_probe import ProbePlan, Prober
-from relay.plane import SentPacket
-from relay.rtcp_transport_cc import TICK_NS, TransportFeedback
+from relay.feedback_reader import Told
+from relay.plane import SentPacket, SentRun
 
 START_BPS: Final = 3_000_000
 """Assumed until something is known: a path is innocent until its queue grows."""
@@ -54,69 +54,7 @@ DRAIN_S: Final = 1.0
 DRAIN_SHARE_MIN: Final = 0.4
 RECEIVER_ESTIMATE_NS: Final = 10_000_000_000
 """How long a REMB holds without being repeated."""
-STATUSES: Final = 8_192
-"""Packets remembered as told of. A power of two."""
 _SECOND_NS: Final = 1_000_000_000
-_UNKNOWN, _LOST, _ARRIVED = 0, 1, 2
-
-
-class Told(NamedTuple):
-    """What a feedback newly says of one packet."""
-
-    sent: SentPacket
-    arrival_ns: int | None
-    """On the page's clock; None: lost."""
-    late: bool = False
-    """It was told lost before."""
-
-
-class FeedbackReader:
-    """Joins feedback with what was sent; tells of each packet's arrival once, whatever is repeated or reordered."""
-
-    def __init__(self) -> None:
-        self._reference: int | None = None
-        self._statuses = bytearray(STATUSES)
-        self._newest = -1
-
-    def read(self, feedback: TransportFeedback, sent: Sequence[SentPacket | None]) -> list[Told]:
-        """``sent``: for each of the feedback's deltas. In order of sending; forgotten packets are left out."""
-        ticks = self._unwrap(feedback.reference_ticks)
-        told: list[Told] = []
-        statuses = self._statuses
-        for packet, delta in zip(sent, feedback.deltas, strict=True):
-            if delta is not None:
-                ticks += delta
-            if packet is not None and packet.number == self._newest + 1:  # as most are
-                self._newest += 1
-                statuses[self._newest & STATUSES - 1] = _LOST if delta is None else _ARRIVED
-                told.append(Told(packet, None if delta is None else ticks * TICK_NS))
-                continue
-            if packet is None or packet.number <= self._newest - STATUSES:
-                continue
-            self._forget_up_to(packet.number)
-            slot = packet.number & STATUSES - 1
-            status = statuses[slot]
-            if delta is None:
-                if status == _UNKNOWN:
-                    statuses[slot] = _LOST
-                    told.append(Told(packet, None))
-            elif status != _ARRIVED:
-                statuses[slot] = _ARRIVED
-                told.append(Told(packet, ticks * TICK_NS, status == _LOST))
-        return told
-
-    def _unwrap(self, reference: int) -> int:
-        """The 32-bit reference as one that does not wrap."""
-        if self._reference is None:
-            self._reference = reference + 0x1_0000_0000
-        else:
-            self._reference += ((reference - self._reference + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000
-        return self._reference
-
-    def _forget_up_to(self, number: int) -> None:
-        for new in range(max(self._newest + 1, number - STATUSES + 1), number + 1):
-            self._statuses[new & STATUSES - 1] = _UNKNOWN
-        self._newest = max(self._newest, number)
 
 
 class _Rate:
@@ -226,7 +164,7 @@ class BandwidthEstimator:
         """What one feedback told."""
         self.feedbacks += 1
         self._receiver = None
-        if not (self.limited or self.loss.asks or self._lost_run) and self.delay.usage is Usage.NORMAL:
+        if self._at_ease:
             packets = calm(told, self.delay.base_ns)
             if packets is not None:
                 self._take_calm(packets, told, now_ns)
@@ -256,6 +194,23 @@ class BandwidthEstimator:
         if expected or lost:
             self._update_loss(expected, lost, now_ns, self._sending.bps or 0.0)
         self._finish_probe(told, now_ns)
+
+    @property
+    def _at_ease(self) -> bool:
+        """Whether a feedback may turn out to need no look at each packet."""
+        return not (self.limited or self.loss.asks or self._lost_run) and self.delay.usage is Usage.NORMAL
+
+    def take_run(self, run: SentRun, now_ns: int) -> bool:
+        """One feedback, added up already; False: it has to be read packet by packet, and nothing has happened yet."""
+        if not self._at_ease or self.prober.open_cluster:
+            return False
+        packets = calm_run(run, self.delay.base_ns)
+        if packets is None:
+            return False
+        self.feedbacks += 1
+        self._receiver = None
+        self._take_calm(packets, (), now_ns)
+        return True
 
     def _take_calm(self, packets: Calm, told: Sequence[Told], now_ns: int) -> None:
         """Packets that came at once: the rates at which they were sent and came, and no more."""

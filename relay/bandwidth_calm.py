@@ -9,10 +9,10 @@ at. Sans-IO.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-if TYPE_CHECKING:
-    from relay.bandwidth import Told
+from relay.feedback_reader import Told
+from relay.plane import SentRun
 
 CALM_NS: Final = 15_000_000
 """Packets that waited no longer than this were not kept by a queue that matters, nor overtaken by ones sent later."""
@@ -29,6 +29,17 @@ class Calm(NamedTuple):
     least_ns: int
     most_ns: int
     newest_ns: int
+
+
+def calm_run(run: SentRun, base_ns: int | None) -> Calm | None:
+    """The same of packets that have been added up already."""
+    if base_ns is None or run.packets < PACKETS_MIN or run.most_ns - base_ns > CALM_NS:
+        return None
+    least_ns, most_ns = min(run.least_ns, base_ns + CALM_NS), max(run.most_ns, base_ns)
+    if most_ns - least_ns > CALM_NS:
+        return None
+    _, packets, size_bytes, last_sent_ns, last_arrival_ns, _, _, newest_ns = run
+    return Calm(packets, size_bytes, last_sent_ns, last_arrival_ns, least_ns, most_ns, newest_ns)
 
 
 def calm(told: Iterable[Told], base_ns: int | None) -> Calm | None:

@@ -25,8 +25,7 @@ direction only is bounded per room: ``PREROLL_MAX_NS``, and ``JOINING_MAX_NS`` m
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 LIVENESS_WINDOW_NS: Final = 5_000_000_000
 """A side without a sign of life for longer is gone."""
@@ -61,8 +60,7 @@ class ClockEvent(enum.Enum):
     USED_UP = "used_up"
 
 
-@dataclass(frozen=True, slots=True)
-class Signs:
+class Signs(NamedTuple):
     """What the plane knows of one side. Monotonic nanoseconds; 0: never."""
 
     alive_ns: int = 0

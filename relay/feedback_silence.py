@@ -50,6 +50,12 @@ class FeedbackSilence:
             self._interval_ns += (interval_ns - self._interval_ns) // _SMOOTHING
         self._told_ns, self._sent, self._halts = now_ns, sent, 0
 
+    def may_halt(self, now_ns: int) -> bool:
+        """Whether ``halts`` has to be asked: most of the time feedback has only just come."""
+        if self._halted_ns is not None:
+            return True
+        return self._told_ns is not None and now_ns - self._told_ns > SILENT_MIN_NS
+
     def halts(self, sent: int, heard_ns: int, now_ns: int) -> bool:
         """Whether video has to halt now; ``heard_ns``: when media came from the page last. Never where no feedback
         ever came: without transport-cc all are silent."""

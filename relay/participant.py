@@ -113,12 +113,11 @@ class Participant:
 
     def note_forwarded(self, counters: dict[StreamHandle, int]) -> None:
         """Take in a gate's counters; those of streams that are gone stay as they were."""
-        for stream in self._streams():
-            if stream in self._forwarded or not self.streams_used_up:
-                self._forwarded[stream] = max(self._forwarded.get(stream, 0), counters.get(stream, 0))
-
-    def _streams(self) -> Iterator[StreamHandle]:
-        return (stream for track in self.published.values() for stream in track.streams)
+        for track in self.published.values():
+            for encoding in track.encodings:
+                stream = encoding.stream
+                if stream is not None and (stream in self._forwarded or not self.streams_used_up):
+                    self._forwarded[stream] = max(self._forwarded.get(stream, 0), counters.get(stream, 0))
 
     @property
     def streams_used_up(self) -> bool:
@@ -144,7 +143,12 @@ class Participant:
 
     def last_media_ns(self, plane: Plane) -> int:
         """Arrival of the newest RTP packet; 0: none."""
-        return max((plane.stream_counters(stream).last_arrival_ns for stream in self._streams()), default=0)
+        newest_ns = 0
+        for track in self.published.values():
+            for encoding in track.encodings:
+                if encoding.stream is not None:
+                    newest_ns = max(newest_ns, plane.last_arrival_ns(encoding.stream))
+        return newest_ns
 
     def measure(self, plane: Plane, others: Sequence[Participant], now_ns: int) -> None:
         """Once a second: take the last interval's figures. ``others``: whose tracks this one is sent."""

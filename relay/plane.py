@@ -163,6 +163,21 @@ class SentPacket(NamedTuple):
     """The probe that it belongs to; 0: none."""
 
 
+class SentRun(NamedTuple):
+    """Packets with numbers in a row, all of which arrived; delays are differences of two clocks."""
+
+    first: int
+    """The number of the first, as ``SentPacket`` counts."""
+    packets: int
+    size_bytes: int
+    last_sent_ns: int
+    last_arrival_ns: int
+    least_ns: int
+    most_ns: int
+    newest_ns: int
+    """The delay of the packet with the highest number."""
+
+
 @dataclass(slots=True)
 class StreamCounters:
     """What a stream has received, in totals; the base of receiver reports (RFC 3550 §6.4.1) and of quality."""
@@ -300,6 +315,9 @@ class Plane(Protocol):
         ...
 
     def stream_counters(self, stream: StreamHandle) -> StreamCounters: ...
+    def last_arrival_ns(self, stream: StreamHandle) -> int:
+        """The one of its counters that is asked for all the time."""
+        ...
 
     def add_route(
         self, stream: StreamHandle, transport: TransportHandle, gate: GateHandle, spec: RouteSpec
@@ -365,6 +383,13 @@ class Plane(Protocol):
     # congestion control towards a transport
     def sent_packets(self, transport: TransportHandle, base_sequence: int, count: int) -> list[SentPacket | None]:
         """What was sent with ``count`` transport-wide numbers from ``base_sequence`` (16 bits) on; None: forgotten."""
+        ...
+
+    def sent_run(
+        self, transport: TransportHandle, base_sequence: int, origin_ns: int, deltas: Sequence[int | None], unit_ns: int
+    ) -> SentRun | None:
+        """The sum of ``sent_packets`` and of when they arrived: each so many units after the one before, the first
+        after ``origin_ns``. None: one was lost or is forgotten, or was part of a probe, or there are none."""
         ...
 
     def probe(self, route: RouteHandle, rate_bps: int, size_bytes: int, cluster: int, now_ns: int) -> int:

@@ -22,6 +22,7 @@ from relay.plane import (
     RouteHandle,
     RouteSpec,
     SentPacket,
+    SentRun,
     SocketHandle,
     SpoolSink,
     SrtpProfile,
@@ -203,6 +204,9 @@ class PythonPlane:
     def stream_counters(self, stream: StreamHandle) -> StreamCounters:
         return self._streams[stream].counters
 
+    def last_arrival_ns(self, stream: StreamHandle) -> int:
+        return self._streams[stream].counters.last_arrival_ns
+
     def add_route(
         self, stream: StreamHandle, transport: TransportHandle, gate: GateHandle, spec: RouteSpec
     ) -> RouteHandle:
@@ -302,6 +306,31 @@ class PythonPlane:
     def sent_packets(self, transport: TransportHandle, base_sequence: int, count: int) -> list[SentPacket | None]:
         get = self._transports[transport].sent.get
         return [get((base_sequence + i) & 0xFFFF) for i in range(count)]
+
+    def sent_run(
+        self, transport: TransportHandle, base_sequence: int, origin_ns: int, deltas: Sequence[int | None], unit_ns: int
+    ) -> SentRun | None:
+        sent = self.sent_packets(transport, base_sequence, len(deltas))
+        arrivals: list[tuple[SentPacket, int]] = []
+        at_ns = origin_ns
+        for packet, delta in zip(sent, deltas, strict=True):
+            if packet is None or packet.cluster or delta is None:
+                return None
+            at_ns += delta * unit_ns
+            arrivals.append((packet, at_ns))
+        if not arrivals:
+            return None
+        delays = [arrival_ns - packet.sent_ns for packet, arrival_ns in arrivals]
+        return SentRun(
+            first=arrivals[0][0].number,
+            packets=len(arrivals),
+            size_bytes=sum(packet.size_bytes for packet, _ in arrivals),
+            last_sent_ns=max(packet.sent_ns for packet, _ in arrivals),
+            last_arrival_ns=max(arrival_ns for _, arrival_ns in arrivals),
+            least_ns=min(delays),
+            most_ns=max(delays),
+            newest_ns=delays[-1],
+        )
 
     def probe(self, route: RouteHandle, rate_bps: int, size_bytes: int, cluster: int, now_ns: int) -> int:
         probing = self._routes[route]

@@ -206,7 +206,7 @@ class MediaPort:
         """Hand each upcall to its transport; a fault closes that one, and the others get theirs."""
         for upcall in upcalls:
             try:
-                self._HANDLERS[UpcallKind(upcall.kind)](self, upcall)
+                self._HANDLERS[upcall.kind](self, upcall)
             except Exception:  # noqa: BLE001 - whatever one peer's bytes set off must not cost the others theirs
                 self._struck(self._transports.get(upcall.transport), upcall.kind, upcall.arrival_ns)
 

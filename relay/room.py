@@ -350,7 +350,10 @@ class Room:
         self._events.tell(LayersWanted, now_ns, user_id=publisher.spec.user_id, source=track.media.source, rids=rids)
 
     def _owner_of(self, transport: Transport) -> Participant | None:
-        return next((p for p in self.participants.values() if p.transport is transport), None)
+        for participant in self.participants.values():
+            if participant.transport is transport:
+                return participant
+        return None
 
     def _disconnected(self, participant: Participant, why: TransportEnd, now_ns: int) -> None:
         if participant.connected:
@@ -359,7 +362,7 @@ class Room:
 
     def _observe(self, now_ns: int) -> None:
         counters = self._plane.gate_counters(self._gate)
-        signs: dict[Side, Signs] = {"client": Signs(), "provider": Signs()}
+        signs: dict[Side, Signs] = {"client": _SILENCE, "provider": _SILENCE}
         for participant in self.participants.values():
             participant.note_forwarded(counters)
             alive_ns, media_ns = participant.last_alive_ns(), participant.last_media_ns(self._plane)
@@ -425,6 +428,7 @@ class Room:
         self._events.evidence(self.live, sides, self._terms_revision, now_ns, final=final, at_once=at_once)
 
 
+_SILENCE: Final = Signs()
 _USABLE: Final = frozenset({TransportState.CONNECTING, TransportState.CONNECTED})
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from relay.allocator import Allocation, Allocator, Choice, LayerOption, VideoDemand
-from relay.bandwidth import BandwidthEstimator, FeedbackReader
+from relay.bandwidth import BandwidthEstimator
+from relay.feedback_reader import FeedbackReader
 from relay.feedback_silence import FeedbackSilence
 from relay.layers import Target
 from relay.messages import Source
@@ -22,7 +23,7 @@ from relay.participant import Participant, SubscribedTrack
 from relay.plane import ALL_TEMPORAL, Plane, TransportHandle
 from relay.published import PublishedTrack
 from relay.rtcp import ReceiverEstimate, pack_receiver_estimate
-from relay.rtcp_transport_cc import TransportFeedback
+from relay.rtcp_transport_cc import TICK_NS, TransportFeedback
 from relay.wiring import Wiring
 
 PACKET_OVERHEAD_BYTES: Final = 44
@@ -93,6 +94,11 @@ class _Bound:
     told_ns: int = 0
     unbound_left: int = 0
 
+    @property
+    def tells(self) -> bool:
+        """Whether it was told of a bound, or is still being told that there is none any more."""
+        return self.bitrate_bps is not None or self.unbound_left > 0
+
 
 class RoomBandwidth:
     """See the module's docstring."""
@@ -113,17 +119,30 @@ class RoomBandwidth:
         subscriber = self._subscriber(participant)
         if subscriber is None:
             return
-        sent = self._plane.sent_packets(subscriber.transport, item.base_sequence, len(item.deltas))
         round_trip_ns = participant.round_trip_ns
         if round_trip_ns is not None:
             subscriber.estimator.set_round_trip(round_trip_ns)
-        subscriber.estimator.feedback(subscriber.reader.read(item, sent), now_ns)
-        newest_ns = next((packet.sent_ns for packet in reversed(sent) if packet is not None), 0)
+        newest_ns = self._take_run(subscriber, item, now_ns)
+        if newest_ns is None:
+            sent = self._plane.sent_packets(subscriber.transport, item.base_sequence, len(item.deltas))
+            subscriber.estimator.feedback(subscriber.reader.read(item, sent), now_ns)
+            newest_ns = next((packet.sent_ns for packet in reversed(sent) if packet is not None), 0)
         subscriber.silence.told(self._video_packets(participant), newest_ns, now_ns)
         if subscriber.estimator.limited and subscriber.estimator.target_bps < FALL * subscriber.allocated_bps:
             self._allocate(participant, subscriber, now_ns)
             self._tell_publishers(now_ns)
             self._settle(participant, subscriber, now_ns)
+
+    def _take_run(self, subscriber: _Subscriber, item: TransportFeedback, now_ns: int) -> int | None:
+        """The short way of most feedback: everything arrived, at once, and it needs no look at each packet. When its
+        newest packet was sent; None: it has to be read."""
+        reader = subscriber.reader
+        origin_ns = reader.origin_ticks(item) * TICK_NS
+        run = self._plane.sent_run(subscriber.transport, item.base_sequence, origin_ns, item.deltas, TICK_NS)
+        if run is None or not reader.follows(run) or not subscriber.estimator.take_run(run, now_ns):
+            return None
+        reader.take_run(run)
+        return run.last_sent_ns
 
     def receiver_estimate(self, participant: Participant, item: ReceiverEstimate, now_ns: int) -> None:
         """REMB from a subscriber without transport-cc."""
@@ -148,11 +167,11 @@ class RoomBandwidth:
 
     def _video_packets(self, participant: Participant) -> int:
         """Sent to a participant, of videos whose arrival they have agreed to tell."""
-        return sum(
-            self._plane.route_counters(subscribed.route).packets
-            for source, subscribed in participant.subscribed.items()
-            if subscribed.route is not None and source != "microphone" and TRANSPORT_CC in subscribed.media.extensions
-        )
+        packets = 0
+        for source, subscribed in participant.subscribed.items():
+            if source != "microphone" and subscribed.route is not None and TRANSPORT_CC in subscribed.media.extensions:
+                packets += self._plane.route_counters(subscribed.route).packets
+        return packets
 
     def _halt(self, participant: Participant, subscriber: _Subscriber, now_ns: int) -> None:
         """Send no video until feedback comes again: it would only stand before the sound."""
@@ -177,9 +196,10 @@ class RoomBandwidth:
             subscriber = self._subscriber(participant)
             if subscriber is not None:
                 subscriber.estimator.handle_timer(now_ns)
-                heard_ns = participant.last_media_ns(self._plane)
-                if subscriber.silence.halts(self._video_packets(participant), heard_ns, now_ns):
-                    self._halt(participant, subscriber, now_ns)
+                if subscriber.silence.may_halt(now_ns):
+                    heard_ns = participant.last_media_ns(self._plane)
+                    if subscriber.silence.halts(self._video_packets(participant), heard_ns, now_ns):
+                        self._halt(participant, subscriber, now_ns)
                 if now_ns - subscriber.free_ns >= FREE_NS or not self._free(participant, subscriber, now_ns):
                     self._allocate(participant, subscriber, now_ns)
                     subscriber.free_ns = now_ns if self._free(participant, subscriber, now_ns) else -FREE_NS
@@ -350,6 +370,9 @@ class RoomBandwidth:
 
     def _tell_publishers(self, now_ns: int) -> None:
         """REMB: the most that any subscriber can take of a publisher's videos, where each of them has a limit."""
+        bounded = any(subscriber.bounds for subscriber in self._subscribers.values())
+        if not bounded and not any(told.tells for told in self._told.values()):
+            return  # nobody has a limit, and all know it
         for publisher in self._participants.values():
             if not publisher.ready or publisher.transport is None:
                 continue

@@ -5,6 +5,7 @@ What is told is for people and for the session's page. Nothing that is billed de
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 import msgspec
@@ -46,6 +47,9 @@ MOS: Final = histogram(
 JOIN_SECONDS: Final = histogram(
     "turnpike_relay_join_seconds", "From a page's offer to the first media packet sent to it."
 )
+# To look up which one to observe takes longer than to observe it; there are few sources, and two directions.
+_loss_of: Final = functools.cache(LOSS_RATIO.labels)
+_jitter_of: Final = functools.cache(JITTER_SECONDS.labels)
 FROZEN_SECONDS: Final = counter(
     "turnpike_relay_frozen_seconds_total", "Time that pictures stood still, as pages tell.", ["source"]
 )
@@ -131,7 +135,7 @@ def _observe(second: QualitySecond) -> None:
         ROUND_TRIP_SECONDS.observe(second.rtt_ms / 1000)
     for track in second.tracks:
         if track.bitrate_bps:
-            LOSS_RATIO.labels(track.source, track.direction).observe(track.loss)
-            JITTER_SECONDS.labels(track.source, track.direction).observe(track.jitter_ms / 1000)
+            _loss_of(track.source, track.direction).observe(track.loss)
+            _jitter_of(track.source, track.direction).observe(track.jitter_ms / 1000)
         if track.frozen_ms:
             FROZEN_SECONDS.labels(track.source).inc(track.frozen_ms / 1000)

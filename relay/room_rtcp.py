@@ -116,7 +116,8 @@ class RoomRtcp:
         if track.is_video:
             return block
         beyond = max((subscribed.delivery.loss for _, subscribed in self.wiring.subscribers(track)), default=0.0)
-        return block._replace(fraction_lost=max(block.fraction_lost, min(255, int(beyond * 256))))
+        lost = min(255, int(beyond * 256))
+        return block if lost <= block.fraction_lost else block._replace(fraction_lost=lost)
 
     def _report_to_subscribers(self, publisher: Participant, track: PublishedTrack, our_ntp64: int) -> None:
         for subscriber, subscribed in self.wiring.subscribers(track):

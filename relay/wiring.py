@@ -163,9 +163,8 @@ class Wiring:
         """Several times a second: let every route take the layer that it should."""
         for participant in self._participants.values():
             for track in participant.published.values():
-                if track.is_video:
-                    track.sample(self._plane, now_ns)
                 if track.is_simulcast:
+                    track.sample(self._plane, now_ns)
                     self.follow(participant, track, now_ns)
                     self._ask_for_layers(participant, track, now_ns)
 

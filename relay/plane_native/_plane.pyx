@@ -10,7 +10,7 @@ from relay import codecs, feedback, pacer, packet_cache, plane_packets, plane_ro
 from relay import plane_streams, rtcp_transport_cc, rtp, send_history, srtp, vp8_rewrite
 from relay.plane import ALL_TEMPORAL as _ALL_TEMPORAL
 from relay.plane import TEMPORAL_LAYERS as _TEMPORAL_LAYERS
-from relay.plane import DropReason, RouteCounters, SentPacket, StreamCounters, Upcall, UpcallKind
+from relay.plane import DropReason, RouteCounters, SentPacket, SentRun, StreamCounters, Upcall, UpcallKind
 from relay.plane_sockets import MediaSocket
 from relay.plane_tcp import TcpSocket
 from relay.srtp import PacketBuffer, SrtpContext

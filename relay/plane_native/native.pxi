@@ -409,6 +409,9 @@ cdef class _Incoming:
             list(t.temporal_frames), t.width, t.height,
         )
 
+    def last_arrival_ns(self, stream):
+        return (<_Stream>self._streams[stream]).c.totals.last_arrival_ns
+
     def set_spool(self, stream, sink):
         cdef _Stream spooled = self._streams[stream]
         spooled.sink = sink

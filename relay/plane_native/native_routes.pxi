@@ -1,6 +1,9 @@
 # The other half of the plane's handles: routes, gates, and what they need.
 
 
+cdef int64_t ORIGIN_MAX_NS = 1 << 61
+
+
 cdef class NativePlane(_Incoming):
     """Implements ``relay.plane.Plane``; its docstrings hold here."""
 
@@ -200,6 +203,41 @@ cdef class NativePlane(_Incoming):
                 one = &t.sent.packets[number & (SENT_MAX - 1)]
                 found.append(SentPacket(number, one.size, one.sent_ns, one.cluster))
         return found
+
+    def sent_run(self, transport, base_sequence, origin_ns, deltas, int64_t unit_ns):
+        cdef Transport *t = (<_Owner>self._transports[transport]).c
+        cdef uint32_t sequence = base_sequence & 0xFFFF
+        cdef int64_t number = -1, at_ns = 0, size_bytes = 0, last_sent_ns = 0, last_arrival_ns = 0
+        cdef int64_t delay_ns = 0, least_ns = 0, most_ns = 0
+        cdef const SentOne *one
+        cdef int count = 0
+        if t.sent == NULL or abs(origin_ns) > ORIGIN_MAX_NS:  # a page's clock may run off
+            return None
+        at_ns = origin_ns
+        for delta in deltas:
+            number = t.sent.highest - ((t.sent.highest - <int64_t>(sequence + count)) & 0xFFFF)
+            if delta is None or number < 0 or t.sent.highest - number >= SENT_MAX:
+                return None
+            one = &t.sent.packets[number & (SENT_MAX - 1)]
+            if one.cluster:
+                return None
+            at_ns += <int64_t>delta * unit_ns
+            delay_ns = at_ns - one.sent_ns
+            if not count or delay_ns < least_ns:
+                least_ns = delay_ns
+            if not count or delay_ns > most_ns:
+                most_ns = delay_ns
+            if not count or at_ns > last_arrival_ns:
+                last_arrival_ns = at_ns
+            if not count or one.sent_ns > last_sent_ns:
+                last_sent_ns = one.sent_ns
+            size_bytes += one.size
+            count += 1
+        if not count:
+            return None
+        return SentRun(
+            number - count + 1, count, size_bytes, last_sent_ns, last_arrival_ns, least_ns, most_ns, delay_ns
+        )
 
     def probe(self, route, int64_t rate_bps, int64_t size_bytes, int cluster, int64_t now_ns):
         cdef Route *r = (<_Route>self._routes[route]).c

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bench.netlink import CLEAN, UDP_OVERHEAD, Conditions, Link
-from relay.bandwidth import BandwidthEstimator, FeedbackReader
+from relay.bandwidth import BandwidthEstimator
+from relay.feedback_reader import FeedbackReader
 from relay.rtcp_transport_cc import TICK_NS, TransportFeedback
 from relay.send_history import SendHistory
 

@@ -357,7 +357,10 @@ class Traffic:
             )
             plane.send_at(sink.route, packet, self.now_ns + dice.randrange(60) * MS)
         elif what == 12:
-            return plane.sent_packets(far.transport, dice.getrandbits(16) if dice.random() < 0.3 else 0, 40)
+            base = dice.getrandbits(16) if dice.random() < 0.3 else 0
+            deltas = [dice.randrange(-3, 30) for _ in range(dice.choice((0, 1, 3, 40)))]
+            run = plane.sent_run(far.transport, base, dice.getrandbits(40), deltas, 250_000)
+            return plane.sent_packets(far.transport, base, 40), run
         elif source is not None and what == 13 and dice.random() < 0.3:
             plane.update_stream(source.stream, replace(source.spec, nack=dice.random() < 0.5))
         elif what in (14, 15):

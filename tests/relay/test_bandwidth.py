@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.netlink import CLEAN, Conditions, Link
-from relay.bandwidth import BPS_MIN, START_BPS, STATUSES, BandwidthEstimator, FeedbackReader, Told
+from relay.bandwidth import BPS_MIN, START_BPS, BandwidthEstimator
 from relay.bandwidth_probe import NEXT_NS, Prober
+from relay.feedback_reader import STATUSES, FeedbackReader, Told
 from relay.plane import SentPacket
 from relay.rtcp_transport_cc import TICK_NS, TransportFeedback
 from tests.relay.bandwidth_path import MS, Path, Policer

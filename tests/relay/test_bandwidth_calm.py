@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from relay import bandwidth
-from relay.bandwidth import BandwidthEstimator, Told
-from relay.bandwidth_calm import CALM_NS, calm
+from relay.bandwidth import BandwidthEstimator
+from relay.bandwidth_calm import CALM_NS, calm, calm_run
 from relay.bandwidth_delay import Usage
-from relay.plane import SentPacket
+from relay.feedback_reader import FeedbackReader, Told
+from relay.plane import SentPacket, SentRun
+from relay.rtcp_transport_cc import TransportFeedback
 
 MS = 1_000_000
 CLOCKS_APART_NS = 7_000_000_000
@@ -37,6 +41,62 @@ def test_only_packets_that_all_came_at_once_are_calm() -> None:
     assert calm(told(0, 0, [5, 5 + CALM_NS / MS + 0.1, 5]), base_ns) is None
     assert calm(told(0, 0, [5, 5], cluster=3), base_ns) is None
     assert calm([packets[0], packets[1]._replace(late=True), packets[2]], base_ns) is None
+
+
+def run_of(packets: list[Told]) -> SentRun | None:
+    """What the plane makes of packets that all arrived."""
+    came = [(one.sent, one.arrival_ns) for one in packets if one.arrival_ns is not None and not one.sent.cluster]
+    if len(came) < len(packets):
+        return None
+    delays = [arrival_ns - sent.sent_ns for sent, arrival_ns in came]
+    size_bytes = sum(sent.size_bytes for sent, _ in came)
+    last_sent_ns, last_arrival_ns = max(sent.sent_ns for sent, _ in came), max(at_ns for _, at_ns in came)
+    ends = (last_sent_ns, last_arrival_ns, min(delays), max(delays), delays[-1])
+    return SentRun(came[0][0].number, len(came), size_bytes, *ends)
+
+
+def state(estimator: BandwidthEstimator) -> tuple[object, ...]:
+    delay, loss = estimator.delay, estimator.loss
+    ways = (delay.usage, delay.queue_ms, delay.standing_ms, delay.swing_ms, delay.base_ns)
+    return (estimator.estimate_bps, estimator.limited, estimator.feedbacks, estimator.arriving_bps, *ways, loss.share)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(-3, 40), min_size=1, max_size=25), min_size=1, max_size=30))
+def test_a_run_comes_to_what_its_packets_do(turns: list[list[int]]) -> None:
+    added, read = BandwidthEstimator(), BandwidthEstimator()
+    number = 0
+    for turn, delays_ms in enumerate([[5, 6]] * 3 + turns):
+        packets = told(number, turn * 100 * MS, [float(delay) for delay in delays_ms])
+        number += len(packets)
+        now_ns = (turn + 1) * 100 * MS + 20 * MS
+        run = run_of(packets)
+        assert (run is not None and calm_run(run, added.delay.base_ns)) == (
+            run is not None and calm(packets, added.delay.base_ns)
+        )
+        if run is None or not added.take_run(run, now_ns):
+            added.feedback(packets, now_ns)
+        read.feedback(packets, now_ns)
+        assert state(added) == state(read)
+
+
+def test_the_reader_knows_after_a_run_what_it_knows_after_reading() -> None:
+    adding, reading = FeedbackReader(), FeedbackReader()
+    first = TransportFeedback(1, 2, 0, 0, 512, (4, 4, 4))
+    packets = told(0, 0, [5, 5, 5, 5, 5, 5])
+    run = run_of(packets[:3])
+    assert run is not None
+    assert adding.follows(run)
+    assert adding.origin_ticks(first) == adding.origin_ticks(first)
+    adding.take_run(run)
+    reading.read(first, [one.sent for one in packets[:3]])
+    assert not adding.follows(run), "told of already"
+    skipped = run_of(packets[4:])
+    assert skipped is not None
+    assert not adding.follows(skipped)
+    again = TransportFeedback(1, 2, 1, 1, 512, (None, 4, 4, None, 4))
+    sent = [one.sent for one in packets[1:]]
+    assert adding.read(again, sent) == reading.read(again, sent)
 
 
 def drive(delay_ms: list[float], estimator: BandwidthEstimator) -> list[tuple[int, bool, int, Usage]]:

@@ -56,6 +56,37 @@ def test_everything_to_a_subscriber_is_numbered_in_one_row_and_remembered(world:
     assert sent[2].size_bytes > 1_000
 
 
+def test_a_run_is_the_sum_of_what_was_sent_and_of_when_it_came(world: World) -> None:
+    call = numbered_call(world)
+    for i in range(12):
+        call.send(100 + i, VP8_KEY + bytes(40 * i) if i == 0 else VP8_DELTA + bytes(40 * i))
+        call.received(3)
+    plane, to = world.plane, call.subscriber.transport
+    deltas = (4, 0, -2, 30, 4, 4)
+    came_ns = [world.now_ns + 250_000 * sum(deltas[: i + 1]) for i in range(len(deltas))]
+    sent = [packet for packet in plane.sent_packets(to, 3, len(deltas)) if packet is not None]
+    delays_ns = [at_ns - packet.sent_ns for packet, at_ns in zip(sent, came_ns, strict=True)]
+    run = plane.sent_run(to, 3, world.now_ns, deltas, 250_000)
+    assert run is not None
+    assert (run.first, run.packets) == (3, 6)
+    assert run.size_bytes == sum(packet.size_bytes for packet in sent)
+    assert (run.last_sent_ns, run.last_arrival_ns) == (max(packet.sent_ns for packet in sent), max(came_ns))
+    assert (run.least_ns, run.most_ns, run.newest_ns) == (min(delays_ns), max(delays_ns), delays_ns[-1])
+    assert plane.sent_run(to, 3, world.now_ns, (4, None, 4), 250_000) is None
+    assert plane.sent_run(to, 10, world.now_ns, (4, 4, 4), 250_000) is None, "the last of them was never sent"
+    assert plane.sent_run(to, 3, world.now_ns, (), 250_000) is None
+    plane.probe(call.route, 1_000_000, 3_000, 7, world.now_ns)
+    call.received(20)
+    assert plane.sent_run(to, 11, world.now_ns, (4, 4), 250_000) is None, "a probe's is looked at by itself"
+
+
+def test_a_page_whose_clock_runs_off_costs_no_fault(world: World) -> None:
+    call = numbered_call(world)
+    call.send(100, VP8_KEY)
+    run = world.plane.sent_run(call.subscriber.transport, 0, 1 << 70, (1,), 250_000)
+    assert run is None or run.most_ns > 1 << 60
+
+
 def test_without_rtx_a_packet_goes_out_again_byte_for_byte(world: World) -> None:
     """Other bytes under the same SRTP index would give AES-GCM's key away."""
     call = video_call(world)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.bandwidth import FeedbackReader
+from relay.feedback_reader import FeedbackReader
 from relay.rtcp import (
     PACKETS_MAX,
     SEQUENCES_MAX,
