@@ -37,6 +37,9 @@ POLL_S: Final = 1.0
 WAIT_MIN_S, WAIT_MAX_S = 0.25, 10.0
 """Pauses between tries while something is away."""
 DIVERGED_MAX: Final = 5
+DIVERGED_SINGLY: Final = 2
+"""So often one stream alone is stored anew; then all of the part. After another version, or with segments of another
+length, all of them are different, and a long call has hundreds."""
 MANIFESTS_SKIPPED_MAX: Final = 1000
 
 
@@ -72,6 +75,7 @@ class PartJob:
         self._manifest_entries = 0
         self._manifest_chain = b""
         self._stored_until_ms = 0
+        self._diverged_times = 0
         self._working: asyncio.Future[Any] | None = None
 
     async def run(self) -> str:
@@ -190,7 +194,10 @@ class PartJob:
         self._stored_until_ms = max(self._stored_until_ms, stream.start_ms + segment.end_ms)
 
     async def _diverged(self, part: PartRow, stream: StreamRow) -> None:
-        await self._persist(lambda: self._services.store.change_stream(part, stream, superseded=True))
+        self._diverged_times += 1
+        alone = self._diverged_times <= DIVERGED_SINGLY
+        for each in [stream] if alone else [each for each in part.streams if not each.superseded]:
+            await self._persist(lambda: self._services.store.change_stream(part, each, superseded=True))  # noqa: B023 - awaited here
         raise Diverged(stream.n)
 
     async def _finish(self, pipeline: Pipeline, part: PartRow) -> str:

@@ -257,6 +257,33 @@ async def test_stream_that_is_muxed_differently_is_stored_anew_and_the_old_one_s
     assert len(await desk.recordings.all_streams(found)) > len(found.streams) == 2
 
 
+async def test_part_of_many_streams_that_are_all_muxed_differently_is_stored_anew(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(BaseException):
+        pass
+
+    scene = desk.scene()
+    user_id = desk.people["client"].id
+    for number in range(module.DIVERGED_MAX + 2):  # as of somebody who comes back all the time
+        sound, at_ms = Sender("opus", ssrc=10 + number, user_id=user_id), number * 4_000.0
+        scene.add(sound, sound.packets(audio(3.0), at_ms), reports_ms=(), declared_ms=at_ms, ends=True)
+    scene.close()
+
+    async def dying(*_: Any) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "finishing", dying)
+        with pytest.raises(Stopped):
+            await PartJob(scene.directory, dataclasses.replace(desk.services, segment_ms=1000)).run()
+    assert await PartJob(scene.directory, desk.services).run() == "ready"
+    found = await desk.recordings.find(DEFAULT_TENANT, desk.new.public_id)
+    assert found is not None
+    assert len(found.streams) == module.DIVERGED_MAX + 2
+    assert (await verify(desk.recordings, desk.new.public_id)).ok
+
+
 async def test_stream_of_which_more_was_stored_than_there_is_now_is_stored_anew(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
