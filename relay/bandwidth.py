@@ -283,9 +283,10 @@ class BandwidthEstimator:
         elapsed_s = min(now_ns - self._updated_ns, _SECOND_NS) / _SECOND_NS if self._updated_ns else 0.0
         self._updated_ns = now_ns
         arriving = self._arriving.bps
-        newest = self._arriving.newest_bps
-        if newest is not None and (overflowed or self.delay.standing_ms > self.delay.allowed_ms + LONG_STANDING_MS):
-            arriving = newest if arriving is None else min(arriving, newest)  # the half second saw better times
+        if overflowed or self.delay.standing_ms > self.delay.allowed_ms + LONG_STANDING_MS:
+            newest = self._arriving.newest_bps
+            if newest is not None:
+                arriving = newest if arriving is None else min(arriving, newest)  # the half second saw better times
         if arriving is None:
             return
         usage = self.delay.usage

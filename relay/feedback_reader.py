@@ -14,6 +14,7 @@ from relay.rtcp_transport_cc import TICK_NS, TransportFeedback
 STATUSES: Final = 8_192
 """Packets remembered as told of. A power of two."""
 _UNKNOWN, _LOST, _ARRIVED = 0, 1, 2
+_ALL_ARRIVED: Final = bytes((_ARRIVED,)) * STATUSES
 
 
 class Told(NamedTuple):
@@ -64,8 +65,10 @@ class FeedbackReader:
     def take_run(self, run: SentRun) -> None:
         """Packets of which all arrived are told of, in the place of ``read``. For a run that ``follows`` only."""
         self._newest += run.packets
-        for number in range(run.first, run.first + run.packets):
-            self._statuses[number & STATUSES - 1] = _ARRIVED
+        first = run.first & STATUSES - 1
+        fit = min(run.packets, STATUSES - first)
+        self._statuses[first : first + fit] = _ALL_ARRIVED[:fit]
+        self._statuses[: run.packets - fit] = _ALL_ARRIVED[: run.packets - fit]  # around the end
 
     def follows(self, run: SentRun) -> bool:
         """Whether a run begins right after the newest packet told of, as most do."""

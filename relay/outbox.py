@@ -10,12 +10,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from relay.messages import Event, MediaEvidence
+from relay.messages import Event, MediaEvidence, QualityMeasured
 
 EVENTS_MAX: Final = 4096
 ROOMS_MAX: Final = 4096
 """Rooms whose newest evidence waits; the one that waited longest gives way."""
 BATCH_MAX: Final = 256
+
+
+def can_wait(event: Event) -> bool:
+    """Whether it is one of the many that tell once a second what goes on as before, and nobody acts on at once."""
+    if isinstance(event, MediaEvidence):
+        return not (event.at_once or event.final)
+    return isinstance(event, QualityMeasured)
 
 
 class Outbox:

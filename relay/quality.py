@@ -10,8 +10,7 @@ People see the score, so it must not flicker: it falls nearly at once and rises 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from relay.messages import Cause, Direction, PageTrack, QualitySecond, Source, TrackSecond
 from relay.mos import MOS_MAX, MOS_MIN, audio_mos, call_mos, score_of, video_mos
@@ -33,8 +32,7 @@ _FEW_FRAMES: Final = 12.0
 _SECOND_NS: Final = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(NamedTuple):
     """What the relay counted of one track in the last second."""
 
     source: Source

@@ -34,7 +34,7 @@ from relay.journal import Journal, JournalEntry, closed_files, read_file
 from relay.messages import Event
 from relay.messages_status import WorkerStatus
 from relay.metrics import CONNECT_SECONDS, FORWARD_SAMPLED, FORWARD_SECONDS, LATE_SECONDS, RelayCollector
-from relay.outbox import Outbox
+from relay.outbox import Outbox, can_wait
 from relay.plane_choice import choose_plane
 from relay.port import MediaPort, media_addresses
 from relay.room import Room
@@ -46,6 +46,9 @@ STATUS_INTERVAL_S: Final = 0.5
 JOURNAL_INTERVAL_S: Final = 1.0
 SHIP_INTERVAL_S: Final = 2.0
 RETRY_S: Final = 0.25
+GATHER_S: Final = 0.05
+"""How long what need not be told at once waits for its like: a hundred rooms tell something every 10 ms, and each time
+the worker, the bus and control have to be woken for it."""
 LOOP_AGAIN_S: Final = 1.0
 """The pause before a loop that failed begins again."""
 DRAIN_MAX_S: Final = 20.0
@@ -82,6 +85,7 @@ class Worker:
         self._journal = Journal(settings.journal_dir, self.worker_id)
         self._journal_waiting: deque[JournalEntry] = deque(maxlen=JOURNAL_WAITING_MAX)
         self._outbox_filled = asyncio.Event()
+        self._gathering: asyncio.TimerHandle | None = None
         self._port_timer: asyncio.TimerHandle | None = None
         self._port_due_ns = 0
         self._drains = 0
@@ -160,6 +164,13 @@ class Worker:
     def tell(self, event: Event) -> None:
         """An event for control."""
         self.outbox.put(event)
+        if not can_wait(event):
+            self._outbox_filled.set()
+        elif self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(GATHER_S, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
         self._outbox_filled.set()
 
     def journal(self, entry: JournalEntry) -> None:

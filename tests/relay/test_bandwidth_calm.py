@@ -10,7 +10,7 @@ from relay import bandwidth
 from relay.bandwidth import BandwidthEstimator
 from relay.bandwidth_calm import CALM_NS, calm, calm_run
 from relay.bandwidth_delay import Usage
-from relay.feedback_reader import FeedbackReader, Told
+from relay.feedback_reader import STATUSES, FeedbackReader, Told
 from relay.plane import SentPacket, SentRun
 from relay.rtcp_transport_cc import TransportFeedback
 
@@ -80,10 +80,16 @@ def test_a_run_comes_to_what_its_packets_do(turns: list[list[int]]) -> None:
         assert state(added) == state(read)
 
 
-def test_the_reader_knows_after_a_run_what_it_knows_after_reading() -> None:
+@pytest.mark.parametrize("start", [0, 100, STATUSES - 2, 5 * STATUSES - 1])
+def test_the_reader_knows_after_a_run_what_it_knows_after_reading(start: int) -> None:
     adding, reading = FeedbackReader(), FeedbackReader()
-    first = TransportFeedback(1, 2, 0, 0, 512, (4, 4, 4))
-    packets = told(0, 0, [5, 5, 5, 5, 5, 5])
+    for reader in (adding, reading):
+        for number in range(0, start, 1_000):
+            earlier = told(number, 0, [5] * min(1_000, start - number))
+            feedback = TransportFeedback(1, 2, number & 0xFFFF, 0, 512, (4,) * len(earlier))
+            reader.read(feedback, [one.sent for one in earlier])
+    first = TransportFeedback(1, 2, start & 0xFFFF, 0, 512, (4, 4, 4))
+    packets = told(start, 0, [5, 5, 5, 5, 5, 5])
     run = run_of(packets[:3])
     assert run is not None
     assert adding.follows(run)
@@ -94,9 +100,10 @@ def test_the_reader_knows_after_a_run_what_it_knows_after_reading() -> None:
     skipped = run_of(packets[4:])
     assert skipped is not None
     assert not adding.follows(skipped)
-    again = TransportFeedback(1, 2, 1, 1, 512, (None, 4, 4, None, 4))
+    again = TransportFeedback(1, 2, (start + 1) & 0xFFFF, 1, 512, (None, 4, 4, None, 4))
     sent = [one.sent for one in packets[1:]]
     assert adding.read(again, sent) == reading.read(again, sent)
+    assert adding._statuses == reading._statuses
 
 
 def drive(delay_ms: list[float], estimator: BandwidthEstimator) -> list[tuple[int, bool, int, Usage]]:

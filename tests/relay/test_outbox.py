@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from relay.messages import MediaEvidence, MediaStarted
-from relay.outbox import BATCH_MAX, EVENTS_MAX, ROOMS_MAX, Outbox
+import msgspec
+
+from relay.messages import MediaEvidence, MediaStarted, QualityMeasured
+from relay.outbox import BATCH_MAX, EVENTS_MAX, ROOMS_MAX, Outbox, can_wait
 
 
 def evidence(seq: int, session_id: int = 1) -> MediaEvidence:
@@ -63,3 +65,12 @@ def test_evidence_of_too_many_rooms_is_bounded() -> None:
         box.put(evidence(1, session_id=n))
     assert len(box) == ROOMS_MAX
     assert box.take()[0] == evidence(1, session_id=3)
+
+
+def test_only_what_goes_on_as_before_can_wait() -> None:
+    quality = QualityMeasured(tenant_id=1, session_id=1, epoch=1, worker_id="w", at_ms=0, seconds=())
+    assert can_wait(evidence(1))
+    assert can_wait(quality)
+    assert not can_wait(started())
+    assert not can_wait(msgspec.structs.replace(evidence(1), final=True))
+    assert not can_wait(msgspec.structs.replace(evidence(1), at_once=True))

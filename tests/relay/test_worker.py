@@ -7,7 +7,7 @@ import os
 import random
 import time
 from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
@@ -16,12 +16,13 @@ from redis.asyncio import Redis
 
 from config.keys import KeyRing
 from config.settings import Settings
-from relay.bus import ControlBus
+from relay.bus import ControlBus, WorkerBus
 from relay.messages import (
     Closed,
     CloseRoom,
     DeclareState,
     Done,
+    Event,
     GrantUsedUp,
     MediaEvidence,
     MediaInterrupted,
@@ -75,6 +76,37 @@ async def test_a_loop_that_fails_costs_no_call(
         await call.wait_for(MediaStarted)
         await until(lambda: len([1 for record in caplog.records if record.exc_info]) == 3)
         await call.wait_for(MediaEvidence, lambda evidence: evidence.live_ms > 0)
+
+
+async def test_evidence_goes_with_its_like_and_with_whatever_is_urgent(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.worker.GATHER_S", 1.0)
+    worker, ids = call.worker, {"tenant_id": 1, "epoch": 1, "worker_id": call.worker.worker_id, "at_ms": 0}
+    batches: list[list[int]] = []
+    monkeypatch.setattr(WorkerBus, "tell_events", _noting(batches))
+
+    def evidence(session_id: int) -> MediaEvidence:
+        return MediaEvidence(session_id=session_id, seq=1, live_ms=1, granted_live_ms=9, running=True, **ids)
+
+    worker.tell(MediaStarted(session_id=1, **ids))
+    await until(lambda: len(batches) == 1)
+    worker.tell(evidence(2))
+    for _ in range(10):  # turns of the loop
+        await asyncio.sleep(0)
+    worker.tell(evidence(3))
+    await until(lambda: len(batches) == 2)
+    worker.tell(evidence(4))
+    worker.tell(MediaStarted(session_id=5, **ids))
+    await until(lambda: len(batches) == 3)
+    assert batches == [[1], [2, 3], [4, 5]]
+
+
+def _noting(batches: list[list[int]]) -> Callable[[WorkerBus, list[Event]], Awaitable[None]]:
+    async def tell_events(_: WorkerBus, events: list[Event]) -> None:
+        batches.append([event.session_id for event in events])
+
+    return tell_events
 
 
 async def test_media_flows_both_ways_and_is_counted(call: Call) -> None:
