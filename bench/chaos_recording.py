@@ -54,6 +54,8 @@ from signaling.installation import beside
 KEYS: Final = {"AWS_ACCESS_KEY_ID": "turnpike", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-bench"}
 BETWEEN_KILLS_S: Final = (4.0, 9.0)
 STORE_AWAY_S: Final = (0.5, 4.0)
+TURNS_MAX_S: Final = 120.0
+"""How much longer than wanted is killed, until each kind has had its turn."""
 QUIET_S: Final = 4.0
 TOLD_FROM_NS: Final = 200_000_000
 """Holes longer than this are told of one by one."""
@@ -241,9 +243,13 @@ class Chaos:
         return talks
 
     async def kill_for(self, seconds: float) -> None:
-        """Kill one after the other for so long, and on until each kind has had its turn."""
+        """Kill one after the other for so long, and on until each kind has had its turn; what does not come up in
+        ``TURNS_MAX_S`` more has none, and the verdict says so."""
         until, bag = time.monotonic() + seconds, list[str]()
-        while time.monotonic() < until or not all(killed(name for _, name in self.kills).values()):
+        while (now := time.monotonic()) < until or not all(killed(name for _, name in self.kills).values()):
+            if now >= until + TURNS_MAX_S:
+                say("not everything came up to be killed")
+                return
             await asyncio.sleep(self._chance.uniform(*BETWEEN_KILLS_S))
             bag = bag or self._chance.sample(list(KINDS), len(KINDS))  # each has its turn before any has another
             name = bag.pop()
