@@ -112,12 +112,20 @@ class S3Store:
         def work() -> None:
             versions = list(self._versions(name))
             if set(versions) <= {_UNNAMED}:
-                self._client.delete_object(Bucket=self._bucket, Key=name)
+                self._delete_one(Key=name)
                 versions = list(self._versions(name))  # a bucket that has versions by now keeps that one, and a mark
             for version in versions:
-                self._client.delete_object(Bucket=self._bucket, Key=name, VersionId=version)
+                self._delete_one(Key=name, VersionId=version)
 
         await self._call(key, work)
+
+    def _delete_one(self, **target: str) -> None:
+        """Another may be deleting the same: what is gone is gone."""
+        try:
+            self._client.delete_object(Bucket=self._bucket, **target)
+        except ClientError as error:
+            if _code(error) not in _MISSING:
+                raise
 
     def _name(self, key: str) -> str:
         return self._prefix + checked_key(key)

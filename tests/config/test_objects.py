@@ -22,6 +22,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
 from config import objects
@@ -217,6 +218,25 @@ async def test_what_was_stored_before_a_bucket_had_versions_is_deleted_as_well(m
     found = moto_client.list_object_versions(Bucket="later")
     assert not found.get("Versions")
     assert not found.get("DeleteMarkers")
+
+
+async def test_two_who_delete_the_same_at_once_both_succeed(moto_client: Any) -> None:
+    class Racing:
+        """Somebody else is always a moment quicker."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(moto_client, name)
+
+        def delete_object(self, **target: str) -> None:
+            moto_client.delete_object(**target)
+            raise ClientError({"Error": {"Code": "NoSuchVersion"}}, "DeleteObject")
+
+    client = Racing()
+    store = S3Store("locked", secrets.token_hex(4), client=client)
+    await put(store, "a/b", b"content")
+    await store.delete("a/b")
+    with pytest.raises(ObjectMissing):
+        await store.get("a/b")
 
 
 async def test_a_directory_refuses_to_promise_locks(tmp_path: Path) -> None:
