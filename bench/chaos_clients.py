@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import secrets
 import sys
@@ -31,6 +32,8 @@ ACK_S: Final = 8.0
 OVER: Final = frozenset({"ended", "declined", "missed", "cancelled", "expired", "failed"})
 REQUEST_WAITS_S: Final = 1.0
 WIND_UP_S: Final = 30.0
+OVER_S: Final = 80.0
+"""Pairs that have not let go so long after they were told to hang up are told of, not waited for."""
 _TROUBLE: Final = (socketio.exceptions.SocketIOError, aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -164,8 +167,9 @@ class Pair:
                 await self._talk(session_id)
         for beat in beats:
             beat.cancel()
-        await asyncio.gather(*beats, return_exceptions=True)
-        await asyncio.gather(self.client.sio.disconnect(), self.provider.sio.disconnect())
+        leaving = [asyncio.create_task(person.sio.disconnect()) for person in (self.client, self.provider)]
+        # A socket that is just connecting anew may not let go: what was witnessed is noted already.
+        await asyncio.wait([*beats, *leaving], timeout=ACK_S)
 
     async def _call(self) -> str | None:
         """Request and accept; None: the town closes."""
@@ -257,10 +261,12 @@ class Town:
         calls = [asyncio.create_task(pair.run(wait)) for pair, wait in zip(self._pairs, waits, strict=True)]
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         self.closing.set()
-        failed = [one for one in await asyncio.gather(*calls, return_exceptions=True) if one is not None]
+        over, stuck = await asyncio.wait(calls, timeout=OVER_S)
+        failed = [repr(call.exception()) for call in over if call.exception() is not None]
+        failed += [f"stuck in {call.get_stack()}" for call in stuck]
         turning.cancel()
         await asyncio.gather(turning, return_exceptions=True)
-        told = {"witnessed": self.witnessed, "troubles": self.troubles, "failed": [repr(one) for one in failed]}
+        told = {"witnessed": self.witnessed, "troubles": self.troubles, "failed": failed}
         print(json.dumps(told), flush=True)
 
 
@@ -273,3 +279,4 @@ async def main() -> None:
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+        os._exit(0)  # all is told; a socket that does not let go must not keep the process
