@@ -13,5 +13,6 @@ On the side of control: ``catalogue`` (consent, grants), ``search``, ``audit`` (
 
 What is made of a recording: ``jobs`` (what waits, and who works on it) → ``job_pool`` (a process for each) →
 ``job_work`` → ``compose_read`` (streams in step with one clock), ``compose``, ``captions``, ``preview``, or ``bundle``
-(exports; ``bundles`` are those being downloaded) → ``products`` (sealed pieces, played like streams).
+(exports; ``bundles`` are those being downloaded) → ``products`` (sealed pieces, played like streams); ``leftovers`` of
+attempts that came to nothing are deleted.
 """

@@ -24,6 +24,7 @@ from recorder.catalogue import Details, Recordings
 from recorder.errors import SegmentCorrupt
 from recorder.finish import read_object
 from recorder.manifest import canonical
+from recorder.missing import span_ms
 from recorder.playback import PlainCache, StreamFile, open_stream
 from recorder.products import ProductFile
 from recorder.segments import STORY, Name, recording_prefix
@@ -33,7 +34,8 @@ from recorder.zipstream import Member
 README: Final = """\
 This is the export of one recorded call.
 
-media/       what each participant sent, as WebM or Matroska files; bundle.json says when each begins
+media/       what each participant sent, as WebM or Matroska files; bundle.json says when each begins, and
+             which parts of the call are missing, if any could not be stored
 story.json   the chat, and what happened to the session
 parts/       the manifests: every track, clock, gap and stored segment, chained by hashes
 root-*.json  the signature over all manifests, made when the session was over
@@ -100,6 +102,7 @@ async def make_plan(
     people = [{"id": p.public_id, "name": p.name, "role": p.role} for p in recording.participants]
     statement = {**about, "recording": recording.public_id, "session": recording.session_public_id}
     statement |= {"tenant": recording.tenant_id, "participants": people, "files": shown}
+    statement["missing"] = missing_of(recording)
     return [_document("bundle.json", envelope(key, BUNDLE_FORMAT, statement)), *planned]
 
 
@@ -124,6 +127,17 @@ async def _documents(recordings: Recordings, recording: Details) -> dict[str, by
         )
     lock = {"retain_until_ms": recording.retain_until_ms, "held": recording.held, "holds": [dict(h) for h in holds]}
     return {**out, "lock.json": canonical(lock)}
+
+
+def missing_of(recording: Details) -> list[dict[str, Any]]:
+    """The parts that are not there, and between which times (from the recording's start) they lie."""
+    out = []
+    for part in recording.missing:
+        from_ms, to_ms = (
+            None if each is None else each - recording.started_at_ms for each in span_ms(part.epoch, recording.streams)
+        )
+        out.append({"epoch": part.epoch, "failure": part.failure, "from_ms": from_ms, "to_ms": to_ms})
+    return out
 
 
 async def manifests(recordings: Recordings, recording: Details) -> list[tuple[int, bytes]]:

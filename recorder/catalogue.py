@@ -23,6 +23,7 @@ from recorder.announcements import Announcements
 from recorder.consents import Consents
 from recorder.errors import ConsentMissing
 from recorder.manifest import Entry
+from recorder.missing import MissingPart, missing_parts
 from recorder.retention import KEEP_DAYS_DEFAULT
 from recorder.search import HELD, Search, find_rows
 from recorder.segments import Sealer
@@ -88,9 +89,13 @@ class RecordingSummary(NamedTuple):
     bytes: int
 
 
+RETRIEVABLE: Final = "(state = 'ready' or (state = 'failed' and root_key is not null))"
+"""What is stored and signed can be had, also where a part of the recording is missing."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Details:
-    """A recording with its participants and the streams that are played."""
+    """A recording with its participants and the streams that are played: those of parts that are complete."""
 
     tenant_id: TenantId
     id: RecordingId
@@ -118,6 +123,13 @@ class Details:
     good_ratio: float | None
     participants: list[ParticipantOf]
     streams: list[StreamRow]
+    missing: list[MissingPart]
+    """Parts that are not in it; empty unless it failed."""
+
+    @property
+    def retrievable(self) -> bool:
+        """Whether it may be played and exported: complete, or signed without the parts that are missing."""
+        return self.state == "ready" or (self.state == "failed" and self.root_key is not None and bool(self.streams))
 
 
 class Grant(NamedTuple):
@@ -299,12 +311,19 @@ class Recordings:
             row["id"],
         )
         streams = await streams_of(connection, row["tenant_id"], row["id"])
+        missing = await missing_parts(connection, row["tenant_id"], row["id"]) if row["state"] == "failed" else []
+        epochs = {part.epoch for part in missing}
         fields = (field.name for field in dataclasses.fields(Details))
-        taken = {name: row[name] for name in fields if name not in ("participants", "streams")}
+        taken = {name: row[name] for name in fields if name not in ("participants", "streams", "missing")}
         return Details(
             **taken,
             participants=[ParticipantOf(*participant) for participant in participants],
-            streams=[stream for stream in streams if not stream.superseded and stream.file_sha256 is not None],
+            streams=[
+                stream
+                for stream in streams
+                if not stream.superseded and stream.file_sha256 is not None and stream.epoch not in epochs
+            ],
+            missing=missing,
         )
 
     async def entries(self, recording: Details, stream: int | None = None) -> list[Entry]:

@@ -81,6 +81,7 @@ async def _check_parts(files: Files, root: dict[str, Any], out: Findings) -> Non
     held = {digest.sha256.hex() for name in await files.names() if (digest := await _media(files, name)) is not None}
     for part in root["parts"]:
         if part["manifest_sha256"] is None:
+            out.notes.append(f"part {part['epoch']} of the call is missing: {part['failure'] or part['state']}")
             continue
         name = f"parts/{part['epoch']}/manifest.json"
         data = await files.read(name) or b""
@@ -89,6 +90,9 @@ async def _check_parts(files: Files, root: dict[str, Any], out: Findings) -> Non
         manifest = parse(data)
         if manifest is None:
             out.problem(f"{name} cannot be understood")
+            continue
+        if part["state"] == "failed":  # what there is of it is not played; the store has it
+            out.notes.append(f"part {part['epoch']} of the call is missing: {part['failure']}")
             continue
         check_chain(manifest, part, name, out)
         for stream in manifest["streams"]:

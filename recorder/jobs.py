@@ -17,13 +17,8 @@ from typing import Any, Final
 from config.clock import Clock
 from config.database import ALL_TENANTS
 from config.ids import PublicId, RecordingId, TenantId, UserId, new_public_id
-from config.logs import get_log
-from config.objects import ObjectStoreError
 from recorder import audit
-from recorder.catalogue import Details, Recordings
-from recorder.segments import PRODUCT_EPOCH, part_prefix
-
-log = get_log("recorder.jobs")
+from recorder.catalogue import RETRIEVABLE, Details, Recordings
 
 LEASE_MS: Final = 30_000
 ATTEMPTS_MAX: Final = 3
@@ -257,8 +252,8 @@ class Jobs:
         """A number for something that the job makes; what is stored under it is deleted unless the job gets done."""
         async with self._database.transaction(job.tenant_id) as connection:
             number: int | None = await connection.fetchval(
-                "update recording set products = products + 1 where tenant_id = $1 and id = $2 and state = 'ready'"
-                " returning products",
+                "update recording set products = products + 1 where tenant_id = $1 and id = $2"  # noqa: S608 - ours
+                f" and {RETRIEVABLE} returning products",
                 job.tenant_id,
                 job.recording_id,
             )
@@ -278,7 +273,7 @@ class Jobs:
         made = {product["n"] for product in products}
         async with self._database.transaction(job.tenant_id) as connection:
             if not await connection.fetchval(
-                "select true from recording where tenant_id = $1 and id = $2 and state = 'ready' for share",
+                f"select true from recording where tenant_id = $1 and id = $2 and {RETRIEVABLE} for share",  # noqa: S608
                 job.tenant_id,
                 job.recording_id,
             ):
@@ -342,36 +337,6 @@ class Jobs:
         async with self._database.transaction(ALL_TENANTS) as connection:
             rows = await connection.fetch(_EXPIRED, self._now(), _time(self._clock.wall_ms() - EXPORT_KEPT_MS))
         return len(rows)
-
-    async def sweep_leftovers(self) -> int:
-        """Delete what attempts that came to nothing had stored: of how many jobs."""
-        async with self._database.transaction(ALL_TENANTS) as connection:
-            rows = await connection.fetch(
-                f"select {_COLUMNS} {_FROM} where j.outputs <> '{{}}' and j.state <> 'running'"
-                " and coalesce(j.leased_until < $1, true) order by j.id limit 50",  # its worker knows by then
-                self._now(),
-            )
-        for job in [Job(**dict(row)) for row in rows]:
-            try:
-                await self._delete_outputs(job)
-            except ObjectStoreError as error:  # away, or locked by the bucket's own rule: later
-                log.warning("leftovers of a job not deleted", job=job.public_id, why=str(error))
-                continue
-            async with self._database.transaction(job.tenant_id) as connection:
-                await connection.execute(
-                    "update recording_job set outputs = '{}'"
-                    " where tenant_id = $1 and id = $2 and state <> 'running' and outputs = $3",
-                    job.tenant_id,
-                    job.id,
-                    job.outputs,
-                )
-        return len(rows)
-
-    async def _delete_outputs(self, job: Job) -> None:
-        base = part_prefix(job.tenant_id, job.recording_public_id, PRODUCT_EPOCH)
-        for number in job.outputs:
-            async for key in self._recordings.objects.keys(f"{base}{number:02d}-"):
-                await self._recordings.objects.delete(key)
 
     def _now(self) -> datetime.datetime:
         return _time(self._clock.wall_ms())

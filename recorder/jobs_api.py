@@ -168,7 +168,7 @@ class JobsApi:
         job, recording = await self._entrusted(call)
         entry = entry_of(recording, call.principal, audit.EXPORT_GRANTED, job.reason, job=job.public_id)
         granted = None
-        if recording.state == "ready" and job.kind == "export":
+        if recording.retrievable and job.kind == "export":
             granted = await self._jobs.grant(job, entry)
         if granted is None:
             await self._gate.refuse(call.principal, recording, "job_not_done", job=job.public_id)
@@ -190,7 +190,7 @@ class JobsApi:
             await self._note(job, audit.REFUSED, why="expired")
             raise ApiError(403, "access_expired", "Your access has expired. Ask for it again.")
         recording = await self._recordings.find(job.tenant_id, job.recording_public_id)
-        if recording is None or recording.state != "ready":
+        if recording is None or not recording.retrievable:
             raise ApiError(409, "job_not_done", "The recording is gone.")
 
         async def note(span: Span) -> None:

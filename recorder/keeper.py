@@ -19,6 +19,7 @@ from recorder import upkeep
 from recorder.catalogue import Recordings
 from recorder.job_pool import JobPool
 from recorder.jobs import Jobs
+from recorder.leftovers import Leftovers
 from recorder.lifecycle import Lifecycle
 
 log = get_log("recorder.keeper")
@@ -34,6 +35,7 @@ class Keeper:
 
     def __init__(self, recordings: Recordings, key: SigningKey, clock: Clock, settings: Settings) -> None:
         self._jobs = Jobs(recordings, clock)
+        self._leftovers = Leftovers(recordings, clock)
         self._pool = JobPool(self._jobs, settings)
         self._lifecycle = Lifecycle(recordings, key, clock, settings.object_lock)
         self._recordings = recordings
@@ -59,7 +61,7 @@ class Keeper:
                     await self._lifecycle.anchor()
                     await self._lifecycle.sweep_gone()
                     await self._jobs.expire_exports()
-                    await self._jobs.sweep_leftovers()
+                    await self._leftovers.sweep()
                     await self._sweep_spool()
                     while await self._lifecycle.expire():
                         pass

@@ -128,7 +128,7 @@ class MediaApi:
         except (SegmentCorrupt, ObjectStoreError):
             log.fault("cannot read a manifest", recording=recording.public_id)
             raise ApiError(503, "recording_unreadable", UNREADABLE) from None
-        body = {"recording": recording.public_id, "parts": parts}
+        body = {"recording": recording.public_id, "parts": parts, "missing": bundle.missing_of(recording)}
         return web.json_response(body, headers=NO_STORE)
 
     async def media(self, call: Call) -> AccessGrant:
@@ -170,7 +170,7 @@ class MediaApi:
         recording = await self._recordings.find(grant.tenant_id, grant.recording_public_id)
         if recording is None:
             raise not_found("recording")
-        if recording.state != "ready":
+        if not recording.retrievable:
             raise not_ready(recording)
         return grant, recording
 

@@ -110,7 +110,7 @@ class OwnApi:
         if recording.ended_at_ms is not None:
             span = rule.span_ms(recording.ended_at_ms)
             why = "not_yet" if now_ms < span[0] else "over" if now_ms >= span[1] else None
-        if recording.state != "ready":
+        if not recording.retrievable:
             why = "gone" if recording.state in ("expired", "erased") else "not_ready"
         return OwnRecordingView(
             id=recording.public_id,

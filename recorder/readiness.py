@@ -1,4 +1,4 @@
-"""What may be played or exported: recordings that are ready; and why the others may not."""
+"""What may be played or exported: what is stored and signed of a recording; and why the others may not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def not_ready(recording: Details) -> ApiError:
 
 
 async def check_ready(gate: Gate, who: Principal, recording: Details) -> None:
-    """Raises 409, audited, for a recording that is not ready."""
-    if recording.state != "ready":
+    """Raises 409, audited, for a recording of which nothing may be had (yet)."""
+    if not recording.retrievable:
         await gate.refuse(who, recording, recording.state)
         raise not_ready(recording)

@@ -9,6 +9,7 @@ not noted is read back, checked and noted.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import json
 from typing import Any, Final
@@ -18,9 +19,9 @@ from config.database import ALL_TENANTS
 from config.ids import TenantId
 from config.keys import KeyRing, SigningKey, UnknownKey, WrappedKeys
 from config.logs import get_log
-from config.objects import ObjectExists, ObjectLock, ObjectMissing, ObjectStore
+from config.objects import ObjectExists, ObjectLock, ObjectMissing, ObjectStore, ObjectStoreError
 from recorder import announcements
-from recorder.errors import RecorderError, SegmentCorrupt
+from recorder.errors import RecorderError, SegmentCorrupt, Unavailable
 from recorder.manifest import canonical
 from recorder.segments import STORY, Name, Sealer, recording_prefix
 from recorder.signed import ROOT_FORMAT, Unsigned, envelope, opened
@@ -30,6 +31,9 @@ log = get_log("recorder.root")
 
 UNSIGNED_MAX: Final = 50
 """Recordings looked at in one go; the rest waits for the next."""
+AGAIN_MS: Final = 60_000
+"""What could not be signed for a fault of its own is tried again after this."""
+FAILURE_CHARS_MAX: Final = 500
 
 
 def lock_until(mode: str, until_ms: int) -> ObjectLock | None:
@@ -59,21 +63,42 @@ class Signer:
         return lock_until(self.lock_mode, until_ms)
 
     async def sign_complete(self) -> int:
-        """Sign every recording whose session is over and whose parts are all done: how many were signed."""
+        """Sign recordings whose session is over and whose parts are all done: how many were signed. What cannot be
+        signed waits, and is told of once; those longest untried come first."""
         async with self.store.transaction(ALL_TENANTS) as connection:
-            rows = await connection.fetch(_COMPLETE, None, None, UNSIGNED_MAX)
+            rows = await connection.fetch(_COMPLETE, None, None, UNSIGNED_MAX, self._time(-AGAIN_MS))
         done = 0
         for row in rows:
             try:
                 done += await self.sign(row["tenant_id"], row["id"]) is not None
+            except Unavailable:
+                raise
             except (RecorderError, UnknownKey) as error:
-                log.error("cannot sign a recording", recording=row["public_id"], why=f"{type(error).__name__}: {error}")
+                await self._failed(row, f"{type(error).__name__}: {error}"[:FAILURE_CHARS_MAX])
+            except ObjectStoreError:  # away, or it refuses this one only: another is the first one next time
+                await self._failed(row, None)
+                raise
         return done
+
+    async def _failed(self, row: Any, why: str | None) -> None:
+        """Note that it was tried; and why it failed, if that is its own fault."""
+        async with self.store.transaction(row["tenant_id"]) as connection:
+            await connection.execute(
+                "update recording set sign_tried_at = $3, sign_failure = $4 where tenant_id = $1 and id = $2",
+                *_key(row),
+                self._time(0),
+                why,
+            )
+        if why is not None and why != row["sign_failure"]:
+            log.error("cannot sign a recording", recording=row["public_id"], why=why)
+
+    def _time(self, offset_ms: int) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp((self.clock.wall_ms() + offset_ms) / 1000, datetime.UTC)
 
     async def sign(self, tenant: int, recording_id: int) -> str | None:
         """Sign one recording, if it is complete: its state then. None: it is not complete, or signed already."""
         async with self.store.transaction(tenant) as connection:
-            row = await connection.fetchrow(_COMPLETE, tenant, recording_id, 1)
+            row = await connection.fetchrow(_COMPLETE, tenant, recording_id, 1, None)
             if row is None:
                 return None
             statement = await _statement(connection, row)
@@ -88,6 +113,7 @@ class Signer:
                 return None  # a part turned up meanwhile: the next root is over that one, too
             state: str | None = await connection.fetchval(
                 "update recording set root_key = $3, root_sha256 = $4, roots = $7, story_key = $5, story = null,"
+                " sign_tried_at = null, sign_failure = null,"
                 " state = case when state = 'failed' then 'failed' else 'ready' end"
                 " where tenant_id = $1 and id = $2 and root_key is null and roots = $6 returning state",
                 *_key(row),
@@ -228,7 +254,7 @@ async def _statement(connection: Any, row: Any) -> dict[str, Any]:
 
 _COMPLETE: Final = """
 select tenant_id, id, public_id, session_id, session_public_id, kind, key_id, started_at_ms, duration_ms, ended_at_ms,
-       retain_until_ms, story, story_key, roots, encode(root_sha256, 'hex') as previous_sha256
+       retain_until_ms, story, story_key, roots, sign_failure, encode(root_sha256, 'hex') as previous_sha256
 from recording r
 where ($1::bigint is null or tenant_id = $1) and ($2::bigint is null or id = $2)
   and root_key is null and ended_at_ms is not null and state in ('recording', 'finishing', 'failed')
@@ -236,5 +262,6 @@ where ($1::bigint is null or tenant_id = $1) and ($2::bigint is null or id = $2)
     where p.tenant_id = r.tenant_id and p.recording_id = r.id and p.state = 'ready')
   and not exists (select from recording_part p
     where p.tenant_id = r.tenant_id and p.recording_id = r.id and p.state = 'recording')
-order by id limit $3
+  and ($4::timestamptz is null or sign_failure is null or sign_tried_at <= $4)
+order by sign_tried_at nulls first, id limit $3
 """

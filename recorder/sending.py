@@ -14,7 +14,7 @@ from config.ids import TenantId
 from config.keys import UnknownKey
 from config.logs import get_log
 from config.objects import ObjectStoreError
-from recorder.catalogue import Recordings
+from recorder.catalogue import RETRIEVABLE, Recordings
 from recorder.errors import SegmentCorrupt
 from recorder.playback import PlainCache, RangeBeyond, read_range
 
@@ -55,12 +55,14 @@ def while_ready(recordings: Recordings, tenant: TenantId, recording_id: int) -> 
     async def is_ready() -> bool:
         try:
             async with recordings.database.transaction(tenant) as connection:
-                state = await connection.fetchval(
-                    "select state from recording where tenant_id = $1 and id = $2", tenant, recording_id
+                found = await connection.fetchval(
+                    f"select {RETRIEVABLE} from recording where tenant_id = $1 and id = $2",  # noqa: S608 - ours
+                    tenant,
+                    recording_id,
                 )
         except AWAY:
             return True
-        return bool(state == "ready")
+        return bool(found)
 
     return is_ready
 

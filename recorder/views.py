@@ -9,6 +9,7 @@ import pydantic
 
 from config.http import Body, View
 from recorder import audit
+from recorder.bundle import missing_of
 from recorder.catalogue import Details
 from recorder.permissions import Duty
 from recorder.products import Product
@@ -50,6 +51,17 @@ class GapView(View):
     to_ms: int
 
 
+class MissingView(View):
+    """A part of the call that could not be stored; about when, from the recording's start."""
+
+    epoch: int
+    failure: str | None
+    from_ms: int | None
+    """Null: nothing before it is there."""
+    to_ms: int | None
+    """Null: nothing after it is there."""
+
+
 class QualityView(View):
     """How good the call was for the side that had it worse."""
 
@@ -85,6 +97,8 @@ class RecordingView(View):
     bytes: int
     streams: list[StreamView]
     gaps: list[GapView]
+    missing: list[MissingView]
+    """Of one that failed. What else there is of it can be played and exported once it is signed."""
     hashes_ok: bool | None
     """True once every object was read back and agreed with its hash; None until then."""
     signed: bool
@@ -241,6 +255,7 @@ def recording_view(recording: Details, may: Iterable[Duty] = (), made: Sequence[
         bytes=recording.bytes,
         streams=[_stream_view(recording, stream) for stream in recording.streams],
         gaps=_gaps(recording),
+        missing=[MissingView.model_validate(each) for each in missing_of(recording)],
         hashes_ok=True if recording.state == "ready" else None,
         signed=recording.root_key is not None,
         retain_until_ms=recording.retain_until_ms,

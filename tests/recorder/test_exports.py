@@ -14,6 +14,7 @@ from recorder import bundles, sending
 from recorder import jobs as module
 from recorder.job import PartJob
 from recorder.jobs import EXPORT_KEPT_MS, LEASE_MS, Jobs
+from recorder.leftovers import Leftovers
 from recorder.playback import PlainCache, StreamFile
 from recorder.verify import verify
 from tests.recorder.conftest import Desk
@@ -72,7 +73,7 @@ async def test_an_export_is_kept_for_a_day(desk: Desk, ask: Ask, ready: str, clo
     assert await jobs.expire_exports() == 1
     assert await code_of(await ask("GET", url)) == (403, "no_access")
     assert await code_of(await ask("POST", job + "/download", "compliance")) == (409, "job_not_done")
-    await jobs.sweep_leftovers()
+    await Leftovers(desk.recordings, clock).sweep()
     assert set(stored(desk)) == before
     assert (await ask("POST", job + "/retry", "compliance")).status == 200
     clock.advance_ms(LEASE_MS)

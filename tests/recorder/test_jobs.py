@@ -28,6 +28,7 @@ from recorder.job import PartJob
 from recorder.job_pool import JobPool
 from recorder.job_work import NICENESS, Tools, do
 from recorder.jobs import ATTEMPTS_MAX, LEASE_MS, Job, Jobs
+from recorder.leftovers import Leftovers
 from recorder.lifecycle import Lifecycle
 from recorder.products import products_of
 from tests.recorder.conftest import Desk
@@ -176,14 +177,14 @@ async def test_cancelled_composition_leaves_nothing_behind(
     assert (await (await ask("POST", f"/jobs/{asked['id']}/cancel", "compliance")).json())["state"] == "cancelled"
     assert await do(job, tools(desk, clock)) == "cancelled"
     clock.advance_ms(LEASE_MS + 1)
-    await jobs.sweep_leftovers()
+    await Leftovers(desk.recordings, clock).sweep()
     assert set(stored(desk)) == before
     retried = await (await ask("POST", f"/jobs/{asked['id']}/retry", "compliance")).json()
     assert retried["state"] == "queued"
     assert await work(desk, clock) == "done"
     await ask("POST", f"/jobs/{asked['id']}/cancel", "compliance")  # thrown away again
     clock.advance_ms(LEASE_MS + 1)
-    await jobs.sweep_leftovers()
+    await Leftovers(desk.recordings, clock).sweep()
     assert set(stored(desk)) == before
     assert (await granted(ask, ready))["compositions"] == []
 
@@ -202,7 +203,7 @@ async def test_job_of_a_dead_recorder_is_done_anew_and_its_remains_deleted(
     assert await work(desk, clock) is None
     clock.advance_ms(LEASE_MS + 1)
     assert await work(desk, clock) == "done"
-    await jobs.sweep_leftovers()
+    await Leftovers(desk.recordings, clock).sweep()
     assert not orphan.exists()
     assert len((await granted(ask, ready))["compositions"]) == 1
 

@@ -34,6 +34,14 @@ export interface RecordingGap {
   to_ms: number;
 }
 
+/** A part of the call that could not be stored, from the recording's start; null: nothing is there before, or after. */
+export interface MissingPart {
+  epoch: number;
+  failure: string | null;
+  from_ms: number | null;
+  to_ms: number | null;
+}
+
 export interface RecordingQuality {
   worst_mos: number;
   median_mos: number;
@@ -63,6 +71,8 @@ export interface RecordingView {
   bytes: number;
   streams: RecordingStreamView[];
   gaps: RecordingGap[];
+  /** Of one that failed; what else there is of it is played and exported once it is signed. */
+  missing?: MissingPart[];
   hashes_ok?: boolean | null;
   signed: boolean;
   /** Not deleted before; later while it is held. */

@@ -150,6 +150,16 @@ export const recordings = {
   unsigned: "Not signed yet",
   notReady: "The recording is still being finished. It can be played in a moment; this page notices by itself.",
   failedHint: "The recording could not be completed. The operators keep what there is.",
+  missing: (spans: string[]) =>
+    `A part of this call could not be stored and is missing: ${spans.join(", ")}. The rest is whole and signed.`,
+  missingSpan: (from: string | null, to: string | null) =>
+    from === null && to === null
+      ? "of unknown length"
+      : from === null
+        ? `until ${to}`
+        : to === null
+          ? `from ${from} on`
+          : `from ${from} to ${to}`,
   gone: {
     expired: "This recording was deleted when its time was over.",
     erased: "This recording was erased: its key was destroyed, and nobody can read it any more.",

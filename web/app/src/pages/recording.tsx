@@ -81,6 +81,7 @@ export function RecordingPage({ id }: { id: string }) {
       ) : (
         <>
           <Head recording={data} grant={grant} onTags={(view) => (set(() => view), changed())} />
+          <Missing recording={data} />
           {grant !== null ? (
             <Player
               key={grant.streams[0]?.url}
@@ -99,7 +100,7 @@ export function RecordingPage({ id }: { id: string }) {
               <Details recording={data} grant={grant} />
             </div>
             <div className="archive-side">
-              {data.state === "ready" ? (
+              {retrievable(data) ? (
                 <Files recording={data} grant={grant} jobs={jobs} reason={reason} onOpen={() => setAsking(true)} />
               ) : null}
               <Holds recording={data} onChange={changed} />
@@ -160,12 +161,28 @@ function Head({
   );
 }
 
+/** Whether it is played and exported: it is complete, or what there is of it is signed. */
+const retrievable = ({ state, signed, streams }: RecordingView): boolean =>
+  state === "ready" || (state === "failed" && signed && streams.length > 0);
+
+/** That something is not in what can be played, and when. */
+function Missing({ recording }: { recording: RecordingView }) {
+  if (!retrievable(recording) || recording.missing === undefined || recording.missing.length === 0) return null;
+  const time = (ms: number | null) => (ms === null ? null : duration(ms));
+  const spans = recording.missing.map((part) => t.recordings.missingSpan(time(part.from_ms), time(part.to_ms)));
+  return (
+    <div data-testid="recording-missing">
+      <Notice>{t.recordings.missing(spans)}</Notice>
+    </div>
+  );
+}
+
 /** Where the player will be, or why it will not. */
 function Closed({ recording, onOpen }: { recording: RecordingView; onOpen: () => void }) {
   const { state } = recording;
   if (state === "recording" || state === "finishing") return <Notice tone="info">{t.recordings.notReady}</Notice>;
-  if (state === "failed") return <Notice>{t.recordings.failedHint}</Notice>;
-  if (state !== "ready") {
+  if (state === "failed" && !retrievable(recording)) return <Notice>{t.recordings.failedHint}</Notice>;
+  if (state === "expired" || state === "erased") {
     const proof = (
       <Link to="/recordings/deletions" className="link">
         {t.recordings.proof}
