@@ -33,12 +33,15 @@ from bench.installation import Installation
 from bench.people import Means, make_pairs
 from billing.checks import UNPROVEN_MS
 from config.settings import Settings
+from relay.journal import closed_files
 from signaling.info import read_run_file
 from signaling.installation import beside
 
 VICTIMS: Final = ("control", "worker-1", "worker-2", "postgres", "valkey")
 BETWEEN_KILLS_S: Final = (5.0, 12.0)
 SETTLE_S: Final = 90
+FILE_CLOSES_S: Final = 5
+"""A worker has closed its file by so long after the last room in it ended."""
 PROCESSES: Final = 2
 POOR_EVERY: Final = 8
 """One client in so many has money for little more than a minute, and tops up when it is used up."""
@@ -207,7 +210,14 @@ class Chaos:
             await asyncio.sleep(1)
         else:
             say(f"{(await self._rows(_OPEN))[0]['count']} sessions are not settled after {SETTLE_S} s")
-        await asyncio.sleep(self.options.evidence_wait)
+        deadline = time.monotonic() + self.options.evidence_wait
+        await asyncio.sleep(FILE_CLOSES_S)
+        while (waiting := closed_files(self.settings.journal_dir)) and time.monotonic() < deadline:
+            await asyncio.sleep(1)
+        if waiting:
+            say(f"journals not shipped: {[path.name for path in waiting]}")
+        else:
+            say("all journals are shipped")
 
     async def judge(self, witnessed: list[dict[str, Any]]) -> dict[str, Any]:
         """Hold every charge against tariff, evidence and witnesses."""
@@ -227,8 +237,8 @@ class Chaos:
             witness = seen.get(row["session_public_id"])
             billed_ms = row["billed_through_ms"]
             figures = {
-                "beyond_journal_ms": billed_ms - row["journal_ms"],
-                "journal_unbilled_ms": min(row["journal_ms"], row["granted_ms"]) - billed_ms,
+                "beyond_journal_ms": billed_ms - int(row["journal_ms"]),
+                "journal_unbilled_ms": min(int(row["journal_ms"]), row["granted_ms"]) - billed_ms,
             }
             if witness is None:
                 without_witness += billed_ms > 0
@@ -335,7 +345,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=200, help="calls at a time")
     parser.add_argument("--duration", type=float, default=180, help="seconds of killing")
     parser.add_argument("--ramp", type=float, default=40, help="seconds over which the calls begin")
-    parser.add_argument("--evidence-wait", type=float, default=8, help="seconds for journals to be shipped at the end")
+    parser.add_argument("--evidence-wait", type=float, default=60, help="seconds for journals to be shipped at the end")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--keep-log", type=Path, help="put the installation's log there")
     options = parser.parse_args()
