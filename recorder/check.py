@@ -188,7 +188,10 @@ async def _check_numbered(
         folder, _, last = name.rpartition("/")
         match = _NUMBERED.fullmatch(last)
         if folder == str(epoch) and match is not None:
-            data = await files.read(base + name) or b""
+            data = await files.read(base + name)
+            if data is None:
+                out.problem(f"{base}{name} is listed, and cannot be read")
+                continue
             found[hashlib.sha256(data).hexdigest()] = (int(match.group(1)), base + name, data)
     seen: set[str] = set()
     read: list[dict[str, Any]] = []
