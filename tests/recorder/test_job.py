@@ -38,7 +38,8 @@ def call(desk: Desk, seconds: float = 6.0, codec: str = "vp8", epoch: int = 1) -
 
 def stored(desk: Desk) -> dict[str, bytes]:
     root = desk.objects_dir
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    objects = [path for path in sorted(root.rglob("*")) if path.is_file() and path.suffix != ".part"]  # being written
+    return {str(path.relative_to(root)): path.read_bytes() for path in objects}
 
 
 async def test_finished_call_becomes_a_ready_recording(desk: Desk) -> None:
