@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import json
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from config.keys import KeyRing, UnknownKey
 from config.logs import get_log
-from config.objects import ObjectExists, ObjectLock, ObjectStore, ObjectStoreError
+from config.objects import ObjectExists, ObjectLock, ObjectMissing, ObjectStore, ObjectStoreError
 from recorder import manifest, metrics, upkeep
 from recorder.catalogue import Recordings
 from recorder.errors import Diverged, RecorderError, Unavailable
@@ -225,8 +226,9 @@ class PartJob:
             except ObjectExists:
                 await self._diverged(part, stream)
             await self._persist(lambda: services.store.change_stream(part, stream, **dataclasses.asdict(made)))  # noqa: B023 - awaited here
-        await self._write_manifest(pipeline, part)
-        await self._write_manifest(pipeline, part, final=True)
+        if not await self._has_last_manifest(part):
+            await self._write_manifest(pipeline, part)
+            await self._write_manifest(pipeline, part, final=True)
         if pipeline.corrupt:  # noted before the catalogue says that all is done, lest a successor deletes the spool
             await asyncio.to_thread(upkeep.note_damage, self.directory, "; ".join(pipeline.core.problems))
         state = await self._persist(lambda: services.store.finish_part(part, None))
@@ -236,6 +238,20 @@ class PartJob:
 
     def _lock(self, part: PartRow) -> ObjectLock | None:
         return self._services.signer.lock(part.retain_until_ms)
+
+    async def _has_last_manifest(self, part: PartRow) -> bool:
+        """Whether the last manifest was stored and noted before, over the same entries: it stays then. Another would
+        take its place in a store that overwrites, and the chain of manifests would lack it."""
+        key = manifest.final_key(part.header)
+        if part.manifest_key != key:
+            return False
+        try:
+            stored = await self._persist(lambda: self._services.objects.get(key))
+        except ObjectMissing:
+            return False
+        if hashlib.sha256(stored).digest() != part.manifest_sha256:
+            return False
+        return len(json.loads(stored)["chain"]["entries"]) == len(part.entries)
 
     async def _write_manifest(self, pipeline: Pipeline, part: PartRow, *, final: bool = False) -> None:
         """Store the next numbered manifest, or the last one. A number taken by a recorder that died is skipped."""

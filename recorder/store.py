@@ -66,6 +66,8 @@ class PartRow:
     state: str
     chain: bytes
     manifests: int
+    manifest_key: str | None
+    """Of the manifest stored last."""
     manifest_sha256: bytes | None
     retain_until_ms: int
     streams: list[StreamRow]
@@ -117,8 +119,8 @@ class Store:
                 chain_start(header.recording_public_id, header.epoch),
             )
             part = await connection.fetchrow(
-                "select p.state, p.chain, p.manifests, p.manifest_sha256, r.retain_until_ms from recording_part p"
-                " join recording r on r.tenant_id = p.tenant_id and r.id = p.recording_id"
+                "select p.state, p.chain, p.manifests, p.manifest_key, p.manifest_sha256, r.retain_until_ms"
+                " from recording_part p join recording r on r.tenant_id = p.tenant_id and r.id = p.recording_id"
                 " where p.tenant_id = $1 and p.recording_id = $2 and p.epoch = $3",
                 *key,
             )
@@ -232,7 +234,7 @@ class Store:
                 sha256,
             )
         part.manifests += 1
-        part.manifest_sha256 = sha256
+        part.manifest_key, part.manifest_sha256 = key, sha256
 
     async def finishing(self, part: PartRow) -> None:
         """The part's media is all stored and is being verified."""

@@ -238,6 +238,37 @@ async def test_job_that_is_cut_off_anywhere_is_done_again_alike(
     ]
 
 
+class Overwriting(DirectoryStore):
+    """A store that knows no ``If-None-Match``, as some services are."""
+
+    async def put(self, key: str, data: bytes, *, sha256: bytes, lock: ObjectLock | None = None) -> None:
+        await self.delete(key)
+        await super().put(key, data, sha256=sha256, lock=lock)
+
+
+async def test_last_manifest_stays_when_the_recorder_dies_after_it_was_noted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    scene = call(desk, 3.0)
+    scene.close()
+    services = dataclasses.replace(desk.services, objects=Overwriting(desk.objects_dir))
+
+    async def dying(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "finish_part", dying)
+        with pytest.raises(Killed):
+            await PartJob(scene.directory, services).run()
+    before = {name: data for name, data in stored(desk).items() if "manifest" in name}
+    assert await PartJob(scene.directory, services).run() == "ready"
+    assert {name: data for name, data in stored(desk).items() if "manifest" in name} == before
+    assert (await verify(desk.recordings, desk.new.public_id)).ok
+
+
 async def test_stream_that_is_muxed_differently_is_stored_anew_and_the_old_one_stays(desk: Desk) -> None:
     scene = call(desk)
     scene.close()
