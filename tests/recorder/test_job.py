@@ -16,6 +16,8 @@ from config.ids import DEFAULT_TENANT, SessionId
 from config.objects import DirectoryStore, ObjectLock, ObjectStoreError
 from recorder import job as module
 from recorder import upkeep
+from recorder.check import Findings, check_store
+from recorder.files import FolderFiles
 from recorder.job import PartJob
 from recorder.pipeline import Pipeline
 from recorder.store import Store, UnknownRecording
@@ -267,6 +269,9 @@ async def test_last_manifest_stays_when_the_recorder_dies_after_it_was_noted(
     assert await PartJob(scene.directory, services).run() == "ready"
     assert {name: data for name, data in stored(desk).items() if "manifest" in name} == before
     assert (await verify(desk.recordings, desk.new.public_id)).ok
+    found = Findings()
+    await check_store(FolderFiles(desk.objects_dir), desk.services.signer.key.public, found)
+    assert found.problems == []
 
 
 async def test_stream_that_is_muxed_differently_is_stored_anew_and_the_old_one_stays(desk: Desk) -> None:
