@@ -197,7 +197,7 @@ cdef class _Incoming:
             while at < frames.length:
                 record = <Record *>(frames.data + at)
                 at += sizeof(Record) + ((record.length + 7) & ~7)
-                self._send_frame(record.owner, bytes_of(record))
+                self._send_frame(record)
             at = 0
             while at < taps.length:
                 record = <Record *>(taps.data + at)
@@ -213,13 +213,14 @@ cdef class _Incoming:
             give_back(&self.p.taps, &taps)
             give_back(&self.p.frames, &frames)
 
-    cdef _send_frame(self, handle, bytes frame):
-        owner = self._transports.get(handle)
+    cdef _send_frame(self, const Record *record):
+        owner = self._transports.get(record.owner)
         if owner is not None and (<_Owner>owner).remote is not None:
             socket, address = (<_Owner>owner).remote
-            if socket in self._sockets and self._sockets[socket].send(frame, address):
+            if socket in self._sockets and self._sockets[socket].send(bytes_of(record), address):
                 return
-        self.p.drops[SEND_FAILED] += 1
+        route = self._routes.get(record.route)
+        take_back(self.p, NULL if route is None else (<_Route>route).c, record.stream, record.octets)
 
     cdef list _take_upcalls(self):
         """What came up since the last time."""

@@ -122,7 +122,7 @@ cdef void forward(Plane *p, Route *r, Stream *s, const Packet *packet) noexcept 
     if length < 0:
         p.drops[TOO_LARGE] += 1
     elif r.is_tap:
-        if not bytes_add(&p.taps, r.handle, s.handle, packet.arrival_ns, to, length):
+        if bytes_add(&p.taps, r.handle, s.handle, packet.arrival_ns, to, length) == NULL:
             p.drops[SPOOL_FULL] += 1
         count(r, packet, s.handle)
     elif s.is_video and not may_pass(&t.pacer, p.now_ns):

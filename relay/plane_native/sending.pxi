@@ -21,14 +21,19 @@ cdef int sent_note(Transport *t, int length, int64_t now_ns, int cluster) noexce
 # --- handing over to the kernel
 
 
-cdef void refused(Plane *p, const iovec *vector) noexcept nogil:
-    """The kernel would not take a datagram: what was counted as forwarded when it was queued was not."""
-    cdef Out *out = &p.outs[(<uint8_t *>vector.iov_base - p.out) // BUFFER_BYTES]
+cdef void take_back(Plane *p, Route *r, int64_t stream, int64_t octets) noexcept nogil:
+    """A datagram did not leave: what ``r``, if any, counted as forwarded when it was queued was not."""
     p.drops[SEND_FAILED] += 1
-    if out.route != NULL:
-        out.route.totals.packets -= 1
-        out.route.totals.octets -= out.octets
-        gate_take_back(out.route.gate, out.stream)
+    if r != NULL:
+        r.totals.packets -= 1
+        r.totals.octets -= octets
+        gate_take_back(r.gate, stream)
+
+
+cdef void refused(Plane *p, const iovec *vector) noexcept nogil:
+    """The kernel would not take a datagram."""
+    cdef Out *out = &p.outs[(<uint8_t *>vector.iov_base - p.out) // BUFFER_BYTES]
+    take_back(p, out.route, out.stream, out.octets)
 
 
 cdef void all_refused(Plane *p, const mmsghdr *message) noexcept nogil:
@@ -108,6 +113,17 @@ cdef int gather(Plane *p, Transport *t, int *waiting, int vectors, mmsghdr *mess
     return vectors
 
 
+cdef void leave_frame(Plane *p, const Transport *t, int i) noexcept nogil:
+    """Leave one datagram to Python, with what is to be taken back if its connection does not take it."""
+    cdef Out *out = &p.outs[i]
+    cdef Record *frame = bytes_add(&p.frames, t.handle, out.stream, 0, p.out + i * BUFFER_BYTES, out.length)
+    if frame == NULL:
+        take_back(p, out.route, out.stream, out.octets)
+    elif out.route != NULL:
+        frame.route = out.route.handle
+        frame.octets = out.octets
+
+
 cdef void flush(Plane *p) noexcept nogil:
     """Send what waits, each transport's datagrams in their order. Those for TCP are left to Python."""
     cdef int k, i, messages = 0, vectors = 0
@@ -119,8 +135,7 @@ cdef void flush(Plane *p) noexcept nogil:
         t.out_first = t.out_last = -1
         if t.socket.tcp:
             while i >= 0:
-                if not bytes_add(&p.frames, t.handle, 0, 0, p.out + i * BUFFER_BYTES, p.outs[i].length):
-                    p.drops[SEND_FAILED] += 1
+                leave_frame(p, t, i)
                 i = p.outs[i].next
             continue
         if messages and t.socket != socket:

@@ -35,6 +35,8 @@ cdef struct Record:  # of what Python gets in batches; its bytes follow
     int64_t stream
     int64_t at_ns
     int64_t length
+    int64_t route  # of a frame: the handle of who counted it as forwarded; 0: nobody
+    int64_t octets
 
 cdef struct Plane:
     int64_t now_ns

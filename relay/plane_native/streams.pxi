@@ -193,7 +193,7 @@ cdef void look_at_frame(Stream *s, Packet *packet) noexcept nogil:
 
 
 cdef void spool(Plane *p, Stream *s, const Packet *packet) noexcept nogil:
-    if s.spooled and not bytes_add(&p.taps, s.handle, s.handle, packet.arrival_ns, packet.data, packet.length):
+    if s.spooled and bytes_add(&p.taps, s.handle, s.handle, packet.arrival_ns, packet.data, packet.length) == NULL:
         p.drops[SPOOL_FULL] += 1
 
 

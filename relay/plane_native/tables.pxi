@@ -53,10 +53,10 @@ cdef inline void due_at(Plane *p, int64_t at_ns) noexcept nogil:
 # --- bytes for Python
 
 
-cdef bint bytes_add(
+cdef Record *bytes_add(
     Bytes *to, int64_t owner, int64_t stream, int64_t at_ns, const uint8_t *data, int length
 ) noexcept nogil:
-    """Append one record; False: no memory."""
+    """Append one record, valid until the next one; NULL: no memory."""
     cdef size_t wanted = to.length + sizeof(Record) + ((length + 7) & ~7)
     cdef size_t capacity
     cdef uint8_t *grown
@@ -65,14 +65,14 @@ cdef bint bytes_add(
         capacity = 2 * wanted
         grown = <uint8_t *>realloc(to.data, capacity)
         if grown == NULL:
-            return False
+            return NULL
         to.data = grown
         to.capacity = capacity
     record = <Record *>(to.data + to.length)
-    record[0] = Record(owner, stream, at_ns, length)
+    record[0] = Record(owner, stream, at_ns, length, 0, 0)
     memcpy(to.data + to.length + sizeof(Record), data, length)
     to.length = wanted
-    return True
+    return record
 
 
 cdef void give_back(Bytes *to, Bytes *taken) noexcept:

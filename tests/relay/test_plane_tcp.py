@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.plane import SocketHandle, SrtpProfile, Upcall, UpcallKind
+from relay.plane import DropReason, SocketHandle, SrtpProfile, TransportHandle, Upcall, UpcallKind
 from relay.plane_choice import PLANES, make_plane
 from relay.plane_tcp import (
     FRAME_BYTES_MAX,
@@ -225,3 +225,57 @@ def test_media_takes_a_connection_both_ways(server: Server) -> None:
     back = SrtpContext(SrtpProfile.AEAD_AES_128_GCM, key, inbound=True).unprotect_bytes(receive(client))
     assert back is not None
     assert back.endswith(b"voice")
+
+
+def keyed_up(server: Server, client: socket.socket) -> TransportHandle:
+    """A transport over the client's connection, its SRTP keys all zero."""
+    client.sendall(framed(STUN))
+    (upcall,) = server.upcalls(1)
+    transport = server.plane.add_transport()
+    server.plane.map_address(transport, server.handle, upcall.address)
+    server.plane.set_remote(transport, server.handle, upcall.address)
+    server.plane.set_keys(transport, SrtpProfile.AEAD_AES_128_GCM, bytes(28), bytes(28))
+    return transport
+
+
+def frames_received(client: socket.socket, server: Server) -> int:
+    """How many come until nothing more does."""
+    client.settimeout(0.2)
+    count = 0
+    try:
+        while True:
+            receive(client)
+            count += 1
+            server.plane.drain(server.now_ns)  # sends the rest of a frame that was taken in part
+    except TimeoutError:
+        return count
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_a_connection_does_not_take_is_not_forwarded(server: Server, gone: bool) -> None:
+    talking, slow = server.connect(), socket.socket()
+    server.clients.append(slow)
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.connect(server.address)
+    publisher, subscriber = keyed_up(server, talking), keyed_up(server, slow)
+    stream, gate = server.plane.add_stream(publisher, audio_spec()), server.plane.add_gate(open=True)
+    route = server.plane.add_route(stream, subscriber, gate, audio_route())
+    if gone:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        slow.close()
+        server.wait()
+        server.plane.drain(server.now_ns)
+    sending = SrtpContext(SrtpProfile.AEAD_AES_128_GCM, bytes(28), inbound=False)
+    for sequence in range(600):
+        packet = make_packet(payload_type=111, sequence=sequence, timestamp=1, ssrc=0x3333, payload=bytes(1_000))
+        protected = sending.protect_bytes(packet)
+        assert protected is not None
+        talking.sendall(framed(protected))
+        server.wait()
+        server.plane.drain(server.now_ns)
+    got = 0 if gone else frames_received(slow, server)
+    assert gone or 10 < got < 500
+    counters = server.plane.route_counters(route)
+    assert (counters.packets, counters.octets) == (got, got * 1_000)
+    assert server.plane.gate_counters(gate).get(stream, 0) == got, "the meter goes by what went through"
+    assert server.plane.drops()[DropReason.SEND_FAILED] == 600 - got
