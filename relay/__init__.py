@@ -17,9 +17,9 @@ One picture's way: a track comes in one or several encodings (``published``), wh
 first packets (``identify``); ``layers`` says which of them a subscriber gets and which of them rest, ``wiring`` does
 it, and routes join them without a seam (``vp8_rewrite``).
 
-One call's way: ``worker`` takes commands off the ``bus`` (``messages``; ``messages_status``) and gives them to
-``rooms``; a ``room`` answers offers (``sdp``, ``negotiation``), connects its participants (``participant``,
-``wiring``), tells how long media flowed (``evidence``) and how well (``room_quality``, ``quality``, ``mos``) through
-``room_events``, the ``outbox`` and the ``journal`` (``store``), and lets a ``recording`` (``room_recording``) write its
-media to the ``spool``, the recorder's write-ahead log.
+One call's way: ``worker`` (``turns``: packets before all else) takes commands off the ``bus`` (``messages``;
+``messages_status``) and gives them to ``rooms``; a ``room`` answers offers (``sdp``, ``negotiation``), connects its
+participants (``participant``, ``wiring``), tells how long media flowed (``evidence``) and how well (``room_quality``,
+``quality``, ``mos``) through ``room_events``, the ``outbox`` and the ``journal`` (``store``), and lets a ``recording``
+(``room_recording``) write its media to the ``spool``, the recorder's write-ahead log.
 """

@@ -198,10 +198,6 @@ class MediaPort:
         for ufrag in [ufrag for ufrag, owner in self._by_ufrag.items() if owner is transport]:
             del self._by_ufrag[ufrag]
 
-    def drain(self, now_ns: int) -> None:
-        """Let the plane forward what has come in, and deal with the rest."""
-        self.dispatch(self.plane.drain(now_ns))
-
     def dispatch(self, upcalls: Sequence[Upcall]) -> None:
         """Hand each upcall to its transport; a fault closes that one, and the others get theirs."""
         for upcall in upcalls:

@@ -1,7 +1,8 @@
 """The worker: one process, one plane, one event loop; the shell around ``rooms``.
 
-Four things go round: the sockets' readiness drives the plane; timers drive rooms, DTLS and the plane's own; events go
-out over the bus and commands come in; once a second the journal is synced and the worker tells that it lives.
+Four things go round: the sockets' readiness drives the plane; timers drive rooms, DTLS and the plane's own (``turns``
+has packets forwarded in between); events go out over the bus and commands come in; once a second the journal is synced
+and the worker tells that it lives.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from relay.dtls import DtlsCertificate
 from relay.journal import Journal, JournalEntry, closed_files, read_file
 from relay.messages import Event
 from relay.messages_status import WorkerStatus
-from relay.metrics import CONNECT_SECONDS, FORWARD_SAMPLED, FORWARD_SECONDS, LATE_SECONDS, RelayCollector
+from relay.metrics import CONNECT_SECONDS, RelayCollector
 from relay.outbox import Outbox, can_wait
 from relay.plane_choice import choose_plane
 from relay.port import MediaPort, media_addresses
@@ -41,6 +42,7 @@ from relay.room import Room
 from relay.rooms import Rooms
 from relay.spool import SpoolWriter
 from relay.store import EvidenceStore, StoreUnavailable
+from relay.turns import Turns
 
 STATUS_INTERVAL_S: Final = 0.5
 JOURNAL_INTERVAL_S: Final = 1.0
@@ -88,8 +90,10 @@ class Worker:
         self._gathering: asyncio.TimerHandle | None = None
         self._port_timer: asyncio.TimerHandle | None = None
         self._port_due_ns = 0
-        self._drains = 0
-        self._room_timers: dict[Room, asyncio.TimerHandle] = {}
+        self._turns = Turns(self.port, clock, self._tick)
+        self._rooms_timer: asyncio.TimerHandle | None = None
+        self._rooms_due_ns = 0
+        self._goes_on = False
         self._faulty: set[asyncio.Task[None]] = set()
         self._bus_reached = False
         self._started_ms = clock.wall_ms()
@@ -102,7 +106,7 @@ class Worker:
             self._spool,
             settings.spool_dir,
             KeyRing.from_settings(settings),
-            self._arm_room,
+            self._room_changed,
             settings.spool_free_min_bytes,
         )
 
@@ -120,8 +124,9 @@ class Worker:
         await self.rooms.close_all("worker_stopped")
         for handle in self.port.sockets:
             loop.remove_reader(self.plane.fileno(handle))
-        if self._port_timer is not None:
-            self._port_timer.cancel()
+        for timer in (self._port_timer, self._rooms_timer):
+            if timer is not None:
+                timer.cancel()
         await asyncio.to_thread(self._write_journal)
         await asyncio.to_thread(self._journal.close)
         await asyncio.to_thread(self._spool.close)
@@ -184,12 +189,21 @@ class Worker:
     # sockets and timers
 
     def _readable(self) -> None:
-        now_ns = self._clock.monotonic_ns()
-        self.port.drain(now_ns)
-        self._drains += 1
-        if self._drains % FORWARD_SAMPLED == 0:
-            FORWARD_SECONDS.observe((self._clock.monotonic_ns() - now_ns) / 1e9)
+        self._turns.forward()
         self._arm_port()
+        self._work()
+
+    def _work(self) -> None:
+        """Everything but packets, which come in between; what is left goes on after the event loop's other work."""
+        if self._turns.work() and not self._goes_on:
+            self._goes_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+        self._arm_port()
+        self._arm_rooms()
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self._readable()
 
     def _arm_port(self) -> None:
         now_ns = self._clock.monotonic_ns()
@@ -206,18 +220,33 @@ class Worker:
         self.port.run_timers(self._clock.monotonic_ns())
         self._arm_port()
 
-    def _arm_room(self, room: Room) -> None:
-        timer = self._room_timers.pop(room, None)
-        if timer is not None:
-            timer.cancel()
-        self._arm_port()
-        if not room.closed:
-            delay_s = _delay_s(room.next_timer_ns(), self._clock.monotonic_ns())
-            self._room_timers[room] = asyncio.get_running_loop().call_later(delay_s, self._tick, room)
+    def _arm_rooms(self) -> None:
+        due_ns = self._turns.rooms.next_ns()
+        if due_ns is None or (self._rooms_timer is not None and self._rooms_due_ns <= due_ns):
+            return
+        if self._rooms_timer is not None:
+            self._rooms_timer.cancel()
+        self._rooms_due_ns = due_ns
+        delay_s = _delay_s(due_ns, self._clock.monotonic_ns())
+        self._rooms_timer = asyncio.get_running_loop().call_later(delay_s, self._run_rooms)
 
-    def _tick(self, room: Room) -> None:
-        now_ns = self._clock.monotonic_ns()
-        LATE_SECONDS.observe(max(0, now_ns - room.next_timer_ns()) / 1e9)
+    def _run_rooms(self) -> None:
+        self._rooms_timer = None
+        self._work()
+
+    def _room_changed(self, room: Room) -> None:
+        """A room's next time may be another, or it is closed."""
+        self._plan(room)
+        self._arm_port()
+        self._arm_rooms()
+
+    def _plan(self, room: Room) -> None:
+        if room.closed:
+            self._turns.rooms.drop(room)
+        else:
+            self._turns.rooms.put(room, room.next_timer_ns())
+
+    def _tick(self, room: Room, now_ns: int) -> None:
         try:
             room.tick(now_ns)
         except Exception:  # noqa: BLE001 - one room's fault ends that room, not the worker; its gate must not stay open
@@ -226,7 +255,7 @@ class Worker:
             self._faulty.add(task)
             task.add_done_callback(self._faulty.discard)
             return
-        self._arm_room(room)
+        self._plan(room)
 
     # bus
 
