@@ -8,6 +8,10 @@ sender's index, a running number and the moment of sending, on the clock that bo
 DTLS, RTCP) is handed to the caller, who keeps connections alive. A client can also report what it gets and sends, as
 pages do (``tell``).
 
+Nobody is in step with the others, as real people are not: bursts are spread evenly over their interval, and so are
+feedback and reports, also after a pause or when this process was held up. A burst that is up to 50 ms late is sent, one
+of each sender at a time, until all are; what is later is not: it counts as ``missed``.
+
 Video looks like VP8 of two temporal layers in frames of one burst each, so that a relay has pictures to count and key
 frames to find; audio like Opus.
 """
@@ -116,6 +120,8 @@ cdef enum:
     ARRIVALS = 1024  # packets whose arrival is remembered until told; a power of two
     KERNEL_STAMP_BYTES = 64
 
+cdef int64_t CATCH_UP_NS = 50000000  # so late a burst is still sent
+cdef double GOLDEN = 0.6180339887498949
 cdef int64_t NTP_EPOCH_S = 2208988800  # 1970 in NTP's seconds, which count from 1900
 PAYLOAD_BYTES_MIN = STAMP_OFFSET + STAMP_BYTES
 PAYLOAD_BYTES_MAX = 1300
@@ -190,6 +196,24 @@ cdef inline void _put32(uint8_t *at, uint32_t value) noexcept nogil:
     _put16(at + 2, <uint16_t>(value & 0xFFFF))
 
 
+cdef inline int64_t _pass_by(int64_t *due_ns, int64_t interval_ns, int64_t now) noexcept nogil:
+    """Move what was due up to ``now`` to its next turn after it, in its own rhythm; returns by how many intervals.
+
+    Whoever began anew at ``now`` would from then on be in step with all others that were held up with it.
+    """
+    cdef int64_t turns = 0 if due_ns[0] > now else (now - due_ns[0]) // interval_ns + 1
+    due_ns[0] += turns * interval_ns
+    return turns
+
+
+cdef inline int64_t _in_turn(int64_t index, int64_t interval_ns) noexcept nogil:
+    """The next turn of this one of many: their turns are spread evenly over the interval, however many there are."""
+    cdef double share = index * GOLDEN - <int64_t>(index * GOLDEN)
+    cdef int64_t due_ns = <int64_t>(share * interval_ns)
+    _pass_by(&due_ns, interval_ns, _now())
+    return due_ns
+
+
 include "flows_reports.pxi"
 
 
@@ -243,7 +267,7 @@ cdef class Flows:
     cdef uint8_t *stamps
     cdef uint64_t *delays
     cdef int64_t tick_ns, clocks_apart_ns
-    cdef public uint64_t send_failed, bad, strange, control_dropped, received, feedbacks
+    cdef public uint64_t send_failed, bad, strange, control_dropped, received, feedbacks, missed
     cdef list keep
     cdef list control
 
@@ -347,8 +371,8 @@ cdef class Flows:
                 raise MemoryError
         told.transport_cc_id, told.ssrc, told.newest = transport_cc_id, ssrc, -1
         told.feedback_interval_ns = <int64_t>(feedback_ms * 1e6)
-        told.feedback_due_ns = _now() + told.feedback_interval_ns * (client * 7919 % 1000) // 1000
-        told.report_due_ns = _now() + REPORT_NS * (client * 6151 % 1000) // 1000
+        told.feedback_due_ns = _in_turn(client, told.feedback_interval_ns)
+        told.report_due_ns = _in_turn(client, REPORT_NS)
 
     def rest(self, int client):
         """A client sends nothing more, and its socket can be closed."""
@@ -379,6 +403,7 @@ cdef class Flows:
                 self.clients[i].heard[k].late = 0
         memset(self.delays, 0, (DELAY_BUCKETS + 1) * sizeof(uint64_t))
         self.send_failed = self.bad = self.strange = self.control_dropped = self.received = self.feedbacks = 0
+        self.missed = 0
 
     def take_control(self):
         """What ``run`` would return, so far; from another thread while it runs."""
@@ -393,8 +418,12 @@ cdef class Flows:
         cdef int i
         self.control = []
         for i in range(self.sender_count):
-            if self.senders[i].due_ns < began - 50000000:  # after a rest: spread evenly, not all at once
+            if self.senders[i].due_ns < began - CATCH_UP_NS:  # after a rest: spread evenly, not all at once
                 self.senders[i].due_ns = began + self.senders[i].interval_ns * i // max(1, self.sender_count)
+        for i in range(self.client_count):  # what a page would have told meanwhile
+            if self.clients[i].told.feedback_interval_ns:
+                _pass_by(&self.clients[i].told.feedback_due_ns, self.clients[i].told.feedback_interval_ns, began)
+                _pass_by(&self.clients[i].told.report_due_ns, REPORT_NS, began)
         with nogil:
             self._loop(until, sending)
         return self.take_control()
@@ -413,8 +442,9 @@ cdef class Flows:
                     if self.senders[i].due_ns <= now:
                         self._send(&self.senders[i])
                         self.senders[i].due_ns += self.senders[i].interval_ns
-                        if self.senders[i].due_ns < now - 50000000:  # hopelessly behind: do not make up for it
-                            self.senders[i].due_ns = now
+                        if self.senders[i].due_ns < now - CATCH_UP_NS:
+                            self.missed += self.senders[i].burst * _pass_by(
+                                &self.senders[i].due_ns, self.senders[i].interval_ns, now - CATCH_UP_NS)
                     if self.senders[i].due_ns < next_ns:
                         next_ns = self.senders[i].due_ns
             for i in range(self.client_count):
@@ -443,7 +473,7 @@ cdef class Flows:
         cdef Told *told = &client.told
         cdef int i, length = 0, blocks = 0, own = 0
         if now >= told.feedback_due_ns:
-            told.feedback_due_ns = max(told.feedback_due_ns + told.feedback_interval_ns, now)
+            _pass_by(&told.feedback_due_ns, told.feedback_interval_ns, now)
             if told.newest >= told.first:
                 length = _render_feedback(told, self.out, client.heard[0].ssrc if client.heard_count else 0)
                 if length:
@@ -451,7 +481,7 @@ cdef class Flows:
                     self._send_rtcp(client, length)
         if now < told.report_due_ns:
             return
-        told.report_due_ns = max(told.report_due_ns + REPORT_NS, now)
+        _pass_by(&told.report_due_ns, REPORT_NS, now)
         length = 0
         for i in range(self.sender_count):
             if self.senders[i].client == index and self.senders[i].sent and own < OWN_MAX:
@@ -678,6 +708,12 @@ cdef class Flows:
     def sent(self):
         """Packets sent so far, per sender."""
         return [self.senders[i].sent for i in range(self.sender_count)]
+
+    def due_ns(self):
+        """When each sender's next burst, and each client's next feedback and report are due: two lists."""
+        return [self.senders[i].due_ns for i in range(self.sender_count)], [
+            (self.clients[i].told.feedback_due_ns, self.clients[i].told.report_due_ns) for i in range(self.client_count)
+        ]
 
     def heard(self):
         """Per client: [(sender, received, late)], ``late``: behind one that was sent after it, or twice."""

@@ -2,8 +2,8 @@
 
 A whole installation with one worker; one-to-one video calls of 1.5 Mb/s each way, every one a paid session that
 the meter follows live, a fifth of them recorded. Clients are ours (``bench.load_calls``), their media and feedback come
-from ``bench.flows``, which checks every packet's number and delay. All of it shares this machine's cores; ``--pin``
-gives one of them to the worker alone.
+from ``bench.flows``, which checks every packet's number and delay; no two are in step. All of it shares this machine's
+cores; ``--pin`` gives one of them to the worker alone.
 
 ``lost``: packets sent and not received. ``late_evidence``: evidence that came on the bus more than half a second after
 its second, or not at all. ``p99_delay_ms``: from one client's call of sendmmsg to the other's socket. ``worker_cpu``:
@@ -31,7 +31,6 @@ from bench import relay as relays
 from bench.chaos_clients import Person
 from bench.installation import Installation
 from bench.load_calls import (
-    AUDIO_PACKETS_PER_S,
     FEEDBACK_MS,
     SLICE_S,
     VIDEO_BURST,
@@ -50,7 +49,7 @@ from signaling.installation import beside
 RECORDED_EVERY: Final = 5
 DELAY_MAX_MS: Final = 100.0
 BEHIND_MAX: Final = 0.01
-"""Share of its packets that the load may fail to send in time and still be a load."""
+"""Share of its packets that the load may be too late for and still be a load."""
 FULL: Final = 0.95
 """A process that takes more than this of a core has no more to give."""
 BEGIN_AT_ONCE: Final = 4
@@ -84,7 +83,7 @@ class Step(NamedTuple):
     cores: dict[str, float]
     rss_mb: float
     behind: float
-    """Share of its packets that the load did not send in time."""
+    """Share of its packets that the load did not send, as they were too late by then."""
     receive_errors: int
     steal_ticks: int
 
@@ -160,15 +159,12 @@ class Bench:
         cores.begin()
         before = sum(flows.sent())
         errors, steal = receive_errors(), steal_ticks()
-        began = time.monotonic()
         await self.load.run(seconds)
-        elapsed = time.monotonic() - began
         shares = cores.end()
         await self.load.run(SETTLE_S, sending=False)
         evidence, behind_ms = self.witness.end()
         sent = sum(flows.sent()) - before
         calls = len(self.load.calls)
-        wanted = 2 * calls * (VIDEO_PACKETS_PER_S + AUDIO_PACKETS_PER_S) * elapsed
         step = Step(
             calls,
             sent - flows.received,
@@ -182,7 +178,7 @@ class Bench:
             (flows.delay_us(0.99) or 0) / 1000,
             shares,
             rss_mb(self.worker_pid),
-            max(0.0, 1 - sent / max(1.0, wanted)),
+            flows.missed / max(1, sent + flows.missed),
             receive_errors() - errors,
             steal_ticks() - steal,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import time
@@ -18,6 +19,7 @@ from relay.srtp import SrtpContext
 
 PROFILE = SrtpProfile.AEAD_AES_128_GCM
 TRANSPORT_CC_ID, OWN_SSRC, SENT_SSRC = 2, 7, 1_000
+CROWD, FEEDBACK_MS = 20, 100
 STAMP = bytes(32) + b"turn" + (0).to_bytes(4, "big")
 
 
@@ -154,3 +156,51 @@ def test_only_what_asks_for_something_is_handed_on(relay: Relay) -> None:
     handed = relay.flows.run(0.05)
     assert [datagram for _, datagram in handed] == [pack_picture_loss(1, SENT_SSRC), bytes(20)]
     assert relay.flows.bad == 0
+
+
+@pytest.fixture
+def crowd() -> Iterator[Any]:
+    """Twenty clients that send to nobody, and report every 100 ms."""
+    silent, sockets = bound(), [bound() for _ in range(CROWD)]
+    flows: Any = load("flows").Flows(CROWD, CROWD)
+    for index, each in enumerate(sockets):
+        keys = os.urandom(PROFILE.key_bytes + PROFILE.salt_bytes)
+        flows.add_client(each, silent.getsockname(), SrtpContext(PROFILE, keys, inbound=False)._session, None)
+        flows.tell(index, OWN_SSRC, TRANSPORT_CC_ID, FEEDBACK_MS)
+    yield flows
+    for each in (silent, *sockets):
+        each.close()
+
+
+def widest_gap(turns: list[int], interval_ns: int) -> float:
+    """The longest time in which nobody has a turn, as a multiple of what it would be were they spread evenly."""
+    turns = sorted(turn % interval_ns for turn in turns)
+    gaps = [b - a for a, b in itertools.pairwise([*turns, turns[0] + interval_ns])]
+    return max(gaps) * len(turns) / interval_ns
+
+
+def test_clients_take_turns_with_reports_also_after_a_pause(crowd: Any) -> None:
+    intervals_ns = (FEEDBACK_MS * 1_000_000, 1_000_000_000)
+    before = crowd.due_ns()[1]
+    time.sleep(1.05)  # all are overdue
+    crowd.run(0.01)
+    after = crowd.due_ns()[1]
+    for kind, interval_ns in enumerate(intervals_ns):
+        assert widest_gap([due[kind] for due in after], interval_ns) < 2
+        assert [due[kind] % interval_ns for due in after] == [due[kind] % interval_ns for due in before]
+        assert all(late[kind] > early[kind] for late, early in zip(after, before, strict=True))
+
+
+def test_senders_that_are_held_up_stay_out_of_step_and_miss_what_is_too_late(crowd: Any) -> None:
+    too_often = 1_000_000.0
+    for client in range(4):
+        crowd.add_sender(
+            client, kind="audio", ssrc=client, payload_type=111, payload_bytes=100, packets_per_s=too_often
+        )
+    crowd.run(0)
+    before = crowd.due_ns()[0]
+    crowd.run(0.3)
+    after = crowd.due_ns()[0]
+    assert widest_gap(after, 1_000) < 1.1
+    assert crowd.missed > 0
+    assert sum(crowd.sent()) + crowd.missed == sum(after) // 1_000 - sum(before) // 1_000
