@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from relay.bandwidth_calm import Calm, calm, calm_run
+from relay.bandwidth_calm import calm, is_calm
 from relay.bandwidth_collapse import CollapseDetector
 from relay.bandwidth_delay import LONG_STANDING_MS, DelayDetector, Usage
 from relay.bandwidth_loss import LossBound
@@ -165,9 +165,9 @@ class BandwidthEstimator:
         self.feedbacks += 1
         self._receiver = None
         if self._at_ease:
-            packets = calm(told, self.delay.base_ns)
-            if packets is not None:
-                self._take_calm(packets, told, now_ns)
+            run = calm(told, self.delay.base_ns)
+            if run is not None:
+                self._take_calm(run, told, now_ns)
                 return
         expected = lost = 0
         for packet, again in zip(told, _sent_again(told), strict=True):
@@ -204,23 +204,22 @@ class BandwidthEstimator:
         """One feedback, added up already; False: it has to be read packet by packet, and nothing has happened yet."""
         if not self._at_ease or self.prober.open_cluster:
             return False
-        packets = calm_run(run, self.delay.base_ns)
-        if packets is None:
+        if not is_calm(run, self.delay.base_ns):
             return False
         self.feedbacks += 1
         self._receiver = None
-        self._take_calm(packets, (), now_ns)
+        self._take_calm(run, (), now_ns)
         return True
 
-    def _take_calm(self, packets: Calm, told: Sequence[Told], now_ns: int) -> None:
+    def _take_calm(self, run: SentRun, told: Sequence[Told], now_ns: int) -> None:
         """Packets that came at once: the rates at which they were sent and came, and no more."""
-        self.delay.add_calm(packets)
+        self.delay.add_calm(run)
         self._collapse.clear()
-        self._arriving.add(packets.last_arrival_ns, packets.size_bytes)
-        self._sending.add(packets.last_sent_ns, packets.size_bytes)
+        self._arriving.add(run.last_arrival_ns, run.size_bytes)
+        self._sending.add(run.last_sent_ns, run.size_bytes)
         self._aimd(now_ns, overflowed=False)
-        if not self.loss.none_lost(packets.packets, now_ns):
-            self._update_loss(packets.packets, 0, now_ns, self._sending.bps or 0.0)
+        if not self.loss.none_lost(run.packets, now_ns):
+            self._update_loss(run.packets, 0, now_ns, self._sending.bps or 0.0)
         self._finish_probe(told, now_ns)
 
     def handle_timer(self, now_ns: int) -> None:

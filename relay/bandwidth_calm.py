@@ -8,8 +8,8 @@ at. Sans-IO.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final
 
 from relay.feedback_reader import Told
 from relay.plane import SentRun
@@ -19,36 +19,20 @@ CALM_NS: Final = 15_000_000
 PACKETS_MIN: Final = 2
 
 
-class Calm(NamedTuple):
-    """What a calm feedback comes to; delays are differences of two clocks."""
-
-    packets: int
-    size_bytes: int
-    last_sent_ns: int
-    last_arrival_ns: int
-    least_ns: int
-    most_ns: int
-    newest_ns: int
-
-
-def calm_run(run: SentRun, base_ns: int | None) -> Calm | None:
-    """The same of packets that have been added up already."""
+def is_calm(run: SentRun, base_ns: int | None) -> bool:
+    """Whether packets that all came for the first time, added up, tell no more than their sum does."""
     if base_ns is None or run.packets < PACKETS_MIN or run.most_ns - base_ns > CALM_NS:
-        return None
-    least_ns, most_ns = min(run.least_ns, base_ns + CALM_NS), max(run.most_ns, base_ns)
-    if most_ns - least_ns > CALM_NS:
-        return None
-    _, packets, size_bytes, last_sent_ns, last_arrival_ns, _, _, newest_ns = run
-    return Calm(packets, size_bytes, last_sent_ns, last_arrival_ns, least_ns, most_ns, newest_ns)
+        return False
+    return max(run.most_ns, base_ns) - run.least_ns <= CALM_NS
 
 
-def calm(told: Iterable[Told], base_ns: int | None) -> Calm | None:
+def calm(told: Sequence[Told], base_ns: int | None) -> SentRun | None:
     """The sum of a feedback in which every packet came for the first time, none of a probe's, each within ``CALM_NS``
     of the path's own delay; None: look at each of them."""
-    if base_ns is None:
+    if base_ns is None or len(told) < PACKETS_MIN:
         return None
-    least_ns, most_ns = base_ns + CALM_NS, base_ns
-    packets = size_bytes = last_sent_ns = last_arrival_ns = delay_ns = 0
+    least_ns, most_ns = base_ns + CALM_NS, base_ns - CALM_NS
+    size_bytes = last_sent_ns = last_arrival_ns = delay_ns = 0
     for (_, size, sent_ns, cluster), arrival_ns, late in told:
         if arrival_ns is None or late or cluster:
             return None
@@ -59,12 +43,11 @@ def calm(told: Iterable[Told], base_ns: int | None) -> Calm | None:
             most_ns = delay_ns
         if delay_ns < least_ns:
             least_ns = delay_ns
-        packets += 1
         size_bytes += size
         if sent_ns > last_sent_ns:
             last_sent_ns = sent_ns
         if arrival_ns > last_arrival_ns:
             last_arrival_ns = arrival_ns
-    if packets < PACKETS_MIN or most_ns - least_ns > CALM_NS:
-        return None
-    return Calm(packets, size_bytes, last_sent_ns, last_arrival_ns, least_ns, most_ns, delay_ns)
+    ends = (last_sent_ns, last_arrival_ns, least_ns, most_ns, delay_ns)
+    run = SentRun(told[0].sent.number, len(told), size_bytes, *ends)
+    return run if is_calm(run, base_ns) else None

@@ -15,7 +15,7 @@ import enum
 from collections import deque
 from typing import Final
 
-from relay.bandwidth_calm import Calm
+from relay.plane import SentRun
 
 _MS: Final = 1_000_000
 BURST_NS: Final = 5 * _MS
@@ -129,13 +129,13 @@ class DelayDetector:
             self._begin_group(sent_ns, arrival_ns)
         self._judge()
 
-    def add_calm(self, packets: Calm) -> None:
+    def add_calm(self, run: SentRun) -> None:
         """Packets that came at once, in the place of ``add`` for each of them: no queue grows, and the trend, which is
         drawn anew from here, is level."""
-        base_ns = self._note_base(packets.last_sent_ns, packets.least_ns)
-        self.queue_ms = (packets.newest_ns - base_ns) / _MS
-        least_ms, most_ms = (packets.least_ns - base_ns) / _MS, (packets.most_ns - base_ns) / _MS
-        at_ns = packets.last_arrival_ns
+        base_ns = self._note_base(run.last_sent_ns, run.least_ns)
+        self.queue_ms = (run.newest_ns - base_ns) / _MS
+        least_ms, most_ms = (run.least_ns - base_ns) / _MS, (run.most_ns - base_ns) / _MS
+        at_ns = run.last_arrival_ns
         self.standing_ms = self._standing.add(at_ns, least_ms)
         self.swing_ms = -self._highest.add(at_ns, -most_ms) - self._lowest.add(at_ns, least_ms)
         self._group_last_sent_ns = self._over_ns = self._over_count = self._direction = 0

@@ -164,7 +164,8 @@ class SentPacket(NamedTuple):
 
 
 class SentRun(NamedTuple):
-    """Packets with numbers in a row, all of which arrived; delays are differences of two clocks."""
+    """Packets that all arrived, added up; their numbers in a row if the plane did. Delays are differences of two
+    clocks."""
 
     first: int
     """The number of the first, as ``SentPacket`` counts."""

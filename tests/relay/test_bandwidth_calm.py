@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relay import bandwidth
 from relay.bandwidth import BandwidthEstimator
-from relay.bandwidth_calm import CALM_NS, calm, calm_run
+from relay.bandwidth_calm import CALM_NS, calm, is_calm
 from relay.bandwidth_delay import Usage
 from relay.feedback_reader import STATUSES, FeedbackReader, Told
 from relay.plane import SentPacket, SentRun
@@ -71,9 +71,8 @@ def test_a_run_comes_to_what_its_packets_do(turns: list[list[int]]) -> None:
         number += len(packets)
         now_ns = (turn + 1) * 100 * MS + 20 * MS
         run = run_of(packets)
-        assert (run is not None and calm_run(run, added.delay.base_ns)) == (
-            run is not None and calm(packets, added.delay.base_ns)
-        )
+        if run is not None:
+            assert calm(packets, added.delay.base_ns) == (run if is_calm(run, added.delay.base_ns) else None)
         if run is None or not added.take_run(run, now_ns):
             added.feedback(packets, now_ns)
         read.feedback(packets, now_ns)
@@ -142,6 +141,15 @@ def test_calm_feedback_lets_the_estimate_follow_what_is_sent(monkeypatch: pytest
     assert short.estimate_bps == pytest.approx(whole.estimate_bps, rel=0.02)
     assert not short.limited
     assert short.delay.swing_ms == pytest.approx(whole.delay.swing_ms, abs=0.01)
+
+
+def test_a_path_that_becomes_shorter_does_not_look_like_one_that_swings(monkeypatch: pytest.MonkeyPatch) -> None:
+    short, whole = BandwidthEstimator(), BandwidthEstimator()
+    drive([20.0] * 30 + [12.0] * 3, short)
+    monkeypatch.setattr(bandwidth, "calm", lambda *_: None)
+    drive([20.0] * 30 + [12.0] * 3, whole)
+    assert short.delay.swing_ms == pytest.approx(whole.delay.swing_ms, abs=0.01)
+    assert whole.delay.swing_ms < 1
 
 
 def test_loss_before_calm_is_remembered_for_its_second_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
