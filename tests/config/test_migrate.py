@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from config import migrate as module
 from config.database import ALL_TENANTS, Database
 from config.ids import DEFAULT_TENANT, TenantId
-from config.migrate import LOCK_KEY, MigrationError, files, migrate
+from config.migrate import LOCK_KEY, OWNER_ROLE, MigrationError, files, migrate
 from tests.conftest import DatabaseUrls
 
 
@@ -201,3 +202,53 @@ async def test_email_is_unique_in_a_tenant_whatever_its_case(owner: Any) -> None
     await _add_user(owner, 1, "ann@one.example")
     with pytest.raises(asyncpg.UniqueViolationError):
         await _add_user(owner, 1, "ANN@one.example")
+
+
+@pytest.fixture
+def empty_url(servers: Any) -> Iterator[str]:
+    """An empty database, as its owner reaches it."""
+    name = "test_empty"
+    postgres = servers.postgres()
+    servers.run(servers._sql(f"create database {name} owner {OWNER_ROLE}"))
+    try:
+        yield postgres.url(OWNER_ROLE, name)
+    finally:
+        servers.drop_database(name)
+
+
+async def up_to(url: str, directory: Path, before: str) -> None:
+    """Migrate with the files of the numbers below ``before`` alone, as an earlier version did."""
+    for file in files():
+        if file.name < before:
+            (directory / f"{file.name}.sql").write_text(file.sql)
+    await migrate(url, directory)
+
+
+async def test_rows_of_an_earlier_version_are_validated_beside_those_who_write(empty_url: str, tmp_path: Path) -> None:
+    await up_to(empty_url, tmp_path, "0071")
+    writer = await asyncpg.connect(empty_url, server_settings={"turnpike.tenant": "*"})
+    try:
+        await writer.execute(
+            "insert into session_package (tenant_id, session_id, ordinal, package_id, reserved_ms)"
+            " select 1, n, 1, 1, 60000 from generate_series(1, 1000) n"
+        )
+        await up_to(empty_url, tmp_path, "0087")
+        await writer.execute("begin; update session_package set taken_ms = 1000 where session_id = 1")
+        assert (await asyncio.wait_for(migrate(empty_url), 20))[0] == "0087_taken_packages"
+        await writer.execute("update session_package set taken_ms = 2000 where session_id = 2; commit")
+        assert await writer.fetch("select conname from pg_constraint where not convalidated") == []
+        with pytest.raises(asyncpg.CheckViolationError, match="session_package_taken"):
+            await writer.execute("update session_package set taken_ms = 60001 where session_id = 3")
+    finally:
+        await writer.close()
+
+
+def test_what_is_added_without_a_look_at_the_rows_is_validated_by_a_later_file() -> None:
+    """In one transaction the look would be taken under the lock that keeps everybody out."""
+    added: dict[str, str] = {}
+    for file in files():
+        for name in re.findall(r"validate\s+constraint\s+(\w+)", file.sql):
+            assert added.pop(name) < file.name
+        for name in re.findall(r"add\s+constraint\s+(\w+)[^;]*?\bnot\s+valid", file.sql):
+            added[name] = file.name
+    assert added == {}
