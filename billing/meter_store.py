@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from billing.money import Tariff
@@ -34,6 +34,8 @@ log = get_log("billing.meter_store")
 CHUNK_MAX: Final = 500
 """Sessions in one tick transaction (and those of one more wallet): more would keep a top-up waiting."""
 SLOT_MS: Final = 5_000
+Condition = Callable[[Any], Awaitable[bool]]
+"""Whether something holds, asked on a connection in the middle of a transaction; it stays so until that ends."""
 
 
 def lane_of(client_account_id: int) -> int:
@@ -140,10 +142,12 @@ async def change_kind(
     *,
     now_ms: int,
     revision: int | None,
+    asked: Condition | None = None,
 ) -> Opened | BillingRefusal:
     """Post what the session has cost until ``mark`` and go on at the rate's terms, if those before are still those of
-    ``revision``. ``now_ms`` is wall time."""
+    ``revision`` and what was ``asked`` stands. ``now_ms`` is wall time."""
     async with ledger(database, tenant) as connection:
+        stands = asked is None or await asked(connection)  # whatever it locks comes before the meter
         tariff_id = await connection.fetchval(
             "select t.id from session_meter m join account a on a.tenant_id = m.tenant_id"
             "  and a.id = m.provider_account_id join tariff t on t.tenant_id = m.tenant_id"
@@ -158,6 +162,15 @@ async def change_kind(
         )
         if tariff_id is None:
             return BillingRefusal.NO_RATE
+        if not stands:
+            now = await connection.fetchrow(
+                "select tariff_id, revision from session_meter where tenant_id = $1 and session_id = $2",
+                tenant,
+                session_id,
+            )
+            if now["tariff_id"] != tariff_id:
+                changed = revision not in (None, now["revision"])
+                return BillingRefusal.CHANGED_MEANWHILE if changed else BillingRefusal.NOT_ASKED
         status = await connection.fetchval(
             "select rerate_meter($1, $2, $3, $4, $5, $6, $7, $8)",
             *(session_id, mark.epoch, mark.live_ms, tariff_id, now_ms // SLOT_MS, grant_ms, revision, now_ms),

@@ -211,6 +211,7 @@ class Billing:
         live_ms: int,
         rate: Rate,
         revision: int | None = None,
+        asked: meter_store.Condition | None = None,
     ) -> Opened | BillingRefusal:
         """Go on at another kind's rate from ``live_ms`` of room ``epoch`` on; returns the grant as it stands then.
 
@@ -218,11 +219,14 @@ class Billing:
         already is held anew at the new rate; where the wallet does not cover that, nothing changes and
         ``INSUFFICIENT_FUNDS`` is returned. With the ``revision`` of the terms that this was decided on, others that
         came in between refuse it (``CHANGED_MEANWHILE``). Two changes are 5 s apart, and a session has at most 100.
+        ``asked`` is looked at in the same transaction: where it does not hold any more, nothing changes and nothing is
+        posted (``NOT_ASKED``), unless it is charged so already.
         """
         changed = await meter_store.change_kind(
             *(self.database, tenant, session_id, Mark(epoch, max(0, live_ms)), rate, self.settings.grant_ms),
             now_ms=self._clock.wall_ms(),
             revision=revision,
+            asked=asked,
         )
         return _noted(changed)
 

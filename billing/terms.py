@@ -39,6 +39,7 @@ class BillingRefusal(enum.StrEnum):
     NOT_SETTLED = "not_settled"
     NOT_METERED = "not_metered"
     CHANGED_MEANWHILE = "changed_meanwhile"
+    NOT_ASKED = "not_asked"
     TOO_SOON = "too_soon"
     TOO_MANY_CHANGES = "too_many_changes"
     NO_SUCH_SESSION = "no_such_session"
@@ -65,6 +66,7 @@ _MESSAGES: Final = {
     BillingRefusal.NOT_SETTLED: "The session is not settled yet.",
     BillingRefusal.NOT_METERED: "A session at a flat price, or on packages alone, keeps its kind to the end.",
     BillingRefusal.CHANGED_MEANWHILE: "The kind of the session has just been changed. Look at it and decide again.",
+    BillingRefusal.NOT_ASKED: "The other side does not ask for that any more. Nothing has changed.",
     BillingRefusal.TOO_SOON: "The kind was changed a moment ago. Try again in five seconds.",
     BillingRefusal.TOO_MANY_CHANGES: "The kind was changed a hundred times. It stays as it is now.",
     BillingRefusal.NO_SUCH_SESSION: "There is no such session between these two people.",

@@ -39,6 +39,7 @@ class ChangeKindMessage(OnSession):
     kind: SessionKind
     minor_per_minute: Annotated[int, Field(ge=0, le=RATE_MAX)]
     step_ms: Annotated[int, Field(ge=1, le=STEP_MAX_MS)] = 1
+    agrees: bool = False
 
 
 class JoinRoom(OnSession):

@@ -96,8 +96,11 @@ class KindChanges:
         self._announcer = announcer
         self._clock = clock
 
-    async def ask(self, who: Principal, public_id: str, kind: SessionKind, shown: Shown) -> Session:
-        """Another kind, at the terms that ``who`` was shown. What is so already changes nothing."""
+    async def ask(
+        self, who: Principal, public_id: str, kind: SessionKind, shown: Shown, *, agrees: bool = False
+    ) -> Session:
+        """Another kind, at the terms that ``who`` was shown. What is so already changes nothing. Where ``who`` agrees
+        to what the other side has taken back by then, nothing changes either, and nothing is asked."""
         session = await self._in_call(who, public_id)
         now = await self._billing.terms(session.tenant_id, session.id)
         if now is None:
@@ -105,6 +108,8 @@ class KindChanges:
         if kind == now.rate.kind:
             return await self._as_charged(session, who, now)
         asked = self._asked_by_other(session, who, kind)
+        if agrees and asked is None:
+            raise billing_error(BillingRefusal.NOT_ASKED)
         wanted = asked or await self._offered(session, kind)
         if wanted.shown != shown:
             raise ApiError(
@@ -114,12 +119,17 @@ class KindChanges:
             )
         if asked is None and not at_once(now, wanted, client=who.user_id == session.client.user_id):
             return await self._propose(session, who, wanted)
-        return await self._change(session, who, wanted.rate, now.revision)
+        return await self._change(session, who, wanted.rate, now.revision, agreed=asked is not None)
 
     async def keep(self, who: Principal, public_id: str) -> Session:
         """What was asked is declined, or taken back by who asked it."""
         session = await self._in_call(who, public_id)
-        return await self._noted(session, "kind_kept", who, str(session.asked_kind or ""), **dict.fromkeys(_ASKED))
+        kept = await self._noted(session, "kind_kept", who, str(session.asked_kind or ""), **dict.fromkeys(_ASKED))
+        if session.asked_kind is not None:  # the other side may have agreed a moment before
+            now = await self._billing.terms(session.tenant_id, session.id)
+            if now is not None and now.rate.kind == session.asked_kind:
+                return await self._as_charged(kept, who, now)
+        return kept
 
     async def offers(self, session: Session) -> list[Offer]:
         """The kinds that a session could change to, at the provider's present rates."""
@@ -176,7 +186,11 @@ class KindChanges:
             await self._rooms.set_kind(changed, changed.kind, now.revision)
         return changed
 
-    async def _change(self, session: Session, who: Principal, rate: Rate, revision: int) -> Session:
+    async def _change(
+        self, session: Session, who: Principal, rate: Rate, revision: int, *, agreed: bool = False
+    ) -> Session:
+        """``agreed``: to what the other side has asked, and may be taking back."""
+        as_asked = session
         live_ms = await self._rooms.set_kind(session, None)
         begun = None
         if session.kind == "chat" and session.recording_public_id is None:
@@ -185,7 +199,8 @@ class KindChanges:
             if begun is not None:  # which takes a moment that is still a chat's
                 live_ms = await self._rooms.set_kind(session, None)
             opened = await self._billing.change_kind(
-                session.tenant_id, session.id, session.room_epoch, live_ms, rate, revision
+                *(session.tenant_id, session.id, session.room_epoch, live_ms, rate, revision),
+                asked=(lambda sql: self._store.still_asked(sql, as_asked)) if agreed else None,
             )
             if isinstance(opened, BillingRefusal):
                 raise billing_error(opened)
@@ -295,7 +310,8 @@ class KindApi:
         """As ``session.change_kind``."""
         body: ChangeKind = call.body
         shown = Shown(body.minor_per_minute, body.step_ms)
-        return session_view(await self.kinds.ask(call.principal, call.id("id"), body.kind, shown))
+        session = await self.kinds.ask(call.principal, call.id("id"), body.kind, shown, agrees=body.agrees)
+        return session_view(session)
 
     async def keep(self, call: Call) -> SessionView:
         """As ``session.keep_kind``."""

@@ -176,6 +176,8 @@ class ChangeKind(Body):
     minor_per_minute: Annotated[int, Field(ge=0, le=RATE_MAX)]
     step_ms: Annotated[int, Field(ge=1, le=STEP_MAX_MS)] = 1
     """By which started steps it is charged."""
+    agrees: bool = False
+    """It answers what the other side has asked, and does nothing where that does not stand any more."""
 
 
 class KindAsked(View):

@@ -268,7 +268,7 @@ class Sockets:
 
     async def _change_kind(self, who: Principal, _: str, body: ChangeKindMessage) -> Any:
         shown = Shown(body.minor_per_minute, body.step_ms)
-        return session_view(await self._kinds.ask(who, body.session_id, body.kind, shown))
+        return session_view(await self._kinds.ask(who, body.session_id, body.kind, shown, agrees=body.agrees))
 
     async def _keep_kind(self, who: Principal, _: str, body: Any) -> Any:
         return session_view(await self._kinds.keep(who, body.session_id))

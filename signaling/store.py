@@ -298,6 +298,16 @@ class SessionStore:
                 await self._write(sql, tenant, session_id, columns, state, state, what, now_ms, actor, why)
             return await self._read(sql, tenant, session_id)
 
+    async def still_asked(self, sql: Any, session: Session) -> bool:
+        """Whether the other kind that ``session`` was asked for is asked still; nobody takes it back before the
+        transaction of ``sql`` is over."""
+        stands: bool = await sql.fetchval(
+            "select (asked_kind, asked_by, asked_until_ms) is not distinct from ($3, $4::bigint, $5::bigint)"
+            " from session where tenant_id = $1 and id = $2 for share",
+            *(session.tenant_id, session.id, session.asked_kind, session.asked_by, session.asked_until_ms),
+        )
+        return stands
+
     def capped(self, state: State, deadline_at_ms: int | None, now_ms: int) -> int | None:
         """The deadline to store instead of one that is further away than its state may last: the clock was set back
         since. None: it is as it should be."""

@@ -238,6 +238,62 @@ async def test_client_on_a_package_is_asked_before_money_is_taken(world: World) 
     assert (await kinds.ask(world.client, session.public_id, "audio", Shown(149))).kind == "audio"
 
 
+async def test_agreement_to_what_has_been_taken_back_is_refused(world: World) -> None:
+    session, kinds = await world.call(), world.control.kinds
+    await by_minutes(world, "audio", 149)  # the client would have it at once by asking, and is only answering here
+    await kinds.ask(world.ada, session.public_id, "audio", Shown(149, 60_000))
+    await kinds.keep(world.ada, session.public_id)
+    for _ in range(2):
+        with pytest.raises(ApiError) as refused:
+            await kinds.ask(world.client, session.public_id, "audio", Shown(149, 60_000), agrees=True)
+        assert (refused.value.status, refused.value.code) == (409, "not_asked")
+    kept = await world.get(session)
+    terms = await world.control.billing.terms(session.tenant_id, session.id)
+    assert terms is not None
+    assert (kept.kind, kept.asked_kind, terms.rate.kind, terms.revision) == ("video", None, "video", 1)
+    assert world.worker.rooms[session.id].kind == "video"
+
+
+async def test_what_is_taken_back_while_the_agreement_is_carried_out_does_not_come(world: World) -> None:
+    """The other page's answer was read before it was taken back, and is charged after."""
+    session, kinds = await audio_call(world), world.control.kinds
+    await world.worker.live(session, 30_000)
+    await kinds.ask(world.ada, session.public_id, "video", Shown(199))
+    set_kind = world.control.rooms.set_kind
+
+    async def meanwhile(*which: Any) -> int:
+        world.control.rooms.set_kind = set_kind  # type: ignore[method-assign]
+        await kinds.keep(world.ada, session.public_id)
+        return await set_kind(*which)
+
+    world.control.rooms.set_kind = meanwhile  # type: ignore[method-assign]
+    with pytest.raises(ApiError) as refused:
+        await kinds.ask(world.client, session.public_id, "video", Shown(199), agrees=True)
+    assert refused.value.code == "not_asked"
+    kept = await world.get(session)
+    terms = await world.control.billing.terms(session.tenant_id, session.id)
+    assert terms is not None
+    assert (kept.kind, kept.asked_kind, terms.rate.kind, terms.revision) == ("audio", None, "audio", 1)
+    assert world.worker.rooms[session.id].kind == "audio"
+
+
+async def test_what_is_taken_back_as_it_is_charged_has_been_agreed_to(world: World) -> None:
+    session, kinds, billing = await audio_call(world), world.control.kinds, world.control.billing
+    await kinds.ask(world.ada, session.public_id, "video", Shown(199))
+    change_kind = billing.change_kind
+    kept: list[Session] = []
+
+    async def meanwhile(*which: Any, **how: Any) -> Any:
+        opened = await change_kind(*which, **how)
+        kept.append(await kinds.keep(world.ada, session.public_id))
+        return opened
+
+    billing.change_kind = meanwhile  # type: ignore[method-assign]
+    agreed = await kinds.ask(world.client, session.public_id, "video", Shown(199), agrees=True)
+    assert [one.kind for one in (*kept, agreed)] == ["video", "video"], "who takes back is told what is charged"
+    assert world.worker.rooms[session.id].kind == "video"
+
+
 async def test_agreement_that_comes_after_another_change_is_not_carried_out(world: World) -> None:
     session, kinds, billing = await audio_call(world), world.control.kinds, world.control.billing
     await kinds.ask(world.ada, session.public_id, "video", Shown(199))
@@ -313,13 +369,13 @@ async def test_of_two_changes_of_a_chat_at_once_the_one_that_comes_is_recorded(w
     await kinds.ask(world.client, session.public_id, "audio", Shown(149))
     change = billing.change_kind
 
-    async def overtaken(*what: Any) -> Any:
+    async def overtaken(*what: Any, **how: Any) -> Any:
         """Another one to video has come first."""
         billing.change_kind = change  # type: ignore[method-assign]
         offers = (await billing.offers(session.tenant_id, [session.provider.user_id]))[session.provider.user_id]
         video = next(offer.rate for offer in offers if offer.kind == "video")
         assert isinstance(await change(session.tenant_id, session.id, 1, 0, video), Opened)
-        return await change(*what)
+        return await change(*what, **how)
 
     billing.change_kind = overtaken  # type: ignore[method-assign]
     with pytest.raises(ApiError) as refused:

@@ -222,13 +222,16 @@ export class Session extends Emitter<SessionEvents> {
 
   /**
    * Goes on as another kind, at the rate and the steps that were shown (`terms`). What costs no more than the present kind
-   * comes at once; else the other side is asked first (`view.asked`), who agrees by calling this with the same. Two
-   * changes are five seconds apart: this waits for its turn.
+   * comes at once; else the other side is asked first (`view.asked`), who agrees by calling this with the same. If that
+   * has been taken back meanwhile, it is refused (`not_asked`). Two changes are five seconds apart: this waits for its turn.
    */
   async changeKind(kind: SessionKind, minorPerMinute: number, stepMs = 1): Promise<SessionView> {
+    const asked = this.asked;
+    const agrees = asked !== null && !asked.mine && asked.kind === kind;
+    const wanted = { kind, minor_per_minute: minorPerMinute, step_ms: stepMs, agrees };
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await this.#change("session.change_kind", { kind, minor_per_minute: minorPerMinute, step_ms: stepMs });
+        return await this.#change("session.change_kind", wanted);
       } catch (thrown) {
         if (asTurnpikeError(thrown).code !== "too_soon" || attempt > TOO_SOON_TRIES_MAX || !this.live) throw thrown;
         await new Promise((resolve) => setTimeout(resolve, 1_000));
