@@ -11,58 +11,28 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from bench.kernel cimport (
+    CMSG_DATA,
+    CMSG_FIRSTHDR,
+    CMSG_LEN,
+    MSG_DONTWAIT,
+    PACKET_BYTES,
+    cmsghdr,
+    iovec,
+    mmsghdr,
+    recvmmsg,
+    sendmmsg,
+    sockaddr_in,
+    sockaddr_storage,
+)
+
 import socket as _socket
-
-
-cdef extern from "<time.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-
-cdef extern from "<sys/uio.h>" nogil:
-    struct iovec:
-        void *iov_base
-        size_t iov_len
-
-cdef extern from "<sys/socket.h>" nogil:
-    struct msghdr:
-        void *msg_name
-        unsigned int msg_namelen
-        iovec *msg_iov
-        size_t msg_iovlen
-        void *msg_control
-        size_t msg_controllen
-        int msg_flags
-    struct mmsghdr:
-        msghdr msg_hdr
-        unsigned int msg_len
-    struct cmsghdr:
-        size_t cmsg_len
-        int cmsg_level
-        int cmsg_type
-    int MSG_DONTWAIT
-    cmsghdr *CMSG_FIRSTHDR(msghdr *)
-    uint8_t *CMSG_DATA(cmsghdr *)
-    size_t CMSG_LEN(size_t)
-    int sendmmsg(int, mmsghdr *, unsigned int, int)
-    int recvmmsg(int, mmsghdr *, unsigned int, int, timespec *)
-
-cdef extern from "<netinet/in.h>" nogil:
-    struct sockaddr_storage:
-        pass
-    struct in_addr:
-        uint32_t s_addr
-    struct sockaddr_in:
-        uint16_t sin_family
-        uint16_t sin_port
-        in_addr sin_addr
 
 cdef enum:
     BATCH = 64
     DRAIN_MAX = 256
     ANCILLARY_BYTES = 128
     OUT_BATCH = 512
-    PACKET_BYTES = 1536
     FAN_MAX = 256
     RUN_MAX = 40  # packets in one message; 65,507 bytes is the kernel's bound
     CONTROL_BYTES = 32

@@ -22,79 +22,42 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t,
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from bench.kernel cimport (
+    CLOCK_MONOTONIC,
+    CLOCK_REALTIME,
+    CMSG_DATA,
+    CMSG_FIRSTHDR,
+    EPOLL_CTL_ADD,
+    EPOLL_CTL_DEL,
+    EPOLLIN,
+    MSG_DONTWAIT,
+    PACKET_BYTES,
+    SO_TIMESTAMPNS,
+    SOL_SOCKET,
+    TIMER_ABSTIME,
+    clock_gettime,
+    clock_nanosleep,
+    close,
+    cmsghdr,
+    epoll_create1,
+    epoll_ctl,
+    epoll_event,
+    epoll_wait,
+    iovec,
+    mmsghdr,
+    msghdr,
+    recvmmsg,
+    sendmmsg,
+    sendto,
+    sockaddr,
+    sockaddr_in,
+    timespec,
+)
+
 import socket as _socket
 
 from pylibsrtp._binding import ffi as _ffi
 from pylibsrtp._binding import lib as _lib
-
-
-cdef extern from "<time.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    int CLOCK_MONOTONIC
-    int CLOCK_REALTIME
-    int TIMER_ABSTIME
-    int clock_gettime(int, timespec *)
-    int clock_nanosleep(int, int, timespec *, timespec *)
-
-cdef extern from "<sys/uio.h>" nogil:
-    struct iovec:
-        void *iov_base
-        size_t iov_len
-
-cdef extern from "<sys/socket.h>" nogil:
-    struct sockaddr:
-        pass
-    struct sockaddr_storage:
-        pass
-    struct msghdr:
-        void *msg_name
-        unsigned int msg_namelen
-        iovec *msg_iov
-        size_t msg_iovlen
-        void *msg_control
-        size_t msg_controllen
-        int msg_flags
-    struct mmsghdr:
-        msghdr msg_hdr
-        unsigned int msg_len
-    struct cmsghdr:
-        size_t cmsg_len
-        int cmsg_level
-        int cmsg_type
-    int MSG_DONTWAIT
-    int SOL_SOCKET
-    int SO_TIMESTAMPNS
-    cmsghdr *CMSG_FIRSTHDR(msghdr *)
-    unsigned char *CMSG_DATA(cmsghdr *)
-    ssize_t sendto(int, const void *, size_t, int, const sockaddr *, unsigned int)
-    int sendmmsg(int, mmsghdr *, unsigned int, int)
-    int recvmmsg(int, mmsghdr *, unsigned int, int, timespec *)
-
-cdef extern from "<netinet/in.h>" nogil:
-    struct in_addr:
-        uint32_t s_addr
-    struct sockaddr_in:
-        uint16_t sin_family
-        uint16_t sin_port
-        in_addr sin_addr
-
-cdef extern from "<sys/epoll.h>" nogil:
-    ctypedef union epoll_data_t:
-        uint32_t u32
-    struct epoll_event:
-        uint32_t events
-        epoll_data_t data
-    int EPOLLIN
-    int EPOLL_CTL_ADD
-    int EPOLL_CTL_DEL
-    int epoll_create1(int)
-    int epoll_ctl(int, int, int, epoll_event *)
-    int epoll_wait(int, epoll_event *, int, int)
-
-cdef extern from "<unistd.h>" nogil:
-    int close(int)
 
 ctypedef int (*srtp_function)(void *, void *, int *) noexcept nogil
 
@@ -106,115 +69,55 @@ cdef srtp_function _protect_rtcp = <srtp_function><size_t>int(
 cdef srtp_function _unprotect_rtcp = <srtp_function><size_t>int(
     _ffi.cast("uintptr_t", _ffi.addressof(_lib, "srtp_unprotect_rtcp")))
 
-cdef enum:
-    PACKET_BYTES = 1536
-    RECEIVE_BATCH = 64
-    BURST_MAX = 32
-    EVENTS_MAX = 256
-    CONTROL_MAX = 4096  # datagrams kept for the caller in one slice; more are counted and dropped
-    HEARD_MAX = 64  # senders that one client can hear
-    DELAY_BUCKETS = 20000  # of 10 microseconds each
-    STAMP_OFFSET = 32  # of the stamp in the payload
-    STAMP_BYTES = 28
-    EXTENSION_BYTES_MAX = 60
-    ARRIVALS = 1024  # packets whose arrival is remembered until told; a power of two
-    KERNEL_STAMP_BYTES = 64
 
-cdef int64_t CATCH_UP_NS = 50000000  # so late a burst is still sent
-cdef double GOLDEN = 0.6180339887498949
-cdef int64_t NTP_EPOCH_S = 2208988800  # 1970 in NTP's seconds, which count from 1900
-PAYLOAD_BYTES_MIN = STAMP_OFFSET + STAMP_BYTES
-PAYLOAD_BYTES_MAX = 1300
+cdef class Flows
 
-cdef struct Sender:
-    int client
-    int video
-    uint8_t payload_type
-    uint32_t ssrc
-    uint16_t sequence
-    uint32_t timestamp
-    uint32_t timestamp_step
-    int64_t sent_ns  # when the newest frame was sent
-    uint64_t sent
-    uint64_t frames
-    int burst
-    int payload_bytes
-    int64_t interval_ns
-    int64_t due_ns
-    int key_wanted
-    int resting
-    int extension_bytes
-    int transport_cc_at
-    uint8_t extension[EXTENSION_BYTES_MAX]
-
-cdef struct Heard:
-    int sender
-    uint64_t received
-    uint64_t highest
-    uint64_t late
-    # For report blocks; these go on when what is above is reset.
-    int video
-    uint32_t ssrc, transit, last_sr
-    int64_t first_sequence, last_sequence, told_expected, told_lost, last_sr_ns
-    uint64_t ever
-    double jitter
-
-cdef struct Told:
-    # What a client reports. ``arrivals`` by transport-wide number modulo ARRIVALS, 0: it did not come.
-    int transport_cc_id
-    uint32_t ssrc
-    int64_t feedback_interval_ns  # 0: it reports nothing
-    int64_t feedback_due_ns, report_due_ns
-    int64_t *arrivals
-    int64_t first, newest  # what the next feedback is about, extended numbers; newest < 0: none came so far
-    uint8_t feedbacks
-
-cdef struct Client:
-    int fd
-    void *protect
-    void *unprotect
-    sockaddr_in remote
-    uint16_t transport_cc
-    int heard_count
-    Heard heard[HEARD_MAX]
-    Told told
-
-
-cdef inline int64_t _now() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
-
-
-cdef inline void _put16(uint8_t *at, uint16_t value) noexcept nogil:
-    at[0] = <uint8_t>(value >> 8)
-    at[1] = <uint8_t>(value & 0xFF)
-
-
-cdef inline void _put32(uint8_t *at, uint32_t value) noexcept nogil:
-    _put16(at, <uint16_t>(value >> 16))
-    _put16(at + 2, <uint16_t>(value & 0xFFFF))
-
-
-cdef inline int64_t _pass_by(int64_t *due_ns, int64_t interval_ns, int64_t now) noexcept nogil:
-    """Move what was due up to ``now`` to its next turn after it, in its own rhythm; returns by how many intervals.
-
-    Whoever began anew at ``now`` would from then on be in step with all others that were held up with it.
-    """
-    cdef int64_t turns = 0 if due_ns[0] > now else (now - due_ns[0]) // interval_ns + 1
-    due_ns[0] += turns * interval_ns
-    return turns
-
-
-cdef inline int64_t _in_turn(int64_t index, int64_t interval_ns) noexcept nogil:
-    """The next turn of this one of many: their turns are spread evenly over the interval, however many there are."""
-    cdef double share = index * GOLDEN - <int64_t>(index * GOLDEN)
-    cdef int64_t due_ns = <int64_t>(share * interval_ns)
-    _pass_by(&due_ns, interval_ns, _now())
-    return due_ns
-
-
+include "flows_state.pxi"
+include "flows_send.pxi"
 include "flows_reports.pxi"
+include "flows_receive.pxi"
+
+
+cdef void _loop(Flows flows, int64_t until, bint sending) noexcept nogil:
+    """Send what is due, take what has come, and again."""
+    cdef epoll_event events[EVENTS_MAX]
+    cdef int64_t now = _now(), next_ns, tick_ns = now
+    cdef timespec real, wake
+    cdef int i, count, wait_ms
+    while now < until:
+        next_ns = until
+        if sending:
+            for i in range(flows.sender_count):
+                if flows.senders[i].resting:
+                    continue
+                if flows.senders[i].due_ns <= now:
+                    _send(flows, &flows.senders[i])
+                    flows.senders[i].due_ns += flows.senders[i].interval_ns
+                    if flows.senders[i].due_ns < now - CATCH_UP_NS:
+                        flows.missed += flows.senders[i].burst * _pass_by(
+                            &flows.senders[i].due_ns, flows.senders[i].interval_ns, now - CATCH_UP_NS)
+                if flows.senders[i].due_ns < next_ns:
+                    next_ns = flows.senders[i].due_ns
+        for i in range(flows.client_count):
+            if flows.clients[i].told.feedback_interval_ns:
+                _report(flows, &flows.clients[i], i, now)
+        if flows.tick_ns:
+            tick_ns = max(tick_ns + flows.tick_ns, now)
+            wake.tv_sec, wake.tv_nsec = tick_ns // 1000000000, tick_ns % 1000000000
+            while clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &wake, NULL) == EINTR:
+                pass
+            clock_gettime(CLOCK_REALTIME, &real)
+            flows.clocks_apart_ns = <int64_t>real.tv_sec * 1000000000 + real.tv_nsec - _now()
+            wait_ms = 0
+        else:
+            wait_ms = 1 if next_ns > _now() + 1000000 else 0
+        count = EVENTS_MAX
+        while count == EVENTS_MAX:
+            count = epoll_wait(flows.epoll, events, EVENTS_MAX, wait_ms)
+            for i in range(count):
+                _receive(flows, &flows.clients[events[i].data.u32], events[i].data.u32)
+            wait_ms = 0
+        now = _now()
 
 
 def session_pointer(session):
@@ -425,285 +328,8 @@ cdef class Flows:
                 _pass_by(&self.clients[i].told.feedback_due_ns, self.clients[i].told.feedback_interval_ns, began)
                 _pass_by(&self.clients[i].told.report_due_ns, REPORT_NS, began)
         with nogil:
-            self._loop(until, sending)
+            _loop(self, until, sending)
         return self.take_control()
-
-    cdef void _loop(self, int64_t until, bint sending) noexcept nogil:
-        cdef epoll_event events[EVENTS_MAX]
-        cdef int64_t now = _now(), next_ns, tick_ns = now
-        cdef timespec real, wake
-        cdef int i, count, wait_ms
-        while now < until:
-            next_ns = until
-            if sending:
-                for i in range(self.sender_count):
-                    if self.senders[i].resting:
-                        continue
-                    if self.senders[i].due_ns <= now:
-                        self._send(&self.senders[i])
-                        self.senders[i].due_ns += self.senders[i].interval_ns
-                        if self.senders[i].due_ns < now - CATCH_UP_NS:
-                            self.missed += self.senders[i].burst * _pass_by(
-                                &self.senders[i].due_ns, self.senders[i].interval_ns, now - CATCH_UP_NS)
-                    if self.senders[i].due_ns < next_ns:
-                        next_ns = self.senders[i].due_ns
-            for i in range(self.client_count):
-                if self.clients[i].told.feedback_interval_ns:
-                    self._report(&self.clients[i], i, now)
-            if self.tick_ns:
-                tick_ns = max(tick_ns + self.tick_ns, now)
-                wake.tv_sec, wake.tv_nsec = tick_ns // 1000000000, tick_ns % 1000000000
-                while clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &wake, NULL) == EINTR:
-                    pass
-                clock_gettime(CLOCK_REALTIME, &real)
-                self.clocks_apart_ns = <int64_t>real.tv_sec * 1000000000 + real.tv_nsec - _now()
-                wait_ms = 0
-            else:
-                wait_ms = 1 if next_ns > _now() + 1000000 else 0
-            count = EVENTS_MAX
-            while count == EVENTS_MAX:
-                count = epoll_wait(self.epoll, events, EVENTS_MAX, wait_ms)
-                for i in range(count):
-                    self._receive(&self.clients[events[i].data.u32], events[i].data.u32)
-                wait_ms = 0
-            now = _now()
-
-    cdef void _report(self, Client *client, int index, int64_t now) noexcept nogil:
-        """What a client has to tell by now."""
-        cdef Told *told = &client.told
-        cdef int i, length = 0, blocks = 0, own = 0
-        if now >= told.feedback_due_ns:
-            _pass_by(&told.feedback_due_ns, told.feedback_interval_ns, now)
-            if told.newest >= told.first:
-                length = _render_feedback(told, self.out, client.heard[0].ssrc if client.heard_count else 0)
-                if length:
-                    self.feedbacks += 1
-                    self._send_rtcp(client, length)
-        if now < told.report_due_ns:
-            return
-        _pass_by(&told.report_due_ns, REPORT_NS, now)
-        length = 0
-        for i in range(self.sender_count):
-            if self.senders[i].client == index and self.senders[i].sent and own < OWN_MAX:
-                if not own:
-                    blocks = min(client.heard_count, BLOCKS_MAX)
-                length = self._render_sender_report(client, &self.senders[i], length, 0 if own else blocks, now)
-                own += 1
-        if length:
-            self._send_rtcp(client, length)
-
-    cdef int _render_sender_report(self, Client *client, Sender *sender, int at, int blocks,
-                                   int64_t now) noexcept nogil:
-        """A sender report with ``blocks`` report blocks, ``at`` in the buffer; returns where it ends."""
-        cdef uint8_t *packet = self.out + at
-        cdef uint32_t rate = SAMPLE_RATE_VIDEO if sender.video else SAMPLE_RATE_AUDIO, elapsed
-        cdef timespec real
-        cdef int i
-        clock_gettime(CLOCK_REALTIME, &real)
-        packet[0], packet[1] = <uint8_t>(0x80 | blocks), 200
-        _put16(packet + 2, <uint16_t>(6 + 6 * blocks))
-        _put32(packet + 4, sender.ssrc)
-        _put32(packet + 8, <uint32_t>(<int64_t>real.tv_sec + NTP_EPOCH_S))
-        _put32(packet + 12, <uint32_t>((<uint64_t>real.tv_nsec << 32) // 1000000000))
-        elapsed = <uint32_t>((now - sender.sent_ns) * rate // 1000000000)
-        _put32(packet + 16, sender.timestamp - sender.timestamp_step + elapsed)
-        _put32(packet + 20, <uint32_t>sender.sent)
-        _put32(packet + 24, <uint32_t>(sender.sent * sender.payload_bytes))
-        for i in range(blocks):
-            _render_block(&client.heard[i], packet + 28 + 24 * i, now)
-        return at + 28 + 24 * blocks
-
-    cdef void _send_rtcp(self, Client *client, int length) noexcept nogil:
-        """Encrypt and send what is at the beginning of the buffer."""
-        if _protect_rtcp(client.protect, self.out, &length):
-            self.bad += 1
-        elif sendto(client.fd, self.out, length, MSG_DONTWAIT, <sockaddr *>&client.remote, sizeof(sockaddr_in)) < 0:
-            self.send_failed += 1
-
-    cdef void _send(self, Sender *sender) noexcept nogil:
-        cdef mmsghdr messages[BURST_MAX]
-        cdef iovec parts[BURST_MAX]
-        cdef Client *client = &self.clients[sender.client]
-        cdef int i, length, sent, done = 0
-        memset(messages, 0, sizeof(messages))
-        for i in range(sender.burst):
-            length = self._render(sender, client, self.out + i * PACKET_BYTES, i)
-            if _protect(client.protect, self.out + i * PACKET_BYTES, &length):
-                self.bad += 1
-                return
-            parts[i].iov_base = self.out + i * PACKET_BYTES
-            parts[i].iov_len = length
-            messages[i].msg_hdr.msg_name = &client.remote
-            messages[i].msg_hdr.msg_namelen = sizeof(sockaddr_in)
-            messages[i].msg_hdr.msg_iov = &parts[i]
-            messages[i].msg_hdr.msg_iovlen = 1
-        sender.frames += 1
-        sender.sent_ns = _now()
-        sender.key_wanted = 0
-        sender.timestamp += sender.timestamp_step
-        while done < sender.burst:
-            sent = sendmmsg(client.fd, messages + done, sender.burst - done, MSG_DONTWAIT)
-            if sent <= 0:
-                if errno == EINTR:
-                    continue
-                self.send_failed += 1  # as if the network had lost it: a full buffer, a closed port
-                done += 1
-            else:
-                done += sent
-
-    cdef int _render(self, Sender *sender, Client *client, uint8_t *packet, int part) noexcept nogil:
-        """One RTP packet in the clear; returns its length."""
-        cdef int at = 12
-        cdef uint8_t *payload
-        cdef uint16_t picture
-        cdef int64_t now
-        packet[0] = 0x90 if sender.extension_bytes else 0x80
-        packet[1] = sender.payload_type | (0x80 if sender.video and part == sender.burst - 1 else 0)
-        _put16(packet + 2, sender.sequence)
-        _put32(packet + 4, sender.timestamp)
-        _put32(packet + 8, sender.ssrc)
-        if sender.extension_bytes:
-            memcpy(packet + at, sender.extension, sender.extension_bytes)
-            if sender.transport_cc_at >= 0:
-                _put16(packet + at + sender.transport_cc_at, client.transport_cc)
-                client.transport_cc += 1
-            at += sender.extension_bytes
-        payload = packet + at
-        memset(payload, <int>(sender.sequence & 0xFF), sender.payload_bytes)
-        if sender.video:  # RFC 7741: descriptor with picture id, TL0PICIDX and temporal layer; then RFC 6386's header
-            picture = <uint16_t>(sender.frames & 0x7FFF)
-            payload[0] = 0x80 if part else 0x90
-            payload[1] = 0xE0
-            _put16(payload + 2, 0x8000 | picture)
-            payload[4] = <uint8_t>(sender.frames >> 1)
-            payload[5] = 0x20 | <uint8_t>((0 if sender.key_wanted else sender.frames & 1) << 6)
-            if part == 0:
-                payload[6] = 0x10 if sender.key_wanted else 0x11
-                payload[7] = payload[8] = 0
-                payload[9], payload[10], payload[11] = 0x9D, 0x01, 0x2A
-                payload[12], payload[13], payload[14], payload[15] = 0x80, 0x02, 0xE0, 0x01
-        now = _now()
-        _put32(payload + STAMP_OFFSET, 0x7475726E)
-        _put32(payload + STAMP_OFFSET + 4, <uint32_t>(sender - self.senders))
-        memcpy(payload + STAMP_OFFSET + 8, &sender.sent, 8)
-        memcpy(payload + STAMP_OFFSET + 16, &now, 8)
-        sender.sent += 1
-        sender.sequence += 1
-        return at + sender.payload_bytes
-
-    cdef void _receive(self, Client *client, int index) noexcept nogil:
-        cdef mmsghdr messages[RECEIVE_BATCH]
-        cdef iovec parts[RECEIVE_BATCH]
-        cdef int i, count, length
-        cdef int64_t arrived
-        cdef uint8_t *packet
-        while True:
-            memset(messages, 0, sizeof(messages))
-            for i in range(RECEIVE_BATCH):
-                parts[i].iov_base = self.into + i * PACKET_BYTES
-                parts[i].iov_len = PACKET_BYTES
-                messages[i].msg_hdr.msg_iov = &parts[i]
-                messages[i].msg_hdr.msg_iovlen = 1
-                if self.tick_ns:
-                    messages[i].msg_hdr.msg_control = self.stamps + i * KERNEL_STAMP_BYTES
-                    messages[i].msg_hdr.msg_controllen = KERNEL_STAMP_BYTES
-            count = recvmmsg(client.fd, messages, RECEIVE_BATCH, MSG_DONTWAIT, NULL)
-            if count <= 0:
-                return
-            for i in range(count):
-                packet = self.into + i * PACKET_BYTES
-                length = messages[i].msg_len
-                arrived = self._arrival_of(&messages[i].msg_hdr)
-                if length >= 12 and 128 <= packet[0] <= 191 and not 192 <= packet[1] <= 223:
-                    self._check(client, packet, length, arrived)
-                elif self._wants(client, packet, &length, arrived):
-                    with gil:
-                        self._keep_control(index, packet, length)
-            if count < RECEIVE_BATCH:
-                return
-
-    cdef int64_t _arrival_of(self, msghdr *message) noexcept nogil:
-        """When a datagram came: the kernel's stamp where there is one, else now."""
-        cdef cmsghdr *control = CMSG_FIRSTHDR(message) if self.tick_ns else NULL
-        cdef timespec stamp
-        if control == NULL or control.cmsg_level != SOL_SOCKET or control.cmsg_type != SO_TIMESTAMPNS:
-            return _now()
-        memcpy(&stamp, CMSG_DATA(control), sizeof(stamp))
-        return <int64_t>stamp.tv_sec * 1000000000 + stamp.tv_nsec - self.clocks_apart_ns
-
-    cdef bint _wants(self, Client *client, uint8_t *packet, int *length, int64_t arrived) noexcept nogil:
-        """Whether the caller wants this datagram, which is no RTP. RTCP of clients that report is decrypted here."""
-        if not client.told.feedback_interval_ns or length[0] < 12 or not 128 <= packet[0] <= 191:
-            return True
-        if _unprotect_rtcp(client.unprotect, packet, length):
-            self.bad += 1
-            return False
-        _note_sender_report(client, packet, length[0], arrived)
-        return _says_more(packet, length[0])
-
-    cdef void _keep_control(self, int index, uint8_t *packet, int length) noexcept:
-        if len(self.control) >= CONTROL_MAX:
-            self.control_dropped += 1
-        else:
-            self.control.append((index, PyBytes_FromStringAndSize(<char *>packet, length)))
-
-    cdef void _check(self, Client *client, uint8_t *packet, int length, int64_t arrived) noexcept nogil:
-        """Decrypt one packet and hold it against what its sender sent."""
-        cdef int header, i, counted
-        cdef uint8_t *whole = packet
-        cdef uint64_t number
-        cdef int64_t sent_ns, bucket
-        cdef Heard *heard = NULL
-        cdef uint32_t sender
-        if client.unprotect == NULL:
-            self.received += 1
-            return
-        if _unprotect(client.unprotect, packet, &length):
-            self.bad += 1
-            return
-        header = 12 + 4 * (packet[0] & 15)
-        if packet[0] & 16:
-            if header + 4 > length:
-                self.strange += 1
-                return
-            header += 4 + 4 * (packet[header + 2] << 8 | packet[header + 3])
-        if client.told.feedback_interval_ns and header <= length:
-            counted = _number_of(packet, header, client.told.transport_cc_id)
-            if counted >= 0:
-                _note_arrival(&client.told, counted, arrived)
-        if header + STAMP_OFFSET + 24 > length:
-            self.strange += 1  # a probe, or a padding
-            return
-        packet += header + STAMP_OFFSET
-        if packet[0] != 0x74 or packet[1] != 0x75 or packet[2] != 0x72 or packet[3] != 0x6E:
-            self.strange += 1  # sent again over RTX, say
-            return
-        sender = <uint32_t>packet[4] << 24 | <uint32_t>packet[5] << 16 | <uint32_t>packet[6] << 8 | packet[7]
-        memcpy(&number, packet + 8, 8)
-        memcpy(&sent_ns, packet + 16, 8)
-        for i in range(client.heard_count):
-            if client.heard[i].sender == <int>sender:
-                heard = &client.heard[i]
-                break
-        if heard == NULL:
-            if client.heard_count == HEARD_MAX:
-                self.strange += 1
-                return
-            heard = &client.heard[client.heard_count]
-            client.heard_count += 1
-            heard.sender = sender
-            heard.video = <int>sender < self.sender_count and self.senders[sender].video
-            heard.highest = number
-        elif number > heard.highest:
-            heard.highest = number
-        else:
-            heard.late += 1
-        heard.received += 1
-        self.received += 1
-        if client.told.feedback_interval_ns:
-            _note_heard(heard, whole, arrived)
-        bucket = (arrived - sent_ns) // 10000
-        self.delays[bucket if 0 <= bucket < DELAY_BUCKETS else DELAY_BUCKETS] += 1
 
     def sent(self):
         """Packets sent so far, per sender."""

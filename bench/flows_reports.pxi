@@ -170,3 +170,58 @@ cdef bint _says_more(const uint8_t *compound, int length) noexcept nogil:
             return True
         at += 4 + 4 * (compound[at + 2] << 8 | compound[at + 3])
     return False
+
+
+cdef void _report(Flows flows, Client *client, int index, int64_t now) noexcept nogil:
+    """What a client has to tell by now."""
+    cdef Told *told = &client.told
+    cdef int i, length = 0, blocks = 0, own = 0
+    if now >= told.feedback_due_ns:
+        _pass_by(&told.feedback_due_ns, told.feedback_interval_ns, now)
+        if told.newest >= told.first:
+            length = _render_feedback(told, flows.out, client.heard[0].ssrc if client.heard_count else 0)
+            if length:
+                flows.feedbacks += 1
+                _send_rtcp(flows, client, length)
+    if now < told.report_due_ns:
+        return
+    _pass_by(&told.report_due_ns, REPORT_NS, now)
+    length = 0
+    for i in range(flows.sender_count):
+        if flows.senders[i].client == index and flows.senders[i].sent and own < OWN_MAX:
+            if not own:
+                blocks = min(client.heard_count, BLOCKS_MAX)
+            length = _render_sender_report(flows, client, &flows.senders[i], length, 0 if own else blocks, now)
+            own += 1
+    if length:
+        _send_rtcp(flows, client, length)
+
+
+cdef int _render_sender_report(Flows flows, Client *client, Sender *sender, int at, int blocks,
+                               int64_t now) noexcept nogil:
+    """A sender report with ``blocks`` report blocks, ``at`` in the buffer; returns where it ends."""
+    cdef uint8_t *packet = flows.out + at
+    cdef uint32_t rate = SAMPLE_RATE_VIDEO if sender.video else SAMPLE_RATE_AUDIO, elapsed
+    cdef timespec real
+    cdef int i
+    clock_gettime(CLOCK_REALTIME, &real)
+    packet[0], packet[1] = <uint8_t>(0x80 | blocks), 200
+    _put16(packet + 2, <uint16_t>(6 + 6 * blocks))
+    _put32(packet + 4, sender.ssrc)
+    _put32(packet + 8, <uint32_t>(<int64_t>real.tv_sec + NTP_EPOCH_S))
+    _put32(packet + 12, <uint32_t>((<uint64_t>real.tv_nsec << 32) // 1000000000))
+    elapsed = <uint32_t>((now - sender.sent_ns) * rate // 1000000000)
+    _put32(packet + 16, sender.timestamp - sender.timestamp_step + elapsed)
+    _put32(packet + 20, <uint32_t>sender.sent)
+    _put32(packet + 24, <uint32_t>(sender.sent * sender.payload_bytes))
+    for i in range(blocks):
+        _render_block(&client.heard[i], packet + 28 + 24 * i, now)
+    return at + 28 + 24 * blocks
+
+
+cdef void _send_rtcp(Flows flows, Client *client, int length) noexcept nogil:
+    """Encrypt and send what is at the beginning of the buffer."""
+    if _protect_rtcp(client.protect, flows.out, &length):
+        flows.bad += 1
+    elif sendto(client.fd, flows.out, length, MSG_DONTWAIT, <sockaddr *>&client.remote, sizeof(sockaddr_in)) < 0:
+        flows.send_failed += 1
