@@ -15,7 +15,7 @@ from config.ids import TenantId, UserId
 from config.logs import get_log
 from relay.messages import LayersWanted, MediaEvidence, Source
 from signaling.away import AWAY
-from signaling.events import Events
+from signaling.events import Events, Telling
 from signaling.lifecycle import State
 from signaling.presence import Presence
 from signaling.server_events import (
@@ -61,10 +61,10 @@ class Announcer:
     async def changed(self, session: Session) -> None:
         """A session has a new revision."""
         view = session_view(session)
+        news = [Telling(person.user_id, "session.updated", view) for person in session.people]
         if session.state is State.RINGING:
-            await self._events.tell(session.tenant_id, session.provider.user_id, "session.ringing", view)
-        for person in session.people:
-            await self._events.tell(session.tenant_id, person.user_id, "session.updated", view)
+            news.insert(0, Telling(session.provider.user_id, "session.ringing", view))
+        await self._events.tell_each(session.tenant_id, *news)
         if session.state is State.RINGING or (session.over and session.settled_at_ms is None):
             await self._presence.refresh(session.tenant_id, [session.provider.user_id])
 
@@ -83,12 +83,11 @@ class Announcer:
         }
         client = CostEvent.model_validate({**common, "balance_minor": outcome.balance_minor})
         provider = CostEvent.model_validate({**common, "earnings_minor": outcome.provider_minor})
-        await self._events.tell(session.tenant_id, session.client.user_id, "session.cost", client)
-        await self._events.tell(session.tenant_id, session.provider.user_id, "session.cost", provider)
+        news = _costs(session, client, provider)
         for seconds in outcome.warnings:
             warning = WarningEvent(session_id=session.public_id, remaining_ms=seconds * 1000)
-            for person in session.people:
-                await self._events.tell(session.tenant_id, person.user_id, "session.warning", warning)
+            news += [Telling(person.user_id, "session.warning", warning) for person in session.people]
+        await self._events.tell_each(session.tenant_id, *news)
 
     @_told_or_not
     async def settled(self, session: Session, receipt: Receipt) -> None:
@@ -103,8 +102,7 @@ class Announcer:
         }
         client = CostEvent.model_validate({**common, "balance_minor": receipt.balance_after_minor})
         provider = CostEvent.model_validate({**common, "earnings_minor": receipt.provider_minor})
-        await self._events.tell(session.tenant_id, session.client.user_id, "session.cost", client)
-        await self._events.tell(session.tenant_id, session.provider.user_id, "session.cost", provider)
+        await self._events.tell_each(session.tenant_id, *_costs(session, client, provider))
         await self.wallets(session)
 
     @_told_or_not
@@ -167,3 +165,11 @@ class Announcer:
         """The worker has something new for one side's connection."""
         event = RenegotiateEvent(session_id=session.public_id)
         await self._events.tell(session.tenant_id, user_id, "room.renegotiate", event)
+
+
+def _costs(session: Session, client: CostEvent, provider: CostEvent) -> list[Telling]:
+    """To each side in its own terms."""
+    return [
+        Telling(session.client.user_id, "session.cost", client),
+        Telling(session.provider.user_id, "session.cost", provider),
+    ]

@@ -106,7 +106,7 @@ def assemble(
 ) -> Control:
     """Put the parts together."""
     tokens = Tokens(settings.secret(TOKEN_SECRET), settings.token_ttl_s)
-    sio = make_server(servers.redis_url, settings.body_max_bytes)
+    sio = make_server(servers.redis, servers.redis_url, settings.body_max_bytes)
     limits = Limits(settings.ring_timeout_ms, settings.connect_timeout_ms, settings.return_timeout_ms)
     billing = billing or Billing(servers.database, clock, settings)
     on_meter = (servers.meter_database, clock)

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
 from redis.asyncio import Redis
 
 from config.clock import Clock
@@ -23,30 +24,29 @@ from config.ids import TenantId, UserId
 from config.logs import get_log
 from config.metrics import counter
 from relay.bus import BUS_ERRORS
+from signaling.numbering import KEPT_MAX, TTL_S, Numbered, Numbers, newest_key
 from signaling.server_events import SERVER_EVENTS
 
-EVENTS_KEPT_MAX: Final = 256
-"""Events kept per user; the oldest go first, and a client that needs them reads the state again."""
-EVENTS_TTL_S: Final = 3600
+EVENTS_KEPT_MAX: Final = KEPT_MAX
+_encode: Final = msgspec.json.Encoder().encode
 
 log = get_log("signaling.events")
 _sent = counter("turnpike_events_sent_total", "Events told to users", ["event"])
 _unnumbered = counter("turnpike_events_unnumbered_total", "Events sent without a number because Redis was away")
 
-_APPEND: Final = """
-local n = redis.call('incr', KEYS[2])
-if n == 1 then n = tonumber(ARGV[1]); redis.call('set', KEYS[2], string.format('%.0f', n)) end
-redis.call('xadd', KEYS[1], 'maxlen', ARGV[2], string.format('%.0f-0', n), 'e', ARGV[3], 'd', ARGV[4])
-redis.call('expire', KEYS[1], ARGV[5])
-redis.call('expire', KEYS[2], ARGV[5])
-return n
-"""
-
 
 class Emitter(Protocol):
-    """What sends to sockets: python-socketio's server, or a list in a test."""
+    """What sends to sockets: python-socketio's server, or a list in a test. ``room``: to all sockets in any of them."""
 
-    async def emit(self, event: str, data: Any = None, *, room: str | None = None) -> None: ...
+    async def emit(self, event: str, data: Any = None, *, room: str | list[str] | None = None) -> None: ...
+
+
+class Telling(NamedTuple):
+    """An event for one user."""
+
+    user_id: UserId
+    event: str
+    view: View
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,32 +75,39 @@ class Events:
         self._redis = redis
         self._emitter = emitter
         self._clock = clock
-        self._append = redis.register_script(_APPEND)
+        self._numbers = Numbers(redis, clock)
 
     async def tell(self, tenant: TenantId, user_id: UserId, event: str, view: View) -> None:
         """Number, keep and send one event. Without Redis it goes, unnumbered, to this process's own sockets."""
-        if not isinstance(view, SERVER_EVENTS[event]):
-            raise TypeError(f"{event} carries {SERVER_EVENTS[event].__name__}, not {type(view).__name__}")
-        data = view.model_dump(mode="json")
-        key = _key(tenant, user_id)
+        await self.tell_each(tenant, Telling(user_id, event, view))
+
+    async def tell_each(self, tenant: TenantId, *tellings: Telling) -> None:
+        """``tell`` several users, or one of them several things, in order."""
+        for _, event, view in tellings:
+            if not isinstance(view, SERVER_EVENTS[event]):
+                raise TypeError(f"{event} carries {SERVER_EVENTS[event].__name__}, not {type(view).__name__}")
+        contents = [telling.view.model_dump(mode="json") for telling in tellings]
+        kept = [
+            Numbered(_key(tenant, telling.user_id), telling.event, _encode(data))
+            for telling, data in zip(tellings, contents, strict=True)
+        ]
+        numbers: list[int | None]
         try:
-            seq = await self._append(
-                keys=[key, key + ":n"],
-                args=[self._clock.wall_ms(), EVENTS_KEPT_MAX, event, json.dumps(data), EVENTS_TTL_S],
-            )
+            numbers = await self._numbers.append(kept)
         except BUS_ERRORS as error:
-            log.warning("event not numbered", event_name=event, user_id=user_id, why=str(error))
-            _unnumbered.inc()
-            seq = None
-        await self._emitter.emit(event, {"seq": seq, "data": data}, room=user_room(tenant, user_id))
-        _sent.labels(event).inc()
+            for user_id, event, _ in tellings:
+                log.warning("event not numbered", event_name=event, user_id=user_id, why=str(error))
+            numbers = [None] * len(tellings)
+        _unnumbered.inc(numbers.count(None))
+        for (user_id, event, _), data, seq in zip(tellings, contents, numbers, strict=True):
+            await self._emitter.emit(event, {"seq": seq, "data": data}, room=user_room(tenant, user_id))
+            _sent.labels(event).inc()
 
     async def show(self, tenant: TenantId, user_ids: list[UserId], event: str, view: View) -> None:
         """Send an event that is neither numbered nor kept to these users."""
         payload = {"seq": None, "data": view.model_dump(mode="json")}
-        for user_id in user_ids:
-            await self._emitter.emit(event, payload, room=user_room(tenant, user_id))
-            _sent.labels(event).inc()
+        await self._emitter.emit(event, payload, room=[user_room(tenant, user_id) for user_id in user_ids])
+        _sent.labels(event).inc(len(user_ids))
 
     async def show_all(self, tenant: TenantId, event: str, view: View) -> None:
         """Send an event that is neither numbered nor kept to everybody of the tenant."""
@@ -109,11 +116,14 @@ class Events:
 
     async def newest(self, tenant: TenantId, user_id: UserId) -> int:
         """The number of the user's newest event. Numbering begins here for a user who was told nothing lately."""
-        key = _key(tenant, user_id) + ":n"
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(key, self._clock.wall_ms(), nx=True, ex=EVENTS_TTL_S)
-            pipe.getex(key, ex=EVENTS_TTL_S)
-            return int((await pipe.execute())[1])
+        key = newest_key(_key(tenant, user_id))
+        known: Any = await self._redis.getex(key, ex=TTL_S)
+        if known is None:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.set(key, self._clock.wall_ms(), nx=True, ex=TTL_S)
+                pipe.get(key)
+                known = (await pipe.execute())[1]
+        return int(known)
 
     async def since(self, tenant: TenantId, user_id: UserId, seq: int) -> Missed:
         """The user's events after number ``seq``, oldest first."""

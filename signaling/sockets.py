@@ -1,6 +1,6 @@
 """Socket.IO: the table of client messages → handlers, acknowledged with ok or error, at a bounded rate.
 
-Websocket only, so that no stickiness is needed; python-socketio's Redis manager carries events between processes.
+Websocket only, so that no stickiness is needed; ``fanout`` carries events between processes.
 ``{"ok": true, "data": …}`` or ``{"ok": false, "error": {code, message, details, request_id}}``; never a traceback.
 """
 
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import pydantic
 import socketio
+from redis.asyncio import Redis
 
 from config.clock import Clock
 from config.http import ApiError, Body, parse
@@ -29,13 +30,13 @@ from signaling.client_messages import CLIENT_MESSAGES, AcceptMessage, ChangeKind
 from signaling.director import Director
 from signaling.doorkeeper import Doorkeeper
 from signaling.events import Events, tenant_room, user_room
+from signaling.fanout import Fanout
 from signaling.kinds import KindChanges, Shown
 from signaling.messages import SendMessage
 from signaling.presence import Presence
 from signaling.quality_probe import Probes
 from signaling.views import session_view
 
-CHANNEL: Final = "tp:socketio"
 RATE_PER_S: Final = 20.0
 BURST: Final = 60
 STATS_PER_S: Final = 1.0
@@ -72,11 +73,11 @@ class _Socket:
     """Digests have a rate of their own: each is a command to a worker."""
 
 
-def make_server(redis_url: str, max_bytes: int) -> Any:
+def make_server(redis: Redis, redis_url: str, max_bytes: int) -> Any:
     """The Socket.IO server of one control process."""
     server = socketio.AsyncServer(
         async_mode="aiohttp",
-        client_manager=socketio.AsyncRedisManager(redis_url, channel=CHANNEL),
+        client_manager=Fanout(redis, redis_url),
         transports=["websocket"],
         max_http_buffer_size=max_bytes,
         ping_interval=10,
@@ -331,7 +332,8 @@ def _id_of(answer: dict[str, Any]) -> dict[str, str]:
 
 
 async def close_server(server: Any) -> None:
-    """Stop python-socketio's background tasks and close its connections to Redis."""
+    """Publish what was sent last, stop python-socketio's background tasks and close its connections to Redis."""
+    await server.manager.flush()
     await server.shutdown()
     listener = getattr(server.manager, "thread", None)
     for _ in range(LISTENER_CANCELS_MAX):  # now and then it takes the first one for a lost connection

@@ -21,9 +21,9 @@ class Emitted:
     """Stands for the sockets."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[str, Any, str | None]] = []
+        self.sent: list[tuple[str, Any, str | list[str] | None]] = []
 
-    async def emit(self, event: str, data: Any = None, *, room: str | None = None) -> None:
+    async def emit(self, event: str, data: Any = None, *, room: str | list[str] | None = None) -> None:
         self.sent.append((event, data, room))
 
 
