@@ -43,6 +43,7 @@ from bench.load_watch import Cores, Witness, rss_mb
 from bench.native import load as load_native
 from bench.people import Means, make_pairs
 from bench.relay_case import RELAY_CORE, SETTLE_S, Case, receive_errors, steal_ticks
+from config.process import stay_off
 from config.settings import Settings
 from signaling.installation import beside
 
@@ -196,6 +197,9 @@ async def installed(options: argparse.Namespace) -> AsyncIterator[Bench]:
     """A fresh installation with one worker, and people for so many calls."""
     async with contextlib.AsyncExitStack() as stack:
         env = {"TURNPIKE_WORKERS": "1", "TURNPIKE_PLANE": options.plane}
+        if options.pin:
+            env["TURNPIKE_WORKER_CORES"] = str(RELAY_CORE)
+            stay_off([RELAY_CORE])
         turnpike = await stack.enter_async_context(Installation(env=env))
         settings = beside(Settings(data=turnpike.data))
         # Twice as many for the search's way back: whose call has ended does not call again.
@@ -209,8 +213,6 @@ async def installed(options: argparse.Namespace) -> AsyncIterator[Bench]:
             bench.consent = {"version": (await answer.json())["version"]}
         bench.worker_pid = await turnpike.pid_of("worker-1")
         bench.idle_mb = rss_mb(bench.worker_pid)
-        if options.pin:
-            pin(Cores(await turnpike.info()), bench.worker_pid)
         assert settings.redis_url is not None
         bench.witness = stack.enter_context(Witness(settings.redis_url))
         try:
@@ -218,17 +220,6 @@ async def installed(options: argparse.Namespace) -> AsyncIterator[Bench]:
         except Exception:
             print(turnpike.log_tail(60), file=sys.stderr)
             raise
-
-
-def pin(cores: Cores, worker_pid: int) -> None:
-    """Give the worker a core of its own; everything else shares the others."""
-    others = set(range(os.cpu_count() or 1)) - {RELAY_CORE}
-    for pid in {os.getpid(), *cores.pids()} - {worker_pid}:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):  # it has ended
-                os.sched_setaffinity(int(thread.name), others)
-    for thread in Path(f"/proc/{worker_pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {RELAY_CORE})
 
 
 async def broadcast(seconds: float) -> dict[str, Any]:

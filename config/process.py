@@ -33,6 +33,7 @@ __all__ = [
     "raise_file_limit",
     "run_role",
     "stand_back",
+    "stay_off",
 ]
 
 RoleMain = Callable[[Settings], Awaitable[int]]
@@ -137,6 +138,13 @@ def _place_session(niceness: int) -> str | None:
     return "others of this machine do so all the time"
 
 
+def stay_off(cores: Collection[int]) -> None:
+    """Leave these processors to whom they were given, where others remain. What this process starts stays off too."""
+    rest = os.sched_getaffinity(0) - set(cores)
+    if rest:
+        os.sched_setaffinity(0, rest)
+
+
 def bound_memory(data_max_bytes: int) -> None:
     """Let this process have so much memory of its own and no more; where memory runs out, it is the first to die."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -150,11 +158,12 @@ def run_role(role: str, settings: Settings, main: RoleMain, *, stop_max_s: int =
     """Run ``main`` on a uvloop loop until it returns or SIGTERM or SIGINT comes; returns the exit status.
 
     A signal cancels ``main``; ending in order is its ``finally`` clauses' work, for ``stop_max_s`` at most. Under a
-    supervisor the role is told to stop when the supervisor dies.
+    supervisor the role is told to stop when the supervisor dies. Processors that workers are given are left to them.
     """
     setup_logs(role, settings.log_level, settings.log_format)
     raise_file_limit()
     calm_collector()
+    stay_off(settings.cores_of_workers)
     parent = os.environ.get(PARENT, "")
     if parent.isdigit():
         die_with_parent(signal.SIGTERM, int(parent))

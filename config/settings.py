@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=64)
     """How many worker processes the supervisor runs."""
     worker_cores: str = Field(default="", pattern=r"^(\d+(,\d+)*)?$")
-    """Comma-separated numbers of the processors that workers run on; empty: any."""
+    """Comma-separated numbers of the processors that workers run on, and nothing else of ours; empty: any, with all."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
@@ -92,6 +92,11 @@ class Settings(BaseSettings):
     """How many exports, compositions and previews a recorder makes at once, each in a process of lowest priority."""
     body_max_bytes: int = Field(default=256 * 1024, ge=1024)
     """Largest HTTP body and Socket.IO message taken from a client."""
+
+    @property
+    def cores_of_workers(self) -> tuple[int, ...]:
+        """``worker_cores`` as numbers."""
+        return tuple(int(core) for core in filter(None, self.worker_cores.split(",")))
 
     @property
     def secrets_dir(self) -> Path:

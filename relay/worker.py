@@ -422,7 +422,7 @@ async def main(settings: Settings) -> int:
     store = EvidenceStore(settings.database_url, "worker") if settings.database_url else None
     runs = False
     try:
-        come_first({int(core) for core in filter(None, settings.worker_cores.split(","))})
+        come_first(settings.cores_of_workers)
         async with Worker(settings, redis, store, SystemClock()) as worker:
             runs = True
             await worker.run()

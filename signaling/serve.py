@@ -171,6 +171,11 @@ def role_specs(settings: Settings) -> list[ChildSpec]:
         media = settings.media_port + index if settings.media_port else 0
         return common | {"TURNPIKE_OPS_PORT": str(ops), "TURNPIKE_MEDIA_PORT": str(media)}
 
+    def of_worker(index: int) -> Mapping[str, str]:
+        cores = settings.cores_of_workers
+        own = cores[index :: settings.workers] or cores[index % len(cores) :][:1] if cores else ()
+        return with_ops(index) | {"TURNPIKE_WORKER_CORES": ",".join(map(str, own))}
+
     def run(role: str) -> list[str]:
         return [sys.executable, "-m", "signaling.cli", role]
 
@@ -178,7 +183,7 @@ def role_specs(settings: Settings) -> list[ChildSpec]:
         ChildSpec(
             f"worker-{index + 1}",
             run("worker"),
-            functools.partial(with_ops, index),
+            functools.partial(of_worker, index),
             1,
             WORKER_STOP_MAX_S,
             functools.partial(_bury, settings.redis_url or ""),

@@ -202,6 +202,31 @@ def test_cores_that_the_machine_has_not_are_refused() -> None:
     assert "OSError" in first({1_023}).stderr
 
 
+STAY_OFF = """
+import os, subprocess, sys
+from config.process import come_first, stay_off
+stay_off({cores})
+print(sorted(os.sched_getaffinity(0)))
+come_first({first})
+print(sorted(os.sched_getaffinity(0)))
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor for all")
+def test_processors_of_workers_are_left_to_them_where_others_remain() -> None:
+    every = os.sched_getaffinity(0)
+
+    def run(cores: set[int], first: set[int]) -> list[str]:
+        body = STAY_OFF.format(cores=cores, first=first)
+        told = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, timeout=20, check=True)
+        return told.stdout.splitlines()
+
+    one = min(every)
+    assert run({one}, {one}) == [str(sorted(every - {one})), f"[{one}]"]
+    assert run({one, 1_023}, set()) == [str(sorted(every - {one}))] * 2
+    assert run(every, set()) == [str(sorted(every))] * 2
+
+
 def test_slice_that_the_kernel_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slices.short_slice(100_000, os.getpriority(os.PRIO_PROCESS, 0)) in (None, "not on this machine")
     monkeypatch.setattr(slices, "SCHED_SETATTR", {})

@@ -19,6 +19,9 @@ from typing import Any
 
 import pytest
 
+from config.settings import Settings
+from signaling.serve import role_specs
+
 REPOSITORY = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "tests.signaling.small_installation"]
 
@@ -219,3 +222,19 @@ def test_wrong_setting_is_told_by_name(tmp_path: Path) -> None:
     done = _run(tmp_path, "serve", TURNPIKE_WORKERS="many")
     assert done.returncode == 2
     assert "setting workers" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "each"),
+    [
+        (1, "", [""]),
+        (1, "2,3", ["2,3"]),
+        (2, "2,3", ["2", "3"]),
+        (2, "2,3,4", ["2,4", "3"]),
+        (3, "2,3", ["2", "3", "2"]),
+    ],
+)
+def test_processors_are_shared_out_among_workers(workers: int, cores: str, each: list[str]) -> None:
+    specs = role_specs(Settings(workers=workers, worker_cores=cores, ops_port=9_000, http_port=8_000))
+    of_workers = [spec.env()["TURNPIKE_WORKER_CORES"] for spec in specs if spec.name.startswith("worker-")]
+    assert of_workers == each
