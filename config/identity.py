@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import time
 
 import argon2
 from joserfc import jwt
@@ -72,18 +73,27 @@ class Tokens:
 
     def check(self, token: str) -> Principal:
         """The principal that a valid token names. Raises ``InvalidToken`` on anything else."""
+        return self.read(token)[0]
+
+    def lapsed(self, until_s: int) -> bool:
+        """Whether a token that is good until then, as ``read`` says, has expired."""
+        return time.time() > until_s + CLOCK_SKEW_S
+
+    def read(self, token: str) -> tuple[Principal, int]:
+        """``check``, and until when the token is good, in Unix seconds."""
         if len(token) > TOKEN_MAX_CHARS:
             raise InvalidToken("token too long")
         try:
             claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims
             self._claims.validate(claims)
-            return Principal(
+            principal = Principal(
                 tenant_id=TenantId(int(claims["tid"])),
                 user_id=UserId(int(claims["uid"])),
                 public_id=PublicId(str(claims["sub"])),
                 role=Role(claims["role"]),
                 name=str(claims["name"]),
             )
+            return principal, int(claims["exp"])
         except (JoseError, ValueError, KeyError, TypeError) as error:
             raise InvalidToken(type(error).__name__) from None
 

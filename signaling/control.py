@@ -121,6 +121,7 @@ async def _presence(control: Control) -> None:
         await asyncio.sleep(PRESENCE_EVERY_S)
         try:
             await control.sockets.drop_strangers()
+            await control.sockets.renew_standing()
             await control.presence.sweep()
         except AWAY as error:
             log.warning("presence not swept", why=str(error))

@@ -114,6 +114,15 @@ class People:
             )
             return [_user(row) for row in rows]
 
+    async def roles(self, tenant: TenantId, user_ids: Iterable[int]) -> dict[UserId, Role]:
+        """The roles of these users, of any number; those that are disabled or unknown are left out."""
+        async with self._database.transaction(tenant) as sql:
+            rows = await sql.fetch(
+                "select id, role from app_user where tenant_id = $1 and id = any($2) and disabled_at is null",
+                *(tenant, list(user_ids)),
+            )
+            return {UserId(row["id"]): Role(row["role"]) for row in rows}
+
     async def set_available(self, tenant: TenantId, user_id: UserId, available: bool, now_ms: int) -> None:
         """Turn a provider's availability switch."""
         async with self._database.transaction(tenant) as sql:

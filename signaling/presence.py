@@ -23,7 +23,7 @@ from config.identity import Principal, Role
 from config.ids import TenantId, UserId
 from signaling.events import Events
 from signaling.messages import Presence as PresenceWord
-from signaling.people import People, User
+from signaling.people import PROVIDERS_MAX, People, User
 from signaling.server_events import PresenceEvent
 from signaling.store import SessionStore
 
@@ -34,6 +34,25 @@ RELOAD_GRACE_MS: Final = 3_000
 DEVICES_MAX: Final = 32
 """Devices remembered per user; the one heard of longest ago is forgotten first."""
 TENANTS_TTL_S: Final = 86_400
+LOOKS_MAX: Final = 10_000
+"""Providers of a tenant whose heartbeats wait for the next sweep; others are looked at when they are heard of again."""
+GONE_AT_ONCE: Final = 1_000
+_TENANTS: Final = "tp:tenants"
+
+_PUT: Final = """
+local now, until_ms = ARGV[2], ARGV[3]
+redis.call('zadd', KEYS[1], until_ms, ARGV[1])
+redis.call('zremrangebyscore', KEYS[1], 0, now)
+redis.call('zremrangebyrank', KEYS[1], 0, -1 - ARGV[4])
+redis.call('pexpire', KEYS[1], ARGV[5])
+local last = redis.call('zrange', KEYS[1], -1, -1, 'withscores')
+local before = redis.call('zscore', KEYS[2], ARGV[6])
+redis.call('zadd', KEYS[2], last[2] or now, ARGV[6])
+redis.call('sadd', KEYS[3], ARGV[7])
+redis.call('expire', KEYS[3], ARGV[8])
+return (before and tonumber(before) > tonumber(now)) and 1 or 0
+"""
+"""Whether the user was here before."""
 
 
 def word_for(*, here: bool, available: bool, busy: bool) -> PresenceWord:
@@ -54,31 +73,32 @@ class Presence:
         self._sessions = sessions
         self._events = events
         self._clock = clock
+        self._put_script = redis.register_script(_PUT)
+        self._to_look_at: dict[TenantId, set[UserId]] = {}
+        """Providers that were here and were heard of: the next sweep looks at all of them at once."""
 
     async def heard(self, who: Principal, device: str) -> None:
-        """A device connected, or sent its heartbeat."""
-        await self._put(who, device, TTL_MS)
+        """A device connected, or sent its heartbeat. Who comes is told of at once."""
+        was_here = await self._put(who, device, TTL_MS)
+        if who.role is not Role.PROVIDER:
+            return
+        if not was_here:
+            await self.refresh(who.tenant_id, [who.user_id])
+            return
+        waiting = self._to_look_at.setdefault(who.tenant_id, set())
+        if len(waiting) < LOOKS_MAX:
+            waiting.add(who.user_id)
 
     async def left(self, who: Principal, device: str) -> None:
         """A device disconnected: it is gone unless it comes back within ``RELOAD_GRACE_MS``."""
         await self._put(who, device, RELOAD_GRACE_MS)
 
-    async def _put(self, who: Principal, device: str, for_ms: int) -> None:
+    async def _put(self, who: Principal, device: str, for_ms: int) -> bool:
         now = self._clock.wall_ms()
-        devices, users = _devices(who.tenant_id, who.user_id), _users(who.tenant_id)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zadd(devices, {device: now + for_ms})
-            pipe.zremrangebyscore(devices, 0, now)
-            pipe.zremrangebyrank(devices, 0, -DEVICES_MAX - 1)
-            pipe.pexpire(devices, TTL_MS + RELOAD_GRACE_MS)
-            pipe.zrange(devices, -1, -1, withscores=True)
-            pipe.sadd("tp:tenants", str(who.tenant_id))
-            pipe.expire("tp:tenants", TENANTS_TTL_S)
-            answers: list[Any] = await pipe.execute()
-        until = int(answers[4][0][1]) if answers[4] else now
-        await self._redis.zadd(users, {str(who.user_id): until})
-        if who.role is Role.PROVIDER:
-            await self.refresh(who.tenant_id, [who.user_id])
+        keys = [_devices(who.tenant_id, who.user_id), _users(who.tenant_id), _TENANTS]
+        args = (device, now, now + for_ms, DEVICES_MAX, TTL_MS + RELOAD_GRACE_MS, who.user_id, who.tenant_id)
+        was_here: int = await self._put_script(keys=keys, args=[*args, TENANTS_TTL_S])
+        return was_here == 1
 
     async def here(self, tenant: TenantId, user_ids: Iterable[UserId]) -> set[UserId]:
         """Which of the users have a device."""
@@ -112,13 +132,17 @@ class Presence:
                 )
 
     async def sweep(self) -> None:
-        """Look at everybody who was here lately: tells of those who went without a word. Every control may do it."""
+        """Look at everybody who was here lately: tells of those who went without a word, and mends what was not told
+        when it happened. Every control may do it."""
         now = self._clock.wall_ms()
-        for raw in await self._redis.smembers("tp:tenants"):
+        heard, self._to_look_at = self._to_look_at, {}
+        for raw in await self._redis.smembers(_TENANTS):
             tenant = TenantId(int(raw))
-            gone: Any = await self._redis.zrangebyscore(_users(tenant), 0, now, start=0, num=1_000)
+            gone: Any = await self._redis.zrangebyscore(_users(tenant), 0, now, start=0, num=GONE_AT_ONCE)
+            ids = sorted({UserId(int(user_id)) for user_id in gone} | heard.get(tenant, set()))
+            for start in range(0, len(ids), PROVIDERS_MAX):
+                await self.refresh(tenant, ids[start : start + PROVIDERS_MAX])
             if gone:
-                await self.refresh(tenant, [UserId(int(user_id)) for user_id in gone])
                 await self._redis.zremrangebyscore(_users(tenant), 0, now)
 
 

@@ -66,7 +66,8 @@ Handle = Callable[[Principal, str, Any], Awaitable[Any]]
 @dataclass(slots=True)
 class _Socket:
     who: Principal
-    token: str
+    signed_in_until_s: int
+    """When their token expires."""
     bucket: TokenBucket
     working: int = 0
     stats: TokenBucket = field(default_factory=lambda: TokenBucket(STATS_PER_S, STATS_BURST, 0))
@@ -174,12 +175,16 @@ class Sockets:
         self._strangers = {c: since for c, since in strangers.items() if c not in late}
         await asyncio.gather(*(self._drop(connection) for connection in late))
 
+    async def renew_standing(self) -> None:
+        """Look up who of the connected may stay, all together, before their heartbeats ask one by one."""
+        await self._doorkeeper.renew([socket.who for socket in self._sockets.values()])
+
     # --- connections ------------------------------------------------------------------------------------------------
 
     async def _connect(self, sid: str, _environ: Any, auth: Any = None) -> None:
         token = auth.get("token") if isinstance(auth, dict) else None
         try:
-            who = self._tokens.check(token if isinstance(token, str) else "")
+            who, until_s = self._tokens.read(token if isinstance(token, str) else "")
         except InvalidToken:
             raise _connection_refused(
                 "invalid_token", "Your sign-in has expired or is not valid. Sign in again."
@@ -192,7 +197,7 @@ class Sockets:
         if mine >= SOCKETS_PER_USER_MAX:
             raise _connection_refused("too_many_sockets", "Too many connections are open. Close some pages.")
         bucket = TokenBucket(RATE_PER_S, BURST, self._clock.monotonic_ns())
-        self._sockets[sid] = _Socket(who, str(token), bucket)
+        self._sockets[sid] = _Socket(who, until_s, bucket)
         _open.set(len(self._sockets))
         await self._server.enter_room(sid, user_room(who.tenant_id, who.user_id))
         await self._server.enter_room(sid, tenant_room(who.tenant_id))
@@ -304,7 +309,8 @@ class Sockets:
         socket = self._sockets.get(sid)
         if socket is not None:
             try:
-                self._tokens.check(socket.token)
+                if self._tokens.lapsed(socket.signed_in_until_s):
+                    raise InvalidToken("expired")
                 await self._doorkeeper.check_standing(who)
             except (InvalidToken, ApiError):
                 await self._quit(self._server.disconnect(sid))

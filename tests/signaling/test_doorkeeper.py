@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,18 +12,18 @@ from config.clock import VirtualClock
 from config.database import Database
 from config.http import ApiError
 from config.identity import Role
-from config.ids import DEFAULT_TENANT
+from config.ids import DEFAULT_TENANT, TenantId, UserId
 from signaling.doorkeeper import REQUESTS_BURST, STANDING_NS, Doorkeeper
 from signaling.people import NewUser, People
 
 
-async def new_user(people: People) -> Any:
+async def new_user(people: People, name: str = "ines") -> Any:
     user = await people.create(
         DEFAULT_TENANT,
         NewUser(
-            email="ines@example.test",
+            email=f"{name}@example.test",
             password="a password",
-            name="Ines",
+            name=name.title(),
             role=Role.COMPLIANCE,
             currency="USD",
             headline=None,
@@ -63,3 +64,34 @@ async def test_requests_beyond_the_rate_are_refused_and_come_back(database: Data
     assert refused.value.status == 429
     clock.advance_ms(1_000)
     await door.admit(request, None)
+
+
+async def test_standing_of_many_is_renewed_at_once_before_anybody_asks(
+    database: Database, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = People(database)
+    door, ines, otto = Doorkeeper(people, clock), await new_user(people), await new_user(people, "otto")
+    asked: list[set[int]] = []
+    roles = people.roles
+
+    async def counted(tenant: TenantId, ids: Iterable[int]) -> dict[UserId, Role]:
+        asked.append(set(ids))
+        return await roles(tenant, ids)
+
+    async def one_by_one(*_: Any) -> None:
+        raise AssertionError("asked of one user alone")
+
+    monkeypatch.setattr(people, "roles", counted)
+    monkeypatch.setattr(people, "get", one_by_one)
+    await door.renew([ines, otto, ines])
+    await door.renew([ines, otto])
+    assert asked == [{ines.user_id, otto.user_id}]  # both are known by now
+    async with database.transaction(DEFAULT_TENANT) as sql:
+        await sql.execute("update app_user set disabled_at = now() where id = $1", otto.user_id)
+    for _ in range(4):
+        clock.advance_ms(STANDING_NS // 1_000_000 // 4 + 1)
+        await door.renew([ines, otto])
+    assert len(asked) == 2
+    await door.check_standing(ines)
+    with pytest.raises(ApiError):
+        await door.check_standing(otto)

@@ -14,6 +14,8 @@ from aiohttp.test_utils import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from config.identity import CLOCK_SKEW_S
+from config.ids import TenantId, UserId
 from config.rates import TokenBucket
 from relay.messages import LayersWanted, MediaEvidence, ParticipantEvidence
 from signaling.client_messages import CLIENT_MESSAGES
@@ -142,6 +144,43 @@ async def test_a_socket_without_a_valid_token_is_refused(client_of_world: TestCl
         assert page.refusal["data"]["code"] == "invalid_token"
         assert world.control.sockets._sockets == {}
         await page.__aexit__()
+
+
+async def test_heartbeats_of_who_is_here_are_looked_at_together_and_mend_what_was_not_told(
+    open_page: Open, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    presence = world.control.presence
+    looks: list[list[UserId]] = []
+    refresh = presence.refresh
+
+    async def counted(tenant: TenantId, ids: list[UserId]) -> None:
+        looks.append(sorted(ids))
+        await refresh(tenant, ids)
+
+    async with open_page("client") as mira, open_page("ada") as ada, open_page("ben") as ben:
+        monkeypatch.setattr(presence, "refresh", counted)
+        await world.control.presence._redis.hset(f"tp:shown:{world.ada.tenant_id}", str(world.ada.user_id), "away")
+        for page in (mira, ada, ben, ada):
+            await page.ok("presence.heartbeat")
+        assert looks == []
+        await presence.sweep()
+        assert looks == [sorted([world.ada.user_id, world.ben.user_id])]
+        await mira.hears("presence.changed", user_id=world.ada.public_id, presence="online")
+        await presence.sweep()
+        assert len(looks) == 1
+
+
+async def test_who_is_signed_in_no_more_is_disconnected_at_the_next_heartbeat(open_page: Open, world: World) -> None:
+    sockets = world.control.sockets
+    async with open_page("ada") as ada, open_page("client") as mira:
+        (socket,) = (one for one in sockets._sockets.values() if one.who == world.ada)
+        assert time.time() + 60 < socket.signed_in_until_s
+        await ada.ok("presence.heartbeat")
+        socket.signed_in_until_s = int(time.time()) - 2 * CLOCK_SKEW_S
+        with contextlib.suppress(socketio.exceptions.SocketIOError):  # it may be gone before it is answered
+            assert await ada.refused("presence.heartbeat") == "invalid_token"
+        assert [one.who for one in sockets._sockets.values()] == [world.client]
+        await mira.ok("presence.heartbeat")
 
 
 async def test_a_connection_that_does_not_sign_in_is_closed(
@@ -278,7 +317,7 @@ def messages(data: st.DataObject, count: int) -> list[tuple[str, list[Any]]]:
 @given(data=st.data())
 async def test_whatever_a_client_sends_is_answered(world: World, data: st.DataObject) -> None:
     sockets = world.control.sockets
-    sockets._sockets["fuzz"] = _Socket(world.client, "", TokenBucket(1e9, 10**6, 0))
+    sockets._sockets["fuzz"] = _Socket(world.client, 0, TokenBucket(1e9, 10**6, 0))
     try:
         for name, arguments in messages(data, 20):
             answer = await sockets._message(name, "fuzz", *arguments)
