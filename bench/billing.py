@@ -18,9 +18,6 @@ import argparse
 import asyncio
 import datetime
 import json
-import os
-import platform
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -28,6 +25,7 @@ from typing import Any, Final
 import uvloop
 
 from bench.billing_town import Town, town
+from bench.machine import announce, say
 from billing import meter_store
 from billing.meter import Meter
 from billing.meter_store import SLOT_MS
@@ -45,10 +43,6 @@ GROWTH: Final = """
 select coalesce(sum(pg_relation_size(c.oid)), 0)::bigint, pg_current_wal_insert_lsn() - '0/0'::pg_lsn
 from pg_class c where c.relkind in ('r', 'i', 't') and c.relnamespace = 'public'::regnamespace
 """
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -233,9 +227,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, default=10, help="of steady state, on a virtual clock")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    say(f"machine: {platform.platform()}, {os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.1f}")
-    say(f"versions: Python {platform.python_version()}, PostgreSQL 18 (embedded, fsync on)")
-    say(f"command: python -m bench.billing {' '.join(sys.argv[1:])}".rstrip())
+    announce("asyncpg", PostgreSQL="18 (embedded, fsync on)")
     calm_collector()  # and uvloop: as every process of the product
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(measure(options))))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -137,3 +138,11 @@ async def click_at(page: Page, test_id: str) -> float:
     await page.evaluate(NOTE_CLICK, test_id)
     await page.get_by_test_id(test_id).click()
     return float(await page.evaluate("() => window.__clicked"))
+
+
+def chromium_version() -> str | None:
+    """Of the Chromium that is driven; None where there is none."""
+    if shutil.which(CHROMIUM) is None:
+        return None
+    words = subprocess.run([CHROMIUM, "--version"], capture_output=True, text=True, check=False).stdout.split()
+    return next((word for word in words if "." in word), None)

@@ -11,8 +11,6 @@ import argparse
 import asyncio
 import io
 import json
-import platform
-import subprocess
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -23,8 +21,9 @@ import aiohttp
 import av
 from playwright.async_api import Page, async_playwright
 
-from bench.browser import CHROMIUM, chromium, click_at, open_app, seen
+from bench.browser import chromium, chromium_version, click_at, open_app, seen
 from bench.installation import Installation, open_recording, sign_in
+from bench.machine import announce
 from config.database import ALL_TENANTS, Database
 from config.settings import Settings
 from signaling.installation import beside
@@ -190,19 +189,12 @@ async def measure(seconds: float, shots: Path | None) -> dict[str, Any]:
     }
 
 
-def machine() -> str:
-    """What this ran on, for the record."""
-    browser = subprocess.run([CHROMIUM, "--version"], capture_output=True, text=True, check=False).stdout.strip()
-    return f"{platform.platform()}, Python {platform.python_version()}, PyAV {av.__version__}, {browser}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--duration", type=float, default=20, help="seconds of talk")
     parser.add_argument("--shots", type=Path, default=None, help="keep screenshots of the pages in this folder")
     options = parser.parse_args()
-    print(machine())
-    print(f"python -m bench.call --duration {options.duration:g}")
+    announce("av", Chromium=chromium_version())
     if options.shots:
         options.shots.mkdir(parents=True, exist_ok=True)
     print(json.dumps(asyncio.run(measure(options.duration, options.shots))))

@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import json
 import os
-import platform
 import random
 import signal
 import sys
@@ -30,6 +29,7 @@ import aiohttp
 import asyncpg
 
 from bench.installation import Installation
+from bench.machine import announce, say
 from bench.people import Means, make_pairs
 from config.settings import Settings
 from relay.journal import closed_files
@@ -65,10 +65,6 @@ select count(*) from session s where s.accepted_at_ms is not null and (s.settled
 _NEGATIVE: Final = """
 select count(*) from account where not overdraft and (posted_minor < 0 or posted_minor - held_minor < 0)
 """
-
-
-def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def cost(row: Any, live_ms: int) -> int:
@@ -352,8 +348,7 @@ def main() -> None:
     parser.add_argument("--seed", default="1")
     parser.add_argument("--keep-log", type=Path, help="put the installation's log there")
     options = parser.parse_args()
-    print(f"machine: {platform.platform()}, {os.cpu_count()} CPUs", file=sys.stderr)
-    print(f"command: python -m bench.chaos_billing {' '.join(sys.argv[1:])}".rstrip(), file=sys.stderr)
+    announce()
     figures = asyncio.run(run(options))
     print(json.dumps(figures))
     for one in figures["wrong"]:

@@ -20,7 +20,6 @@ import contextlib
 import io
 import json
 import os
-import platform
 import random
 import shutil
 import signal
@@ -38,6 +37,7 @@ import av
 
 from bench.chaos_verdict import KINDS, SOURCES, heard_percent, killed, longest_hole, wrong
 from bench.installation import Installation, free_port, sign_in
+from bench.machine import announce, say
 from bench.media_client import MediaClient, Negotiator
 from bench.media_tracks import ReceivedTrack, SentTrack
 from bench.recorded_calls import TROUBLE, Refused, Side, begin, consent_version
@@ -66,10 +66,6 @@ _NEW_USER: Final = (
 )
 _MARK: Final = b"TPMC"
 _STAMP: Final = struct.Struct("!4sIQ")
-
-
-def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def stamp_in(payload: bytes) -> int | None:
@@ -425,8 +421,7 @@ def main() -> None:
     parser.add_argument("--seed", default="1")
     parser.add_argument("--keep-log", type=Path, help="put the installation's log there")
     options = parser.parse_args()
-    say(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
-    say("python -m bench.chaos_recording " + " ".join(sys.argv[1:]))
+    announce("av")
     figures = asyncio.run(run(options))
     missed = wrong(figures)
     for one in missed:

@@ -14,9 +14,7 @@ import argparse
 import asyncio
 import dataclasses
 import json
-import os
 import random
-import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -29,9 +27,9 @@ import aiohttp
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page, async_playwright
 
-from bench.browser import chromium, open_app
-from bench.call import machine
+from bench.browser import chromium, chromium_version, open_app
 from bench.installation import Installation, sign_in
+from bench.machine import announce, say
 from bench.netlink import CLEAN, Conditions
 from bench.netmedia import Media, write_picture, write_voice
 from bench.netproxy import LOOPBACK, Address, Proxy
@@ -154,11 +152,6 @@ class Call:
     phases: dict[str, dict[str, float]] = field(default_factory=dict)
     """End → what happened → ms after the acceptance."""
     why: str = ""
-
-
-def say(text: str) -> None:
-    """Progress."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def draw(seed: str, number: int, kind: Kind) -> Call:
@@ -301,11 +294,11 @@ def tell(name: str, calls: list[Call]) -> None:
 
 
 def kept_calls(path: Path, name: str) -> list[Call]:
-    """The calls through one kind of network that an earlier run kept."""
+    """The calls through one kind of network that earlier runs kept; a line without a network begins a run."""
     found = []
     for line in path.read_text().splitlines() if path.exists() else ():
         kept = json.loads(line)
-        if kept.pop("network") == name:
+        if kept.pop("network", None) == name:
             lines = {end: Conditions(**conditions) for end, conditions in kept.pop("lines").items()}
             found.append(Call(lines=lines, **kept))
     return found
@@ -344,7 +337,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(KINDS), help="leave the others out")
     parser.add_argument("--minutes", type=float, default=10, help="no call is begun after so many, per kind")
     parser.add_argument("--seed", default="1")
-    parser.add_argument("--keep", type=Path, help="add a line of JSON about each call to this file")
+    parser.add_argument(
+        "--keep", type=Path, help="add to this file: a line of JSON about the run, then one about each call"
+    )
     parser.add_argument(
         "--resume", action="store_true", help="count the calls kept before, and only make those missing"
     )
@@ -352,8 +347,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.resume and options.keep is None:
         parser.error("--resume goes on with what --keep has kept")
-    say(f"{machine()}, {os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.1f}")
-    say(f"python -m bench.connect {' '.join(sys.argv[1:])}".rstrip())
+    where = announce(Chromium=chromium_version())
+    if options.keep is not None:
+        with options.keep.open("a") as file:
+            file.write(json.dumps({"date": time.strftime("%Y-%m-%d"), "where": where._asdict()}) + "\n")
     say(f"one way, each line, drawn per call: {KINDS}; UDP blocked for one side in {BLOCKED_SHARE:.0%} of the calls")
     print(json.dumps(asyncio.run(measure(options))))
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import signal
 import statistics
@@ -27,6 +26,7 @@ from typing import Any
 
 import av
 
+from bench.machine import announce
 from bench.recorder_media import picture, sound
 from config.launch import die_with_parent
 from config.process import stand_back
@@ -146,8 +146,7 @@ def main() -> int:
     if given.work:
         work(given.work, given.file, given.seconds)
         return 0
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", file=sys.stderr)
-    print(f"python -m bench.jobs {' '.join(sys.argv[1:])}", file=sys.stderr)
+    announce("av")
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="turnpike-bench-") as folder:
         path = Path(folder) / "one.webm"

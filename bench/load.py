@@ -17,8 +17,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -40,6 +38,7 @@ from bench.load_calls import (
     Town,
 )
 from bench.load_watch import Cores, Witness, rss_mb
+from bench.machine import announce, say
 from bench.native import load as load_native
 from bench.people import Means, make_pairs
 from bench.relay_case import RELAY_CORE, SETTLE_S, Case, receive_errors, steal_ticks
@@ -59,10 +58,6 @@ TICK_MS: Final = 1.0
 """How often the load looks around."""
 MONEY: Final = Means(50_000, 199, 1)
 BROADCAST: Final = Case("1to200", 1, 200, VIDEO_PACKETS_PER_S, VIDEO_BURST)
-
-
-def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 class Step(NamedTuple):
@@ -318,12 +313,10 @@ def main() -> None:
     parser.add_argument("--no-broadcast", action="store_true")
     parser.add_argument("--keep", type=Path, help="write the result here, for bench.load_docs")
     options = parser.parse_args()
-    command = f"python -m bench.load {' '.join(sys.argv[1:])}".rstrip()
-    where = {"cpu": relays.cpu_name(), "cpus": os.cpu_count(), "kernel": platform.release(), "command": command}
-    print(f"machine: {platform.platform()}, {where['cpus']} CPUs, {where['cpu']}\ncommand: {command}", file=sys.stderr)
+    where = announce("pylibsrtp", "Cython")
     result = asyncio.run(run(options))
     if options.keep:
-        options.keep.write_text(json.dumps({"date": time.strftime("%Y-%m-%d"), "where": where, **result}))
+        options.keep.write_text(json.dumps({"date": time.strftime("%Y-%m-%d"), "where": where._asdict(), **result}))
     print(json.dumps({name: value for name, value in result.items() if name != "steps"}))
 
 

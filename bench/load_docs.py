@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from bench.machine import read
+
 BEGIN, END = "<!-- load -->", "<!-- end of load -->"
 PLOT = "performance-load.svg"
 WIDTH, LEFT, RIGHT, TOP, PANEL, GAP, BOTTOM = 720, 58, 20, 40, 110, 34, 40
@@ -102,15 +104,15 @@ def _share(result: Mapping[str, Any], name: str) -> float:
 
 def text(results: Sequence[Mapping[str, Any]]) -> str:
     """Everything between the marks."""
-    where = results[0]["where"]
-    commands = ", ".join(f"`{result['where']['command']}`" for result in results)
+    where = read(results[0])
+    commands = ", ".join(f"`{read(result).command}`" for result in results)
     lines = [
         "| |" + "|".join(f" {index + 1} " for index in range(len(results))) + "|",
         "|---" * (len(results) + 1) + "|",
     ]
     lines += ["| " + " | ".join([title, *(show(result) for result in results)]) + " |" for title, show in ROWS]
     said = [
-        f"Measured {results[0]['date']} on {where['cpu']}, {where['cpus']} CPUs, kernel {where['kernel']}; {commands};"
+        f"Measured {results[0]['date']} on {where.hardware}; {where.software}; {commands};"
         f" feedback of each client every {results[0]['feedback_ms']:.0f} ms.",
         "\n".join(lines),
     ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.call import machine
+from bench.browser import chromium_version
+from bench.machine import machine
 from bench.netscenarios import SCENARIOS, Scenario, rank, verdict
 
 FPS_BEFORE_MIN = 24
@@ -89,7 +89,7 @@ def keep(path: Path, made: Mapping[str, Any]) -> None:
         **made,
         "says": SCENARIOS[name].says,
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{machine()}, {os.cpu_count()} CPUs",
+        "where": machine(Chromium=chromium_version())._asdict(),
         "revision": revision(),
     }
     ordered = {name: kept[name] for name in SCENARIOS if name in kept}

@@ -14,7 +14,6 @@ import fcntl
 import json
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -27,9 +26,9 @@ from playwright.async_api import BrowserContext, Page, Playwright, Route, async_
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-from bench.browser import chromium, open_app
-from bench.call import machine
+from bench.browser import chromium, chromium_version, open_app
 from bench.installation import Installation, InstallationFailed, sign_in
+from bench.machine import announce, say
 from bench.netfigures import LEAD_MS, Call, Window
 from bench.nethints import hints, series
 from bench.netlink import CLEAN
@@ -47,11 +46,6 @@ FULL_SIZE_TIMEOUT_MS = 15_000
 SETTLED_FRAMES = 15
 CONNECT_TIMEOUT_MS = 20_000
 ENVIRONMENT = {"TURNPIKE_WORKERS": "2", "TURNPIKE_RETURN_TIMEOUT_MS": "30000"}
-
-
-def say(text: str) -> None:
-    """Progress."""
-    print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.asynccontextmanager
@@ -297,8 +291,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     options.scenarios = options.scenarios or list(SCENARIOS)
-    print(f"{machine()}, {os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.1f}")
-    print(f"python -m bench.network {' '.join(sys.argv[1:])}".rstrip(), flush=True)
+    announce(Chromium=chromium_version())
     rows = asyncio.run(measure_all(options))
     print(json.dumps([printed(made) for made in rows]))
 

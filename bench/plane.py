@@ -11,14 +11,12 @@ import argparse
 import gc
 import json
 import os
-import platform
 import random
 import socket
-import sys
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 
+from bench.machine import announce
 from relay.plane import Plane, RouteSpec, SrtpProfile, StreamSpec
 from relay.plane_choice import PLANES, make_plane
 from relay.rtp import make_packet
@@ -142,20 +140,19 @@ def main() -> None:
     parser.add_argument("--payload", type=int, default=1_100, help="bytes")
     parser.add_argument("--profile", choices=[p.name for p in SrtpProfile], default="AEAD_AES_128_GCM")
     args = parser.parse_args()
+    where = announce("pylibsrtp", "Cython")
     result: dict[str, object] = {
         "bench": "plane",
         "plane": args.plane,
         "profile": args.profile,
         "payload_bytes": args.payload,
+        "where": where._asdict(),
     }
     for label, flows, fan, layered in CASES:
         share = max(1, args.packets // fan)
         profile = SrtpProfile[args.profile]
         result[label] = measure(args.plane, flows, fan, share, args.payload, profile, layered=layered)
         print(label, result[label])
-    result["machine"] = {"cpus": os.cpu_count(), "arch": platform.machine(), "kernel": platform.release()}
-    result["versions"] = {"python": platform.python_version(), "pylibsrtp": version("pylibsrtp")}
-    result["command"] = "python -m bench.plane " + " ".join(sys.argv[1:])
     print(json.dumps(result))
 
 

@@ -14,6 +14,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.machine import read
+
 WIDTH, PANEL_HEIGHT, LEFT, RIGHT, TOP, GAP, BOTTOM = 720, 84, 58, 14, 62, 26, 34
 LAYERS_SHOWN = 5
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
@@ -143,7 +145,8 @@ def table(kept: Mapping[str, Mapping[str, Any]]) -> str:
 def results(kept: Mapping[str, Mapping[str, Any]], files: Mapping[str, str]) -> str:
     """Everything between the marks: where and when, the table, the plots."""
     dates = sorted({row["date"] for row in kept.values()})
-    where = sorted({row["machine"] for row in kept.values()})
+    machines = [read(row) for row in kept.values()]
+    where = sorted({f"{machine.hardware}, {machine.software}" for machine in machines})
     shown = [f"![{name}: frames, bitrate and picture height over time]({file})" for name, file in files.items()]
     return "\n\n".join([f"Measured {', '.join(dates)} on {'; '.join(where)}.", table(kept), *shown])
 

@@ -13,16 +13,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.machine import announce, say
 from bench.recorder_media import Sent, call_packets
 from bench.recorder_mediarecorder import media_recorder
 from bench.recorder_world import Call, Speaker, World, as_line, cpu_s, family_cpu_s, tracks_of, world
@@ -173,22 +169,6 @@ async def measure(options: argparse.Namespace) -> dict[str, float | int]:
     }
 
 
-def say(text: str) -> None:
-    """Progress."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def machine() -> str:
-    """What this ran on."""
-    cpu = "unknown CPU"
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    cores = subprocess.run(["nproc"], capture_output=True, text=True, check=False).stdout.strip()
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("av", "cryptography", "aiortc"))
-    return f"{cores} cores, {cpu}, {platform.platform()}, Python {platform.python_version()}, {libraries}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=40, help="length of the live calls")
@@ -197,8 +177,7 @@ def main() -> None:
     parser.add_argument("--offline", type=float, default=40, help="seconds of media for our offline run")
     parser.add_argument("--theirs", type=float, default=15, help="seconds of media for MediaRecorder")
     options = parser.parse_args()
-    say(machine())
-    say("python -m bench.recorder " + " ".join(sys.argv[1:]))
+    announce("av", "cryptography", "aiortc")
     print(as_line(asyncio.run(measure(options))), flush=True)
 
 

@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import signal
 import sys
 import time
@@ -23,10 +22,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
-import av
 
 from bench.beeps import EVENT_NS, EventTrack, Found, Marks, look
+from bench.browser import chromium_version
 from bench.installation import Installation, open_recording, sign_in
+from bench.machine import announce, say
 from bench.netlink import CLEAN, Conditions
 from bench.netproxy import Proxy
 from bench.recorded_calls import TROUBLE, Refused, Side, begin, consent_version
@@ -45,10 +45,6 @@ EVENTS_CLEAN: Final = 0.99
 DURATION_MS: Final = 100.0
 KILL_MS: Final = 1_000.0
 """What may be missing of a connection whose worker was killed."""
-
-
-def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 @dataclass
@@ -336,8 +332,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12, help="of talk in each case")
     parser.add_argument("--no-chromium", action="store_true", help="do not play the files in a browser")
     options = parser.parse_args()
-    say(f"{platform.platform()}, Python {platform.python_version()}, PyAV {av.__version__}")
-    say("python -m bench.recording_check " + " ".join(sys.argv[1:]))
+    announce("av", Chromium=None if options.no_chromium else chromium_version())
     good = asyncio.run(run(options.cases or list(CASES), options.seconds, not options.no_chromium))
     sys.exit(0 if good else 1)
 

@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import json
 import os
-import platform
 import socket
 import statistics
 import subprocess
@@ -25,11 +24,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from bench import relay_aiortc, relay_janus
+from bench.machine import announce, say
 from bench.native import load
 from bench.relay_case import (
     BUFFER_BYTES,
@@ -60,10 +59,6 @@ FIRST_SSRC = 1_000
 EXTENSION = bytes((0xBE, 0xDE, 0, 3, TRANSPORT_CC_ID << 4 | 1, 0, 0, 4 << 4 | 2, 1, 2, 3, 1 << 4, 0x30, 0, 0, 0))
 TRANSPORT_CC_AT = 5
 Contender = Callable[[Case], AbstractAsyncContextManager[Rig | None]]
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def ours(plane: str) -> Contender:
@@ -336,21 +331,11 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--keep", type=Path, help="write the result there as well, for bench.relay_docs")
     args = parser.parse_args()
-    machine = {"cpus": os.cpu_count(), "kernel": platform.release(), "cpu": cpu_name()}
-    versions = {name: version(name) for name in ("aiortc", "pylibsrtp", "Cython")}
-    command = "python -m bench.relay " + " ".join(sys.argv[1:])
-    where = {"machine": machine, "versions": {**versions, "janus": relay_janus.installed()}, "command": command}
-    say(json.dumps(where))
+    where = announce("aiortc", "pylibsrtp", "Cython", janus=relay_janus.installed())
     result = asyncio.run(bench(args))
     if args.keep is not None:
-        args.keep.write_text(json.dumps({**result, "where": where, "date": time.strftime("%Y-%m-%d")}))
+        args.keep.write_text(json.dumps({**result, "where": where._asdict(), "date": time.strftime("%Y-%m-%d")}))
     print(json.dumps(result))
-
-
-def cpu_name() -> str:
-    """What the processor calls itself."""
-    with open("/proc/cpuinfo") as lines:
-        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from bench.machine import read
+
 BEGIN, END = "<!-- relay -->", "<!-- end of relay -->"
 SHOWN: Final = ("native", "floor", "janus", "python", "aiortc")
 PLOT = "performance-relay.svg"
@@ -78,12 +80,9 @@ def _spread(spreads: Mapping[str, Any], name: str, cost: float | None) -> Mappin
 
 def text(result: Mapping[str, Any]) -> str:
     """Everything between the marks."""
-    where = result["where"]
-    machine = where["machine"]
-    versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items() if number)
+    where = read(result)
     said = [
-        f"Measured {result['date']} on {machine['cpu']}, {machine['cpus']} CPUs, kernel {machine['kernel']};"
-        f" {versions}; `{where['command'].strip()}`.",
+        f"Measured {result['date']} on {where.hardware}; {where.software}; `{where.command}`.",
         table(result),
         f"![CPU per forwarded packet]({PLOT})",
         f"One unprotect and one protect, again and again with one key: {result['srtp_only']:.2f} µs. Without loss on"

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from bench.connect import CLIENT, KINDS, PROVIDER, Call, draw, figures, kept_calls
+from bench.machine import machine
 
 
 def calls(*times: float | None) -> list[Call]:
@@ -37,7 +38,8 @@ def test_kept_calls_are_read_again(tmp_path: Path) -> None:
     kept = [draw("seed", number, KINDS["clean"]) for number in range(2)]
     kept[1].connect_ms = 700.5
     path = tmp_path / "kept"
-    lines = [json.dumps({"network": "clean", **dataclasses.asdict(call)}) for call in kept]
+    begun = json.dumps({"date": "2026-01-01", "where": machine()._asdict()})
+    lines = [begun] + [json.dumps({"network": "clean", **dataclasses.asdict(call)}) for call in kept]
     path.write_text("\n".join([*lines, json.dumps({"network": "loss10", **dataclasses.asdict(kept[0])})]) + "\n")
     assert kept_calls(path, "clean") == kept
     assert len(kept_calls(path, "loss10")) == 1

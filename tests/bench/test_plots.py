@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree
 
+from bench.machine import Machine
 from bench.netscenarios import SCENARIOS, verdict
 from bench.plots import plot, results, table
 from tests.bench.test_netscenarios import GOOD
+
+MACHINE = Machine("a CPU", 2, "6.18", 0.5, {"Python": "3.11.7", "Chromium": "156"}, "python -m bench.network")
 
 
 def run(fps: float) -> dict[str, Any]:
@@ -23,7 +26,7 @@ def kept(**more: Any) -> dict[str, Any]:
         **GOOD,
         "p2p": GOOD,
         "date": "2026-01-01",
-        "machine": "a machine",
+        "where": MACHINE._asdict(),
         "revision": "abc1234",
         "says": "5 % < 6 %",
         **more,
@@ -54,5 +57,5 @@ def test_call_that_did_not_come_about_is_in_the_table() -> None:
 def test_results_tell_where_and_when_and_show_each_plot() -> None:
     text = results({"loss5": kept()}, {"loss5": "network-loss5.svg"})
     assert "2026-01-01" in text
-    assert "a machine" in text
+    assert "on a CPU, 2 CPUs, kernel 6.18, Python 3.11.7, Chromium 156." in text
     assert "(network-loss5.svg)" in text
