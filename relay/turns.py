@@ -76,6 +76,7 @@ class Turns:
         self.rooms = RoomTimes()
         self._port, self._clock, self._tick = port, clock, tick
         self._upcalls = deque[Upcall]()
+        self._room_next = False
         self._forwarded_ns = 0
         self._forwards = 0
 
@@ -102,11 +103,19 @@ class Turns:
         return False
 
     def _piece(self) -> bool:
-        """A little work; False: there was none."""
-        if self._upcalls:
-            pieces = min(PIECE_UPCALLS, len(self._upcalls))
+        """A little work, upcalls and rooms by turns: however many there are of one, the other goes on. False: none."""
+        self._room_next = not self._room_next
+        if self._room_next:
+            return self._room_piece() or self._upcalls_piece()
+        return self._upcalls_piece() or self._room_piece()
+
+    def _upcalls_piece(self) -> bool:
+        pieces = min(PIECE_UPCALLS, len(self._upcalls))
+        if pieces:
             self._port.dispatch([self._upcalls.popleft() for _ in range(pieces)])
-            return True
+        return pieces > 0
+
+    def _room_piece(self) -> bool:
         now_ns = self._clock.monotonic_ns()
         due = self.rooms.take(now_ns)
         if due is None:

@@ -108,6 +108,17 @@ def test_no_more_upcalls_are_fetched_than_may_wait_and_none_is_lost() -> None:
     assert len(machine.handled) == sum(len(batch) for batch in flood)
 
 
+def test_rooms_are_looked_at_however_many_upcalls_come() -> None:
+    machine = Machine(upcall_ms=1, brings=[[UPCALL] * UPCALLS_WAITING_MAX for _ in range(40)])
+    for number in range(20):
+        machine.turns.rooms.put(room(number), 0)
+    for _ in range(40):
+        machine.turns.forward()
+        machine.turns.work()
+    assert len(machine.ticked) == 20
+    assert machine.turns._upcalls
+
+
 def test_room_that_asks_to_be_looked_at_at_once_does_not_keep_the_thread() -> None:
     machine = Machine(room_ms=1)
     machine.again = machine.turns.rooms.put
