@@ -61,6 +61,7 @@ SET_ASIDE_TRIES: Final = 10
 """After this many tries, some ten minutes, the catalogue calls a stuck part failed, so that the rest of its recording
 can be signed, held and erased; its spool stays, and it is tried every ``SET_ASIDE_WAIT_S``."""
 SET_ASIDE_WAIT_S: Final = 3600.0
+EPOCH_DIGITS_MAX: Final = 18
 JOBS_MAX: Final = 256
 """Parts worked on at once, but for stuck ones; more wait in the spool."""
 DRAIN_S: Final = 15.0
@@ -217,9 +218,13 @@ class Recorder:
         """Leave the part to a person; whether the catalogue could be told."""
         if not await self._set_aside(directory, why, live=True):
             return False
+        try:
+            await asyncio.to_thread(upkeep.keep, directory, why)
+        except OSError as error:
+            log.error("cannot leave a part alone", directory=str(directory), why=str(error))
+            return False
         metrics.FINISHED.labels("failed").inc()
         log.error("part given up, its spool is kept", directory=str(directory), why=why)
-        await asyncio.to_thread(upkeep.keep, directory, why)
         return True
 
     async def _set_aside(self, directory: Path, why: str, *, live: bool = False) -> bool:
@@ -231,9 +236,24 @@ class Recorder:
             part = await self._services.store.begin_part(reader.header)
             if part.state == "recording":
                 await self._services.store.finish_part(part, why)
-        except (SpoolError, FileNotFoundError, UnknownRecording):
-            return True  # there is no header to name it by, or nobody knows that name
+        except (SpoolError, UnknownRecording):  # the header is damaged: the directory names the part as well
+            return await self._tell_by_name(directory, why)
+        except FileNotFoundError:
+            return True  # erased meanwhile
         except Exception:  # noqa: BLE001 - as in ``_work``: PostgreSQL or the disk is away, or refuses
+            log.fault("cannot tell that a part failed", directory=str(directory))
+            return False
+        return True
+
+    async def _tell_by_name(self, directory: Path, why: str) -> bool:
+        """``_set_aside`` of a part whose header says nothing that holds."""
+        if not (directory.name.isascii() and directory.name.isdigit() and len(directory.name) <= EPOCH_DIGITS_MAX):
+            return True  # no worker of ours made it
+        try:
+            await self._services.store.fail_unreadable(directory.parent.name, int(directory.name), why)
+        except UnknownRecording:
+            return True  # nobody knows that name
+        except Exception:  # noqa: BLE001 - as above
             log.fault("cannot tell that a part failed", directory=str(directory))
             return False
         return True

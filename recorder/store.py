@@ -130,6 +130,31 @@ class Store:
             entries = await entries_of(connection, header.tenant_id, recording_id, header.epoch)
             return PartRow(header, recording_id, **dict(part), streams=streams, entries=entries)
 
+    async def fail_unreadable(self, recording_public_id: str, epoch: int, why: str) -> None:
+        """A part whose header cannot be read, named by its directory, is given up. Raises ``UnknownRecording``."""
+        async with self.transaction(ALL_TENANTS) as connection:
+            tenant_id = await connection.fetchval(
+                "select tenant_id from recording where public_id = $1", recording_public_id
+            )
+        if tenant_id is None:
+            raise UnknownRecording(f"no recording {recording_public_id} in the catalogue")
+        header = PartHeader(
+            tenant_id=tenant_id,
+            session_id=0,
+            session_public_id="",
+            recording_public_id=recording_public_id,
+            epoch=epoch,
+            worker_id="",
+            key_id="",
+            wrapped_key=b"",
+            started_wall_ms=0,
+            started_monotonic_ns=0,
+            participants=(),
+        )
+        part = await self.begin_part(header)
+        if part.state == "recording":
+            await self.finish_part(part, why)
+
     async def revive(self, part: PartRow) -> None:
         """A part that was given up gives more after all. Raises ``UnknownRecording`` where it is wanted no more."""
         if part.state != "failed":

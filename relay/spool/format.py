@@ -23,7 +23,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -63,6 +63,9 @@ _SENDER_REPORT_KIND: Final = 2
 _EVENT: Final = 3
 
 
+_Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 class SpoolError(Exception):
     """The spool cannot be written or read; the text says why."""
 
@@ -90,13 +93,13 @@ class PartHeader(msgspec.Struct, frozen=True, kw_only=True):
     """``part.json``: what a part belongs to, and how its times become wall time."""
 
     version: int = FORMAT_VERSION
-    tenant_id: int
-    session_id: int
+    tenant_id: _Id
+    session_id: _Id
     session_public_id: str
     recording_public_id: str
-    epoch: int
+    epoch: _Id
     """The room epoch: one part per epoch."""
-    worker_id: str
+    worker_id: Annotated[str, msgspec.Meta(pattern="^[^\0]*$")]
     key_id: str
     """The master key that wraps the data key."""
     wrapped_key: bytes

@@ -47,17 +47,20 @@ def find_parts(spool_dir: Path) -> list[Path]:
 
 
 def open_part(directory: Path, unwrap_key: UnwrapKey) -> SpoolPartReader:
-    """Open a part for reading. Raises ``SpoolError``, ``OSError``, and what ``unwrap_key`` raises."""
+    """Open a part for reading. Raises ``SpoolError`` (also where the header is of another part than the directory),
+    ``OSError``, and what ``unwrap_key`` raises."""
     with (directory / PART_NAME).open("rb") as file:
         part_json = file.read(PART_JSON_BYTES_MAX + 1)
     if len(part_json) > PART_JSON_BYTES_MAX:
         raise SpoolError(f"{directory}: the header is longer than any")
     try:
         header = msgspec.json.decode(part_json, type=PartHeader)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SpoolError(f"{directory}: the header cannot be read: {error}") from error
     if header.version != FORMAT_VERSION:
         raise SpoolError(f"{directory}: format version {header.version}; this program reads {FORMAT_VERSION}")
+    if (header.recording_public_id, str(header.epoch)) != (directory.parent.name, directory.name):
+        raise SpoolError(f"{directory}: the header is of another part")
     return SpoolPartReader(directory, header, part_json, unwrap_key(header.key_id, header.wrapped_key))
 
 

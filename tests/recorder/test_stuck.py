@@ -231,3 +231,76 @@ async def test_other_calls_are_recorded_while_it_waits(
         async with asyncio.timeout(20):
             while await asyncio.to_thread(other.exists):  # noqa: ASYNC110 - another task's work on files
                 await asyncio.sleep(0.02)
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "cut": lambda header: header[: len(header) // 2],
+    "no text": lambda header: header.replace(b"Ana", b"A\xff\xfe"),
+    "endless": lambda header: header.replace(b"{", b'{"more": ' + b"[" * 100_000 + b"]" * 100_000 + b",", 1),
+    "another recording": lambda header: header.replace(b"rec_", b"rfc_"),
+    "another epoch": lambda header: header.replace(b'"epoch":1', b'"epoch":7'),
+    "an epoch beyond all": lambda header: header.replace(b'"epoch":1', b'"epoch":' + b"9" * 18),
+    "another tenant": lambda header: header.replace(b'"tenant_id":1', b'"tenant_id":4'),
+    "a tenant beyond all": lambda header: header.replace(b'"tenant_id":1', b'"tenant_id":' + b"9" * 19),
+    "no number": lambda header: header.replace(b'"tenant_id":1', b'"tenant_id":-1'),
+    "zeros": lambda header: header.replace(b'"w1"', b'"w\\u0000"'),
+}
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_part_with_a_damaged_header_is_set_aside_and_told_of(
+    desk: Desk, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, owner: Any, damage: str, begun: bool
+) -> None:
+    monkeypatch.setattr(service, "TRY_WAIT_S", 0.0)
+    lost = spooled(desk, 1)
+    if begun:
+        await desk.services.store.begin_part(desk.header(1))
+    header = (lost / "part.json").read_bytes()
+    damaged = DAMAGES[damage](header)
+    assert damaged != header
+    (lost / "part.json").write_bytes(damaged)
+    tries, run = [], PartJob.run
+
+    async def count(job: PartJob) -> str:
+        tries.append(1)
+        return await run(job)
+
+    monkeypatch.setattr(PartJob, "run", count)
+    async with running(desk, clock):
+        await until_kept(lost)
+        await asyncio.sleep(2 * service.SCAN_S)
+    assert len(tries) == service.TRIES_MAX
+    assert (lost / "0001.spool").exists()
+    parts = await owner.fetch("select epoch, state, failure from recording_part")
+    assert [(part["epoch"], part["state"]) for part in parts] == [(1, "failed")]
+    recording = await found(desk)
+    assert recording.state == "failed"
+    assert recording.failure == parts[0]["failure"]
+    assert (recording.failure or "").split(":")[0] in {"SpoolError", "UnknownRecording"}
+
+
+async def test_a_disk_that_takes_no_mark_does_not_end_the_work_on_a_part(
+    desk: Desk, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = spooled(desk, 1)
+    (lost / "part.json").write_bytes(b"")
+    full, keep = [2], upkeep.keep
+
+    def keep_later(directory: Path, why: str) -> None:
+        if full[0]:
+            full[0] -= 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        keep(directory, why)
+
+    monkeypatch.setattr(service, "TRY_WAIT_S", 0.0)
+    monkeypatch.setattr(upkeep, "keep", keep_later)
+    async with running(desk, clock) as recorder:
+        task = None
+        async with asyncio.timeout(20):
+            while not upkeep.is_kept(lost):
+                task = task or recorder._tasks.get(lost)
+                await asyncio.sleep(0.01)
+            assert task is not None
+            await task
