@@ -190,7 +190,6 @@ class Worker:
 
     def _readable(self) -> None:
         self._turns.forward()
-        self._arm_port()
         self._work()
 
     def _work(self) -> None:
