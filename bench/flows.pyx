@@ -320,7 +320,7 @@ cdef class Flows:
         cdef int64_t began = _now()
         cdef int i
         self.control = []
-        for i in range(self.sender_count):
+        for i in range(self.sender_count if sending else 0):
             if self.senders[i].due_ns < began - CATCH_UP_NS:  # after a rest: spread evenly, not all at once
                 self.senders[i].due_ns = began + self.senders[i].interval_ns * i // max(1, self.sender_count)
         for i in range(self.client_count):  # what a page would have told meanwhile

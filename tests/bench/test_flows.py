@@ -191,6 +191,16 @@ def test_clients_take_turns_with_reports_also_after_a_pause(crowd: Any) -> None:
         assert all(late[kind] > early[kind] for late, early in zip(after, before, strict=True))
 
 
+def test_nothing_falls_due_while_nobody_sends(crowd: Any) -> None:
+    """What did would be sent at once when sending begins: more than was asked for."""
+    crowd.add_sender(0, kind="audio", ssrc=1, payload_type=111, payload_bytes=100, packets_per_s=50.0)
+    before = crowd.due_ns()[0]
+    crowd.run(0.001, sending=False)
+    assert crowd.due_ns()[0] == before
+    crowd.run(0.001)
+    assert crowd.due_ns()[0] > before
+
+
 def test_senders_that_are_held_up_stay_out_of_step_and_miss_what_is_too_late(crowd: Any) -> None:
     too_often = 1_000_000.0
     for client in range(4):
