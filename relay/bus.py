@@ -56,6 +56,13 @@ _BLOCK_MS: Final = 1_000
 _RETRY_S: Final = 0.25
 _GROUP: Final = "control"
 _CONSUMER: Final = "leaseholder"
+_ACKNOWLEDGE_MAX: Final = 512
+_ACKNOWLEDGE: Final = """
+for i = 1, #KEYS do
+  redis.pcall('xack', KEYS[i], ARGV[1], ARGV[i + 1])
+  redis.pcall('xdel', KEYS[i], ARGV[i + 1])
+end
+"""
 
 
 BUS_ERRORS: Final = (RedisError, OSError)
@@ -207,6 +214,7 @@ class MediaLog:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._acknowledge = redis.register_script(_ACKNOWLEDGE)
         self._seen_pending: set[int] = set()
         self._pending_after: dict[int, bytes] = {}
         """Of shards whose pending entries are being read: the last one seen."""
@@ -235,14 +243,9 @@ class MediaLog:
 
     async def acknowledge(self, entries: list[tuple[int, bytes]]) -> None:
         """Delete entries, as (shard, entry id), that need not be seen again."""
-        by_shard: dict[int, list[bytes]] = {}
-        for shard, entry_id in entries:
-            by_shard.setdefault(shard, []).append(entry_id)
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for shard, ids in by_shard.items():
-                pipe.xack(_media_key(shard), _GROUP, *ids)
-                pipe.xdel(_media_key(shard), *ids)
-            await pipe.execute(raise_on_error=False)
+        for start in range(0, len(entries), _ACKNOWLEDGE_MAX):
+            some = entries[start : start + _ACKNOWLEDGE_MAX]
+            await self._acknowledge(keys=[_media_key(shard) for shard, _ in some], args=[_GROUP, *(i for _, i in some)])
 
     async def unread(self, shard: int) -> list[Event]:
         """What workers have told in a shard and nobody has acknowledged, oldest first; nothing is taken away."""

@@ -92,6 +92,8 @@ class Follower:
         self._last_words = last_words
         self._clock = clock
         self._known: OrderedDict[SessionId, Session] = OrderedDict()
+        self._unsettled: frozenset[SessionId] = frozenset()
+        """Sessions that were live or not settled at the last sweep."""
         self._strays_since_ns: dict[tuple[WorkerId, SessionId, RoomEpoch], int] = {}
         self._handlers: dict[type[Any], Callable[[Session, Any], Awaitable[None]]] = {
             MediaStarted: self._flows,
@@ -239,6 +241,7 @@ class Follower:
     async def sweep(self, shards: set[int]) -> None:
         """Look at every session of these shards that is live or not settled, and do what is due."""
         rows = await self._store.to_sweep(shards)
+        self._unsettled = frozenset(row.id for row in rows)
         now = self._clock.wall_ms()
         began = self._last_words.now
         lost = self._rooms.find_lost(rows)
@@ -295,8 +298,11 @@ class Follower:
         )
 
     async def heal_meters(self, shards: set[int]) -> None:
-        """Settle meters that are open though their session is over and settled: opened by a process that then died."""
+        """Settle meters that are open though their session is over and settled: opened by a process that then died.
+        To be called after ``sweep``, which knows of most that they are not."""
         for tenant, session_id in await self._billing.unsettled(shards):
+            if session_id in self._unsettled:
+                continue
             session = await self._store.get(tenant, session_id)
             if session is not None and session.settled_at_ms is not None:
                 log.warning("meter was left open", session_id=session.public_id)

@@ -44,9 +44,9 @@ class BadSeries(ValueError):
     """What is stored is not a packed minute."""
 
 
-def pack(minute: Minute) -> bytes:
-    """The packed minute."""
-    raw = bytearray(_SIZE)
+def pack(minute: Minute, onto: bytes | None = None) -> bytes:
+    """The packed minute; ``onto``: one packed earlier, which has the rest. Raises ``BadSeries`` where that is none."""
+    raw = bytearray(_SIZE) if onto is None else bytearray(_inflate(onto))
     for second, measured in minute.items():
         if 0 <= second < SECONDS:
             raw[second * _RECORD : (second + 1) * _RECORD] = _pack_second(measured)
@@ -55,6 +55,12 @@ def pack(minute: Minute) -> bytes:
 
 def unpack(packed: bytes, user_id: int) -> dict[int, QualitySecond]:
     """The seconds in a packed minute. Raises ``BadSeries``."""
+    raw = _inflate(packed)
+    records = (raw[n * _RECORD : (n + 1) * _RECORD] for n in range(SECONDS))
+    return {second: _unpack_second(record, user_id) for second, record in enumerate(records) if record[0]}
+
+
+def _inflate(packed: bytes) -> bytes:
     if not packed or packed[0] != VERSION:
         raise BadSeries("unknown version")
     inflate = zlib.decompressobj()
@@ -64,8 +70,7 @@ def unpack(packed: bytes, user_id: int) -> dict[int, QualitySecond]:
         raise BadSeries(str(error)) from None
     if len(raw) != _SIZE:
         raise BadSeries("not a minute")
-    records = (raw[n * _RECORD : (n + 1) * _RECORD] for n in range(SECONDS))
-    return {second: _unpack_second(record, user_id) for second, record in enumerate(records) if record[0]}
+    return raw
 
 
 def _pack_second(measured: QualitySecond) -> bytes:

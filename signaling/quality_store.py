@@ -66,10 +66,9 @@ class QualityStore:
             columns = [[key[column] for key in chunk] for column in range(4)]
             async with self._database.transaction(ALL_TENANTS) as connection:
                 stored = {
-                    MinuteKey(*list(row)[:4]): _unpack(row["samples"], row["user_id"])
-                    for row in await connection.fetch(_SELECT, *columns)
+                    MinuteKey(*list(row)[:4]): row["samples"] for row in await connection.fetch(_SELECT, *columns)
                 }
-                packed = [pack({**stored.get(key, {}), **minutes[key]}) for key in chunk]
+                packed = [_pack(minutes[key], stored.get(key), key.user_id) for key in chunk]
                 await connection.execute(_UPSERT, *columns, packed)
 
     async def seconds(self, tenant_id: TenantId, session_id: SessionId) -> dict[UserId, dict[int, QualitySecond]]:
@@ -94,6 +93,14 @@ class QualityStore:
 
 def _figures(summary: Summary) -> tuple[int, float, float, float, int]:
     return (summary.seconds, summary.worst_mos, summary.median_mos, summary.good_ratio, summary.frozen_ms)
+
+
+def _pack(minute: Minute, onto: bytes | None, user_id: int) -> bytes:
+    try:
+        return pack(minute, onto)
+    except BadSeries as error:
+        log.error("stored quality cannot be read, and is replaced", user_id=user_id, why=str(error))
+        return pack(minute)
 
 
 def _unpack(samples: bytes, user_id: int) -> dict[int, QualitySecond]:

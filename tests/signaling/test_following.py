@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from billing.service import Billing
-from config.ids import DEFAULT_TENANT, SessionId
+from config.ids import DEFAULT_TENANT, SessionId, TenantId
 from relay.bus import bury
 from relay.messages import (
     Event,
@@ -330,3 +330,21 @@ async def test_money_held_after_the_end_is_released(world: World) -> None:
     assert (await held(world))[1] > 0
     await world.control.follower.heal_meters({session.id % 64})
     assert await held(world) == (5000, 0)
+
+
+async def test_meters_of_calls_that_go_on_are_healed_without_looking_at_each(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await world.call()
+    assert await world.control.billing.unsettled({session.id % 64}) == [(session.tenant_id, session.id)]
+    await world.sweep()
+    looked: list[int] = []
+    get = world.control.sessions.get
+
+    async def counted(tenant: TenantId, session_id: SessionId) -> Session | None:
+        looked.append(session_id)
+        return await get(tenant, session_id)
+
+    monkeypatch.setattr(world.control.sessions, "get", counted)
+    await world.control.follower.heal_meters({session.id % 64})
+    assert looked == []

@@ -70,11 +70,21 @@ def test_packed_minute_comes_back_within_its_units(minute: dict[int, QualitySeco
             assert theirs[track.source, track.direction].bitrate_bps == pytest.approx(track.bitrate_bps, abs=501)
 
 
+@settings(max_examples=60, deadline=None)
+@given(*[st.dictionaries(st.integers(0, 59), seconds, max_size=10)] * 2)
+def test_seconds_packed_onto_a_minute_leave_its_others_as_they_were(
+    before: dict[int, QualitySecond], more: dict[int, QualitySecond]
+) -> None:
+    assert pack(more, pack(before)) == pack({**before, **more})
+
+
 @given(st.binary(max_size=200))
 def test_what_is_no_packed_minute_is_refused(junk: bytes) -> None:
     for data in (junk, b"\x01" + junk):
         with pytest.raises(BadSeries):
             unpack(data, 7)
+        with pytest.raises(BadSeries):
+            pack({}, data)
 
 
 def test_full_minute_of_noise_fits_its_row() -> None:
@@ -135,6 +145,18 @@ async def test_two_controls_add_to_the_same_minute(world: World) -> None:
     await store.save({key: {1: second(user, 1, 3.0, 3), 2: second(user, 2)}})
     found = (await store.seconds(session.tenant_id, session.id))[user]
     assert [s.score for s in found.values()] == [5, 3, 5]
+
+
+async def test_a_stored_minute_that_cannot_be_read_holds_up_no_other(world: World) -> None:
+    session = await world.call()
+    store, user, other = world.control.quality._store, world.ada.user_id, world.client.user_id
+    bad, good = (MinuteKey(session.tenant_id, session.id, one, 1000) for one in (user, other))
+    await store.save({bad: {0: second(user, 0)}, good: {0: second(other, 0)}})
+    async with store._database.transaction(session.tenant_id) as sql:
+        await sql.execute("update session_quality set samples = $1 where user_id = $2", b"junk", user)
+    await store.save({bad: {1: second(user, 1)}, good: {1: second(other, 1)}})
+    found = await store.seconds(session.tenant_id, session.id)
+    assert {one: sorted(seconds) for one, seconds in found.items()} == {user: [60_001], other: [60_000, 60_001]}
 
 
 async def test_quality_of_strangers_is_dropped(world: World) -> None:
