@@ -127,9 +127,18 @@ class Details:
     """Parts that are not in it; empty unless it failed."""
 
     @property
+    def exportable(self) -> bool:
+        """Whether it may be exported: complete, or signed without the parts that are missing; its chat, if all are."""
+        return self.state == "ready" or (self.state == "failed" and self.root_key is not None)
+
+    @property
     def retrievable(self) -> bool:
-        """Whether it may be played and exported: complete, or signed without the parts that are missing."""
-        return self.state == "ready" or (self.state == "failed" and self.root_key is not None and bool(self.streams))
+        """Whether it may be played as well."""
+        return self.exportable and (self.state == "ready" or bool(self.streams))
+
+    def allows(self, kind: str) -> bool:
+        """Whether a job of that kind may be done on it."""
+        return self.exportable if kind == "export" else self.retrievable
 
 
 class Grant(NamedTuple):

@@ -133,7 +133,7 @@ class Running:
 async def do(job: Job, tools: Tools) -> str:
     """Do a claimed job: how it ended. Raises what asyncpg raises while PostgreSQL is away, and what nobody expected."""
     recording = await tools.recordings.find(job.tenant_id, job.recording_public_id)
-    if recording is None or not recording.retrievable:
+    if recording is None or not recording.allows(job.kind):
         await tools.jobs.fail(job, "The recording is not ready any more.", for_good=True)
         return "failed"
     running = Running(job, tools, recording)

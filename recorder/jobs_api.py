@@ -119,7 +119,7 @@ class JobsApi:
     async def _ask(self, call: Call, kind: str, layout: str | None = None) -> JobView:
         recording = await self._gate.entrusted(call, DUTIES[kind])
         reason = await self._gate.reason(call.principal, recording, str(call.body.reason))
-        await check_ready(self._gate, call.principal, recording)
+        await check_ready(self._gate, call.principal, recording, kind)
         entry = entry_of(recording, call.principal, _ASKED[kind], reason)
         job = await self._jobs.ask(recording, call.principal.user_id, kind, layout, entry)
         if job is None:
@@ -147,7 +147,7 @@ class JobsApi:
     async def _change(self, call: Call, states: tuple[str, ...], state: str, action: str) -> JobView:
         job, recording = await self._entrusted(call)
         if state == "queued":
-            await check_ready(self._gate, call.principal, recording)
+            await check_ready(self._gate, call.principal, recording, job.kind)
         reason = str(call.body.reason)
         if not reason.strip() and job.user_id == call.principal.user_id:
             reason = job.reason or ""
@@ -168,7 +168,7 @@ class JobsApi:
         job, recording = await self._entrusted(call)
         entry = entry_of(recording, call.principal, audit.EXPORT_GRANTED, job.reason, job=job.public_id)
         granted = None
-        if recording.retrievable and job.kind == "export":
+        if job.kind == "export" and recording.exportable:
             granted = await self._jobs.grant(job, entry)
         if granted is None:
             await self._gate.refuse(call.principal, recording, "job_not_done", job=job.public_id)
@@ -190,7 +190,7 @@ class JobsApi:
             await self._note(job, audit.REFUSED, why="expired")
             raise ApiError(403, "access_expired", "Your access has expired. Ask for it again.")
         recording = await self._recordings.find(job.tenant_id, job.recording_public_id)
-        if recording is None or not recording.retrievable:
+        if recording is None or not recording.exportable:
             raise ApiError(409, "job_not_done", "The recording is gone.")
 
         async def note(span: Span) -> None:

@@ -24,8 +24,8 @@ def not_ready(recording: Details) -> ApiError:
     return ApiError(409, code, message, state=recording.state, failure=recording.failure)
 
 
-async def check_ready(gate: Gate, who: Principal, recording: Details) -> None:
-    """Raises 409, audited, for a recording of which nothing may be had (yet)."""
-    if not recording.retrievable:
+async def check_ready(gate: Gate, who: Principal, recording: Details, kind: str = "access") -> None:
+    """Raises 409, audited, for a recording of which nothing may be had (yet) by access or by a job of that ``kind``."""
+    if not recording.allows(kind):
         await gate.refuse(who, recording, recording.state)
         raise not_ready(recording)

@@ -63,8 +63,8 @@ class Signer:
         return lock_until(self.lock_mode, until_ms)
 
     async def sign_complete(self) -> int:
-        """Sign recordings whose session is over and whose parts are all done: how many were signed. What cannot be
-        signed waits, and is told of once; those longest untried come first."""
+        """Sign recordings whose session is over and whose parts are all done, or given up: how many were signed. What
+        cannot be signed waits, and is told of once; those longest untried come first."""
         async with self.store.transaction(ALL_TENANTS) as connection:
             rows = await connection.fetch(_COMPLETE, None, None, UNSIGNED_MAX, self._time(-AGAIN_MS))
         done = 0
@@ -258,8 +258,8 @@ select tenant_id, id, public_id, session_id, session_public_id, kind, key_id, st
 from recording r
 where ($1::bigint is null or tenant_id = $1) and ($2::bigint is null or id = $2)
   and root_key is null and ended_at_ms is not null and state in ('recording', 'finishing', 'failed')
-  and exists (select from recording_part p
-    where p.tenant_id = r.tenant_id and p.recording_id = r.id and p.state = 'ready')
+  and (state = 'failed' or exists (select from recording_part p
+    where p.tenant_id = r.tenant_id and p.recording_id = r.id and p.state = 'ready'))
   and not exists (select from recording_part p
     where p.tenant_id = r.tenant_id and p.recording_id = r.id and p.state = 'recording')
   and ($4::timestamptz is null or sign_failure is null or sign_tried_at <= $4)

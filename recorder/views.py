@@ -98,7 +98,7 @@ class RecordingView(View):
     streams: list[StreamView]
     gaps: list[GapView]
     missing: list[MissingView]
-    """Of one that failed. What else there is of it can be played and exported once it is signed."""
+    """Of one that failed. What else there is of it can be played and exported once it is signed; the chat, too."""
     hashes_ok: bool | None
     """True once every object was read back and agreed with its hash; None until then."""
     signed: bool

@@ -121,6 +121,46 @@ async def test_what_was_never_signed_is_not_played(desk: Desk, ask: Ask, clock: 
         assert await code_of(await ask("POST", path + what, "compliance", json=REASON)) == (409, "recording_failed")
 
 
+@pytest.mark.parametrize("begun", [True, False])
+async def test_of_one_without_any_media_the_chat_is_signed_and_exported(
+    desk: Desk, ask: Ask, clock: VirtualClock, tmp_path: Path, begun: bool
+) -> None:
+    if begun:
+        await give_up(desk, 1)
+    else:
+        assert await desk.services.signer.sign_complete() == 0, "its spool may yet turn up"
+        assert await desk.services.store.give_up_unrecorded(clock.wall_ms() * 2) == 1
+    assert await desk.services.signer.sign_complete() == 1
+    path = f"/recordings/{desk.new.public_id}"
+    view = await (await ask("GET", path, "admin")).json()
+    assert (view["state"], view["signed"], view["streams"]) == ("failed", True, [])
+    for what in ("/access", "/preview"):
+        assert await code_of(await ask("POST", path + what, "compliance", json=REASON)) == (409, "recording_failed")
+    data = await exported(ask, desk, path, clock)
+    (tmp_path / "bundle.zip").write_bytes(data)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert b"rhubarb" in archive.read("story.json")
+        assert not [name for name in archive.namelist() if name.startswith("media/")]
+    found = await check(tmp_path / "bundle.zip", desk)
+    assert (found.problems, found.notes) == ([], [f"part 1 of the call is missing: {WHY}"] if begun else [])
+    assert await desk.services.signer.sign_complete() == 0
+
+
+async def test_media_that_turns_up_after_that_is_signed_with_the_same_chat(
+    desk: Desk, ask: Ask, clock: VirtualClock, tmp_path: Path
+) -> None:
+    await desk.services.store.give_up_unrecorded(clock.wall_ms() * 2)
+    assert await desk.services.signer.sign_complete() == 1
+    scene = call(desk, 2.0)
+    scene.close()
+    assert await PartJob(scene.directory, desk.services).run() == "ready"
+    path = f"/recordings/{desk.new.public_id}"
+    (tmp_path / "bundle.zip").write_bytes(await exported(ask, desk, path, clock))
+    found = await check(tmp_path / "bundle.zip", desk)
+    assert (found.problems, found.notes) == ([], [])
+    assert b"rhubarb" in zipfile.ZipFile(tmp_path / "bundle.zip").read("story.json")
+
+
 async def test_once_the_part_is_there_after_all_nothing_is_missing(desk: Desk, ask: Ask, partial: str) -> None:
     grant = await (await ask("POST", partial + "/access", "compliance", json=REASON)).json()
     scene = call(desk, 2.0, epoch=2)

@@ -150,6 +150,7 @@ export const recordings = {
   unsigned: "Not signed yet",
   notReady: "The recording is still being finished. It can be played in a moment; this page notices by itself.",
   failedHint: "The recording could not be completed. The operators keep what there is.",
+  failedChatHint: "Nothing of the sound and the picture could be stored. The chat, and what happened, can be exported.",
   missing: (spans: string[]) =>
     `A part of this call could not be stored and is missing: ${spans.join(", ")}. The rest is whole and signed.`,
   missingSpan: (from: string | null, to: string | null) =>

@@ -100,7 +100,7 @@ export function RecordingPage({ id }: { id: string }) {
               <Details recording={data} grant={grant} />
             </div>
             <div className="archive-side">
-              {retrievable(data) ? (
+              {data.signed && (data.state === "ready" || data.state === "failed") ? (
                 <Files recording={data} grant={grant} jobs={jobs} reason={reason} onOpen={() => setAsking(true)} />
               ) : null}
               <Holds recording={data} onChange={changed} />
@@ -161,7 +161,7 @@ function Head({
   );
 }
 
-/** Whether it is played and exported: it is complete, or what there is of it is signed. */
+/** Whether it is played: it is complete, or what there is of it is signed. */
 const retrievable = ({ state, signed, streams }: RecordingView): boolean =>
   state === "ready" || (state === "failed" && signed && streams.length > 0);
 
@@ -181,7 +181,8 @@ function Missing({ recording }: { recording: RecordingView }) {
 function Closed({ recording, onOpen }: { recording: RecordingView; onOpen: () => void }) {
   const { state } = recording;
   if (state === "recording" || state === "finishing") return <Notice tone="info">{t.recordings.notReady}</Notice>;
-  if (state === "failed" && !retrievable(recording)) return <Notice>{t.recordings.failedHint}</Notice>;
+  if (state === "failed" && !retrievable(recording))
+    return <Notice>{recording.signed ? t.recordings.failedChatHint : t.recordings.failedHint}</Notice>;
   if (state === "expired" || state === "erased") {
     const proof = (
       <Link to="/recordings/deletions" className="link">

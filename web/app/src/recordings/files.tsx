@@ -54,7 +54,7 @@ export function Files({ recording, grant, jobs, reason, onOpen }: Props) {
       <h2 id="files">{t.recordings.copies.title}</h2>
       {jobs.error === null ? null : <Failure error={jobs.error} retry={() => void jobs.reload()} />}
       <ul className="files">
-        {LAYOUTS.map((layout) => {
+        {(recording.streams.length > 0 ? LAYOUTS : []).map((layout) => {
           const file = files.find((each) => each.layout === layout);
           const made = job("composition", layout);
           const url = grant?.compositions.find((each) => each.layout === layout)?.url;
