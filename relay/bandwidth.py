@@ -309,7 +309,7 @@ class BandwidthEstimator:
             sent_bps=sent_bps,
             round_trip_ns=self._round_trip_ns,
             queued=self.delay.standing_ms > self.delay.allowed_ms,
-            drains=self.delay.standing_ms < DRAINS_MS,
+            drains=self.feedbacks > 0 and self.delay.standing_ms < DRAINS_MS,  # reports tell nothing of queues
         )
         after = self.loss.bound_bps
         if after is not None and (before is None or after < before):

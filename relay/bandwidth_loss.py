@@ -8,6 +8,9 @@ the path's queue runs empty all the time, less than ``HEAVY`` loss is not a queu
 a moment (``bandwidth_loss_probe``), and what fails it twice is a policer: it gets what it lets through and no more, for
 a time that doubles each time it is found again.
 
+While too little is sent to judge, as where videos are paused, what was asked of the path as it was is asked no more,
+and a bound under which nothing is lost rises as ever: else it would keep back what alone could show that it is old.
+
 Sans-IO. Outages (everything lost for a while, then nothing) say nothing about capacity and are left out by the caller.
 """
 
@@ -37,6 +40,8 @@ FORGIVEN_FOR_NS: Final = 60 * _SECOND_NS
 """How long loss is taken for the path's own before that is tested again."""
 ASK_MAX_NS: Final = 1_500_000_000
 """How long is waited for a test by sending more; where none can be made, the bound falls."""
+ASK_REST_NS: Final = 5 * _SECOND_NS
+"""From a test that came to nothing to the next: other probes have their turn."""
 ASKED: Final = 0.04
 """Of a path that has a bound already, loss from here on is tested."""
 ASKED_LOST_MIN: Final = 5
@@ -66,6 +71,10 @@ class LossBound:
         self._asked_ns: int | None = None
         """Since when a test by sending more is waited for."""
         self._doubts = 0
+        self._rests_until_ns = 0
+        """No test is asked for before."""
+        self._counted_ns = -WINDOW_NS
+        """Since when samples are counted."""
         self._policed_ns = POLICED_NS
         self._held_until_ns = 0
         self.asked: tuple[float, float] = (0.0, 0.0)
@@ -98,15 +107,19 @@ class LossBound:
         self._samples.append((now_ns, expected, lost))
         while self._samples and now_ns - self._samples[0][0] > WINDOW_NS:
             self._samples.popleft()
-        total = sum(sample[1] for sample in self._samples)
+        total, gone = sum(sample[1] for sample in self._samples), sum(sample[2] for sample in self._samples)
+        silent = now_ns - self._updated_ns > WINDOW_NS
         elapsed_s = min(now_ns - self._updated_ns, _SECOND_NS) / _SECOND_NS if self._updated_ns else 0.0
         self._updated_ns = now_ns
+        if silent:
+            self._ask_no_more()
         if total < PACKETS_MIN:
+            if now_ns - self._counted_ns >= WINDOW_NS:
+                self._idle(gone, now_ns, elapsed_s, estimate_bps)
             return
-        gone = sum(sample[2] for sample in self._samples)
         self.share = max(0.0, gone / total)
         if queued:
-            self._samples.clear()  # so that it is not held against the path once the queue is gone
+            self._count_anew(now_ns)  # so that it is not held against the path once the queue is gone
         if now_ns > self._own_until_ns:
             self.own = 0.0
         self.own = min(self.own, self.share * 1.5)
@@ -118,10 +131,28 @@ class LossBound:
         if extra > HIGH and gone >= LOST_MIN and not queued:  # else the delay-based half knows better what fits
             if now_ns - self._fell_ns >= HOLD_NS + round_trip_ns:
                 self._fall(extra, now_ns, estimate_bps, sent_bps)
-        elif extra < LOW and self.bound_bps is not None and now_ns >= self._held_until_ns:
+        elif extra < LOW:
+            self._rise(now_ns, elapsed_s, estimate_bps)
+
+    def _rise(self, now_ns: int, elapsed_s: float, estimate_bps: float) -> None:
+        if self.bound_bps is not None and now_ns >= self._held_until_ns:
             self.bound_bps *= 1 + RISE_PER_SECOND * elapsed_s
             if self._test is None and self.bound_bps > 2 * estimate_bps:
                 self.bound_bps = None
+
+    def _idle(self, gone: int, now_ns: int, elapsed_s: float, estimate_bps: float) -> None:
+        """Too little was sent in the last second to judge it by its losses."""
+        self._ask_no_more()
+        if not gone:
+            self.share = 0.0
+            self._rise(now_ns, elapsed_s, estimate_bps)
+
+    def _ask_no_more(self) -> None:
+        self._asked_ns, self._doubts = None, 0
+
+    def _count_anew(self, now_ns: int) -> None:
+        self._samples.clear()
+        self._counted_ns = now_ns
 
     def none_lost(self, expected: int, now_ns: int) -> bool:
         """One feedback without a loss on an empty queue; False: ``update`` has to look at it, for there was loss
@@ -161,7 +192,7 @@ class LossBound:
             self._held_until_ns = now_ns + self._policed_ns
             self._policed_ns = min(2 * self._policed_ns, POLICED_MAX_NS)
             self._fell_ns = now_ns
-            self._samples.clear()
+            self._count_anew(now_ns)
 
     def raise_to(self, proven_bps: float) -> None:
         """A probe got through at this rate."""
@@ -174,11 +205,17 @@ class LossBound:
         high, least = (HIGH, LOST_MIN) if self.bound_bps is None else (ASKED, ASKED_LOST_MIN)
         empty = now_ns - self._stood_ns > WINDOW_NS and self._test is None and self.share < HEAVY
         if not empty or extra <= high or gone < least:
-            self._asked_ns, self._doubts = None, 0
+            self._ask_no_more()
+            return False
+        if now_ns < self._rests_until_ns:
             return False
         if self._asked_ns is None:
             self._asked_ns, self.asked = now_ns, (sent_bps, self.share)
-        return now_ns - self._asked_ns < ASK_MAX_NS
+        if now_ns - self._asked_ns < ASK_MAX_NS:
+            return True
+        self._ask_no_more()
+        self._rests_until_ns = now_ns + ASK_REST_NS
+        return False
 
     def _fall(self, extra: float, now_ns: int, estimate_bps: float, sent_bps: float) -> None:
         if self._test is None:
@@ -187,7 +224,7 @@ class LossBound:
         base = min(estimate_bps, sent_bps) if sent_bps else estimate_bps
         self.bound_bps = base * (1 - (extra if extra > HEAVY else 0.5 * extra))
         self._fell_ns = now_ns
-        self._samples.clear()  # what was lost before says nothing of the new rate
+        self._count_anew(now_ns)  # what was lost before says nothing of the new rate
 
     def _try_test(self, sent_bps: float, now_ns: int, queued: bool) -> bool:
         """Whether there is a verdict, or none can be hoped for yet; False: wait for it."""
@@ -200,7 +237,7 @@ class LossBound:
             return True
         elif not self._testing:
             self._testing = True
-            self._samples.clear()
+            self._count_anew(now_ns)
             return False
         else:
             self._test = None
