@@ -18,8 +18,7 @@ from typing import Any, Final
 import av
 from av.video.frame import PictureType
 
-from bench.media_tracks import HISTORY_MAX, Extensions, SentTrack
-from relay.rtp import make_packet
+from bench.media_tracks import Extensions, SentTrack
 
 FPS: Final = 25
 EVENT_NS: Final = 1_000_000_000
@@ -90,36 +89,15 @@ class EventTrack(SentTrack):
         self.frames += 1
         if not data:
             return []
-        return self._packets(data, extensions)
+        return self._packets(self._payloads(data), extensions)
 
-    def _packets(self, data: bytes, extensions: Extensions) -> list[bytes]:
-        payloads = [data]
-        if self.is_video:
-            parts = [data[at : at + _PAYLOAD_BYTES] for at in range(0, len(data), _PAYLOAD_BYTES)]
-            head = b"\x80" + (0x8000 | self._picture & 0x7FFF).to_bytes(2, "big")
-            payloads = [(b"\x80" if n else b"\x90") + head + part for n, part in enumerate(parts)]
-            self._picture += 1
-        packets = []
-        for index, payload in enumerate(payloads):
-            last = index == len(payloads) - 1
-            self._history[self._sequence] = (self.timestamp, last, payload)
-            if len(self._history) > HISTORY_MAX:
-                self._history.popitem(last=False)
-            packets.append(
-                make_packet(
-                    payload_type=self.payload_type,
-                    sequence=self._sequence,
-                    timestamp=self.timestamp,
-                    ssrc=self.ssrc,
-                    payload=payload,
-                    marker=last and self.is_video,
-                    extensions=extensions(),
-                )
-            )
-            self._sequence = (self._sequence + 1) & 0xFFFF
-            self.packets += 1
-            self.octets += len(payload)
-        return packets
+    def _payloads(self, data: bytes) -> list[bytes]:
+        if not self.is_video:
+            return [data]
+        parts = [data[at : at + _PAYLOAD_BYTES] for at in range(0, len(data), _PAYLOAD_BYTES)]
+        head = b"\x80" + (0x8000 | self._picture & 0x7FFF).to_bytes(2, "big")
+        self._picture += 1
+        return [(b"\x80" if n else b"\x90") + head + part for n, part in enumerate(parts)]
 
     def _video(self, at_ns: int, key: bool) -> bytes:
         if self._coder is None or self._coded_size != self.size:

@@ -18,92 +18,42 @@ import time
 from typing import Any, Final
 
 import aiohttp
-import socketio
 import uvloop
 
 from bench.lean_media import Heard, LeanPeer, Wheel, both_ms
+from bench.person import ACK_S, TROUBLE, Person, Refused
 from relay.dtls import DtlsCertificate
 
 SILENCE_MS: Final = 5_000
 QUIET_S: Final = 3.0
 """A side that hears nothing for so long asks how things stand, and connects anew."""
 HEARTBEAT_S: Final = 10.0
-ACK_S: Final = 8.0
 OVER: Final = frozenset({"ended", "declined", "missed", "cancelled", "expired", "failed"})
 REQUEST_WAITS_S: Final = 1.0
 WIND_UP_S: Final = 30.0
 OVER_S: Final = 80.0
 """Pairs that have not let go so long after they were told to hang up are told of, not waited for."""
-_TROUBLE: Final = (socketio.exceptions.SocketIOError, aiohttp.ClientError, TimeoutError, OSError)
 
 
-class Refused(Exception):
-    """The server said no, with a code."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class Person:
-    """A signed-in user with a socket."""
+class Caller(Person):
+    """A person of the town, who tells it that they are still there."""
 
     def __init__(self, town: Town, who: dict[str, str]) -> None:
+        super().__init__(town.url, town.http, who)
         self.town = town
-        self.id = who["id"]
-        self.headers = {"Authorization": f"Bearer {who['token']}"}
-        self._token = who["token"]
-        self.sio = socketio.AsyncClient(reconnection_delay=0.5, reconnection_delay_max=3, handle_sigint=False)
-        self.views: dict[str, dict[str, Any]] = {}
-        self.sio.on("session.updated", self._updated)
-        self.sio.on("session.ringing", self._updated)
-
-    async def connect(self) -> None:
-        while True:
-            with contextlib.suppress(*_TROUBLE):
-                await self.sio.connect(self.town.url, auth={"token": self._token}, transports=["websocket"])
-                return
-            await asyncio.sleep(1 + random.random())
 
     async def beat(self) -> None:
         """Heartbeats, as long as it lives."""
         while True:
             await asyncio.sleep(HEARTBEAT_S * (0.8 + 0.2 * random.random()))
-            with contextlib.suppress(*_TROUBLE):
+            with contextlib.suppress(*TROUBLE):
                 await self.sio.call("presence.heartbeat", {}, timeout=ACK_S)
-
-    async def _updated(self, payload: Any) -> None:
-        self.learn(payload["data"])
-
-    def learn(self, view: dict[str, Any]) -> dict[str, Any]:
-        """Keep the newer of two views; returns it."""
-        known = self.views.get(view["id"])
-        if known is None or view["revision"] > known["revision"]:
-            self.views[view["id"]] = view
-        return self.views[view["id"]]
-
-    async def say(self, message: str, body: dict[str, Any]) -> Any:
-        """Send a message; its data. Raises ``Refused``, or what the network does."""
-        answer = await self.sio.call(message, body, timeout=ACK_S)
-        if not answer["ok"]:
-            raise Refused(answer["error"]["code"])
-        return answer["data"]
-
-    async def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The same over REST."""
-        timeout = aiohttp.ClientTimeout(total=ACK_S)
-        url = f"{self.town.url}/api/v1{path}"
-        async with self.town.http.request(method, url, json=body, headers=self.headers, timeout=timeout) as answer:
-            told = await answer.json()
-            if answer.status >= 400:
-                raise Refused(told["error"]["code"])
-            return told
 
 
 class Side:
     """One of the two in a session, and its connections."""
 
-    def __init__(self, person: Person, session_id: str) -> None:
+    def __init__(self, person: Caller, session_id: str) -> None:
         self.person = person
         self.session_id = session_id
         self.heard = Heard(SILENCE_MS)
@@ -130,7 +80,7 @@ class Side:
         try:
             body = {"session_id": self.session_id, "sdp": peer.offer(), "sources": {"0": "microphone"}, "fresh": True}
             answer = await self.person.say("room.join", body)
-        except (Refused, *_TROUBLE):
+        except (Refused, *TROUBLE):
             peer.close()
             await asyncio.sleep(0.3 + 0.4 * random.random())
             return
@@ -154,7 +104,7 @@ class Pair:
 
     def __init__(self, town: Town, client: dict[str, str], provider: dict[str, str]) -> None:
         self.town = town
-        self.client, self.provider = Person(town, client), Person(town, provider)
+        self.client, self.provider = Caller(town, client), Caller(town, provider)
 
     async def run(self, wait_s: float) -> None:
         """Call, talk, and call again, until the town closes."""
@@ -189,13 +139,13 @@ class Pair:
                     await self._top_up()
                 if refused.code in ("session_over", "wrong_state", "request_key_used"):
                     session_id, body["request_key"] = None, secrets.token_hex(12)
-            except _TROUBLE as error:
+            except TROUBLE as error:
                 self.town.count(type(error).__name__)
             await asyncio.sleep(REQUEST_WAITS_S * (0.5 + random.random()))
         return session_id
 
     async def _top_up(self) -> None:
-        with contextlib.suppress(Refused, *_TROUBLE):
+        with contextlib.suppress(Refused, *TROUBLE):
             key = secrets.token_hex(12)
             await self.client.ask("POST", "/wallet/topups", {"amount_minor": 400, "request_key": key})
 
@@ -214,7 +164,7 @@ class Pair:
                 if time.monotonic() - (hung_up or time.monotonic()) > WIND_UP_S:
                     break
                 hung_up = hung_up or time.monotonic()
-                with contextlib.suppress(Refused, *_TROUBLE):
+                with contextlib.suppress(Refused, *TROUBLE):
                     self.client.learn(await self.client.ask("POST", f"/sessions/{session_id}/end"))
                 await asyncio.sleep(0.2)
                 continue
@@ -222,7 +172,7 @@ class Pair:
                 side.look(view["room_epoch"])
             if max(side.quiet_s for side in sides) > QUIET_S and time.monotonic() - asked > 1:
                 asked = time.monotonic()
-                with contextlib.suppress(Refused, *_TROUBLE):
+                with contextlib.suppress(Refused, *TROUBLE):
                     self.client.learn(await self.client.ask("GET", f"/sessions/{session_id}"))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.town.closing.wait(), 0.25)

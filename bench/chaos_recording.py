@@ -40,7 +40,8 @@ from bench.installation import Installation, free_port, sign_in
 from bench.machine import announce, say
 from bench.media_client import MediaClient, Negotiator
 from bench.media_tracks import ReceivedTrack, SentTrack
-from bench.recorded_calls import TROUBLE, Refused, Side, begin, consent_version
+from bench.person import TROUBLE, Refused
+from bench.recorded_calls import Side, begin, consent_version
 from billing.service import Billing
 from config.clock import SystemClock
 from config.database import Database

@@ -25,8 +25,6 @@ from typing import Any, Final, NamedTuple
 
 import aiohttp
 
-from bench import relay as relays
-from bench.chaos_clients import Person
 from bench.installation import Installation
 from bench.load_calls import (
     FEEDBACK_MS,
@@ -35,13 +33,14 @@ from bench.load_calls import (
     VIDEO_PACKETS_PER_S,
     Call,
     Load,
-    Town,
 )
 from bench.load_watch import Cores, Witness, rss_mb
 from bench.machine import announce, say
 from bench.native import load as load_native
 from bench.people import Means, make_pairs
-from bench.relay_case import RELAY_CORE, SETTLE_S, Case, receive_errors, steal_ticks
+from bench.person import Person
+from bench.relay import CONTENDERS
+from bench.relay_case import RELAY_CORE, SETTLE_S, Case, measure, receive_errors, steal_ticks
 from config.process import stay_off
 from config.settings import Settings
 from signaling.installation import beside
@@ -109,8 +108,7 @@ class Bench:
     """Calls on one installation, and how it carries them."""
 
     def __init__(self, turnpike: Installation, http: aiohttp.ClientSession, pairs: list[Any], options: Any) -> None:
-        self._turnpike, self._pairs, self._options = turnpike, pairs, options
-        self._town: Any = Town(turnpike.url, http)
+        self._turnpike, self._http, self._pairs, self._options = turnpike, http, pairs, options
         self._begun = 0
         self.consent: dict[str, Any] = {}
         self.load = Load(load_native("flows").Flows(2 * len(pairs), 4 * len(pairs), tick_ms=options.tick_ms))
@@ -126,9 +124,11 @@ class Bench:
 
         async def begin(number: int) -> None:
             async with slots:
-                people = (Person(self._town, self._pairs[number][0]), Person(self._town, self._pairs[number][1]))
+                first, second = (Person(self._turnpike.url, self._http, who) for who in self._pairs[number])
                 recorded = number % RECORDED_EVERY == 0
-                call = Call(people, recorded=recorded, consent=self.consent, feedback_ms=self._options.feedback_ms)
+                call = Call(
+                    (first, second), recorded=recorded, consent=self.consent, feedback_ms=self._options.feedback_ms
+                )
                 await call.begin()
                 begun.append(call)
 
@@ -219,10 +219,10 @@ async def installed(options: argparse.Namespace) -> AsyncIterator[Bench]:
 
 async def broadcast(seconds: float) -> dict[str, Any]:
     """One publisher of 1.5 Mb/s to 200 viewers through the native plane, on one core."""
-    async with relays.CONTENDERS["native"](BROADCAST) as rig:
+    async with CONTENDERS["native"](BROADCAST) as rig:
         if rig is None:
             return {}
-        run = await relays.measure(rig, BROADCAST, seconds, 0.0)
+        run = await measure(rig, BROADCAST, seconds, 0.0)
     return {
         "viewers": BROADCAST.fan,
         "lost": run.expected - run.forwarded,

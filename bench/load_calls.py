@@ -15,11 +15,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import aiohttp
-
-from bench.chaos_clients import Person
 from bench.media_client import CHECK_INTERVAL_S, MediaClient
 from bench.media_sdp import MID_ID, TRANSPORT_CC_ID
+from bench.person import Person
 from relay.messages import Source
 from relay.rtcp import FullIntraRequest, PictureLoss, is_rtcp, parse_compound
 
@@ -154,13 +152,6 @@ class Call:
         for client in self.clients:
             await client.__aexit__()
         await asyncio.gather(*(person.sio.disconnect() for person in self.people))
-
-
-class Town:
-    """What ``Person`` wants to know of where it lives."""
-
-    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
-        self.url, self.http = url, http
 
 
 class Load:

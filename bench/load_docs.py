@@ -82,6 +82,7 @@ def _panel(panel: Panel, steps: Sequence[Step], most: float, top: float) -> list
     ]
 
 
+OTHERS: Final = ("load", "control", "recorder")
 ROWS: Final[tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...]] = (
     ("cores", lambda r: "the worker has its own" if r["pinned"] else "shared by all"),
     ("calls", lambda r: f"{r['calls']}, {-(-r['calls'] // 5)} recorded"),
@@ -95,7 +96,6 @@ ROWS: Final[tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...]] = (
     ("ceiling", lambda r: f"{r['ceiling_calls']} calls: {r['ceiling_cause']}"),
     ("receive-buffer errors · ticks of steal", lambda r: f"{r['receive_errors']} · {r['steal_ticks']}"),
 )
-OTHERS: Final = ("load", "control", "recorder")
 
 
 def _share(result: Mapping[str, Any], name: str) -> float:

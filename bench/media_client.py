@@ -15,7 +15,7 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from aioice import stun
 
@@ -101,7 +101,7 @@ class MediaClient:
         self._feedback_sequence = 0
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> MediaClient:
+    async def __aenter__(self) -> Self:
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._readable)
         return self
 

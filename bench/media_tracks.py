@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import struct
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -83,12 +83,18 @@ class SentTrack:
         count = (KEY_FRAME_PACKETS if key else VIDEO_PACKETS) if self.is_video else 1
         self.timestamp = (self.timestamp + self.interval_ns * self.clock_rate // 1_000_000_000) & 0xFFFF_FFFF
         self.key_frames += key
-        packets = []
+        payloads = []
         for index in range(count):
-            last = index == count - 1
             payload = self._head(index, key) + _STAMP.pack(_MARK, self.frames, now_ns, index, count)
-            if self.is_video:
-                payload += bytes(VIDEO_BYTES - len(payload))
+            payloads.append(payload.ljust(VIDEO_BYTES, b"\0") if self.is_video else payload)
+        self.frames += 1
+        return self._packets(payloads, extensions)
+
+    def _packets(self, payloads: Sequence[bytes], extensions: Extensions) -> list[bytes]:
+        """The packets of one frame, kept for who asks again; the last of a picture bears the marker (RFC 7741 §4.1)."""
+        packets = []
+        for index, payload in enumerate(payloads):
+            last = index == len(payloads) - 1
             self._history[self._sequence] = (self.timestamp, last, payload)
             if len(self._history) > HISTORY_MAX:
                 self._history.popitem(last=False)
@@ -99,14 +105,13 @@ class SentTrack:
                     timestamp=self.timestamp,
                     ssrc=self.ssrc,
                     payload=payload,
-                    marker=last,
+                    marker=last and self.is_video,
                     extensions=extensions(),
                 )
             )
             self._sequence = (self._sequence + 1) & 0xFFFF
             self.packets += 1
             self.octets += len(payload)
-        self.frames += 1
         return packets
 
     def resend(self, sequence: int, extensions: Extensions) -> bytes | None:

@@ -7,30 +7,23 @@ What a side sends is up to its ``track``: events to be found again (``bench.beep
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
-import socketio
 
 from bench.beeps import REPAIRED_ID, RID_ID, EventTrack, Marks
 from bench.media_client import MediaClient, Negotiator
 from bench.media_tracks import SentTrack
 from bench.netproxy import Proxy
+from bench.person import Person
 from relay.negotiation import REPAIRED_RID, RID
 from relay.rtcp import ntp64_of, pack_cname, pack_receiver_report, pack_sender_report
 
 HALF: Final[Any] = "camera, half"
-ACK_S: Final = 8.0
 REPORT_S: Final = 0.5
-TROUBLE: Final = (socketio.exceptions.SocketIOError, aiohttp.ClientError, TimeoutError, OSError)
-
-
-class Refused(Exception):
-    """The server said no, with a code."""
 
 
 class EventClient(MediaClient):
@@ -100,65 +93,26 @@ class EventClient(MediaClient):
             self._send_rtcp(pack_receiver_report(1))
 
 
-class Side:
-    """One person in calls: a socket that comes back by itself, and a media connection."""
+class Side(Person):
+    """One person in calls, and their media connection."""
 
     def __init__(
         self, url: str, name: str, who: dict[str, str], http: aiohttp.ClientSession, proxy: Proxy | None
     ) -> None:
+        super().__init__(url, http, who, back_max_s=2)
         self.name = name
-        self.id = who["id"]
         self.client: MediaClient | None = None
         self.marks = Marks()
         self.zero_ns = time.monotonic_ns()
         self.zero_wall_ms = time.time() * 1000
-        self.views: dict[str, dict[str, Any]] = {}
         self.sent: list[dict[str, Any]] = []
         """What each track of each connection sent."""
         self.epoch = 0
-        self.sio = socketio.AsyncClient(reconnection_delay=0.5, reconnection_delay_max=2, handle_sigint=False)
-        self.sio.on("session.updated", self._updated)
-        self.sio.on("session.ringing", self._updated)
-        self._url, self._token, self._http, self._proxy = url, who["token"], http, proxy
-
-    async def connect(self) -> None:
-        """Open the socket, however long it takes."""
-        while True:
-            with contextlib.suppress(*TROUBLE):
-                await self.sio.connect(self._url, auth={"token": self._token}, transports=["websocket"])
-                return
-            await asyncio.sleep(0.5)
+        self._proxy = proxy
 
     async def close(self) -> None:
         await self.leave()
         await self.sio.disconnect()
-
-    async def say(self, message: str, body: dict[str, Any]) -> Any:
-        """Send a message; its data. Raises ``Refused``, or what the network does."""
-        answer = await self.sio.call(message, body, timeout=ACK_S)
-        if not answer["ok"]:
-            raise Refused(answer["error"]["code"])
-        return answer["data"]
-
-    async def ask(self, method: str, path: str) -> Any:
-        """Over REST."""
-        headers = {"Authorization": f"Bearer {self._token}"}
-        timeout = aiohttp.ClientTimeout(total=ACK_S)
-        async with self._http.request(method, f"{self._url}/api/v1{path}", headers=headers, timeout=timeout) as answer:
-            told = await answer.json()
-            if answer.status >= 400:
-                raise Refused(told["error"]["code"])
-            return told
-
-    async def _updated(self, payload: Any) -> None:
-        self.learn(payload["data"])
-
-    def learn(self, view: dict[str, Any]) -> dict[str, Any]:
-        """Keep the newer of two views; returns it."""
-        known = self.views.get(view["id"])
-        if known is None or view["revision"] > known["revision"]:
-            self.views[view["id"]] = view
-        return self.views[view["id"]]
 
     async def join(self, session_id: str, *, start: bool = True, **more: Any) -> None:
         """Connect and send, or wait for ``start``. Raises ``Refused``, TimeoutError, or what the network does."""

@@ -29,7 +29,8 @@ from bench.installation import Installation, open_recording, sign_in
 from bench.machine import announce, say
 from bench.netlink import CLEAN, Conditions
 from bench.netproxy import Proxy
-from bench.recorded_calls import TROUBLE, Refused, Side, begin, consent_version
+from bench.person import TROUBLE, Refused
+from bench.recorded_calls import Side, begin, consent_version
 from bench.recording_play import played
 
 LOSS5: Final = Conditions(loss=0.05, delay_ms=25)

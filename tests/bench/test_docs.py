@@ -12,7 +12,6 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import load_docs, relay_docs
-from bench.load import Step
 from bench.machine import Machine
 
 MACHINE = Machine("a CPU", 2, "6.18", 0.5, {"Python": "3.11.7"}, "python -m bench.some --keep kept.json")
@@ -29,13 +28,15 @@ RELAY: dict[str, Any] = {
     },
     **{"srtp_only": 1.5, "lossless_pps_one_core": 140_000, "receive_errors": 3, "steal_ticks": 4},
 }
-STEP = Step(100, 0, 9, 0, 0, 9, 60, 5, 0.5, 2.5, {"worker-1": 0.5, "load": 0.4}, 200.0, 0.0, 0, 0)
+STEP = {"late_evidence": 0, "p99_ms": 2.5, "cores": {"worker-1": 0.7}}
 LOAD: dict[str, Any] = {
     **WHERE,
-    **{"calls": 100, "lost": 0, "packets": 400_000, "late_evidence": 1, "late_stamped": 0, "evidence_way_p99_ms": 60},
-    **{"p50_delay_ms": 0.5, "p99_delay_ms": 2.5, "worker_cpu": 0.5, "cores": STEP.cores, "rss_mb_per_call": 0.25},
-    **{"ceiling_calls": 140, "ceiling_cause": "delay", "receive_errors": 0, "steal_ticks": 0},
-    **{"pinned": False, "feedback_ms": 100.0, "steps": [STEP._asdict(), STEP._replace(calls=110, lost=2)._asdict()]},
+    **{"calls": 100, "lost": 0, "packets": 920_000, "late_evidence": 0, "late_stamped": 0, "evidence_way_p99_ms": 9},
+    **{"p50_delay_ms": 0.4, "p99_delay_ms": 2.5, "worker_cpu": 0.7, "rss_mb_per_call": 3.4, "control_behind_ms": 30},
+    **{"ceiling_calls": 120, "ceiling_cause": "packets lost", "receive_errors": 0, "steal_ticks": 1},
+    **{"pinned": True, "feedback_ms": 100.0, "cores": {"worker-1": 0.7, "load": 0.5, "control": 0.2}},
+    "steps": [{"calls": calls, "lost": 3 * (calls == 120), **STEP} for calls in (100, 110, 120)],
+    "broadcast": {"viewers": 200, "lost": 0, "p99_delay_ms": 1.2, "cpu": 0.3, "us_per_packet": 3.0},
 }
 
 
@@ -72,9 +73,16 @@ def test_what_was_not_looked_for_is_not_told() -> None:
     assert "Without loss" not in relay_docs.text({**RELAY, "lossless_pps_one_core": None})
 
 
-def test_each_load_is_a_column_and_what_gave_out_stands_out() -> None:
-    pinned = {**LOAD, "pinned": True}
-    rows = load_docs.text([LOAD, pinned]).splitlines()
-    assert "| cores | shared by all | the worker has its own |" in rows
-    assert "| packets lost | 0 of 400,000 | 0 of 400,000 |" in rows
-    assert load_docs.plot(LOAD["steps"]).count('class="gave"') == len(load_docs.PANELS)
+def test_each_load_is_a_column() -> None:
+    said = load_docs.text([LOAD, {**LOAD, "pinned": False}])
+    assert "| cores | the worker has its own | shared by all |" in said
+    assert "| packets lost | 0 of 920,000 | 0 of 920,000 |" in said
+    assert "120 calls: packets lost" in said
+    assert "200 viewers" in said
+    assert len({line.count("|") for line in said.splitlines() if line.startswith("|")}) == 1
+
+
+def test_a_step_that_gave_out_stands_out_in_each_panel() -> None:
+    dots = [element.get("class") for element in ElementTree.fromstring(load_docs.plot(LOAD["steps"])).iter()]
+    assert dots.count("dot") == 2 * len(load_docs.PANELS)
+    assert dots.count("gave") == len(load_docs.PANELS)

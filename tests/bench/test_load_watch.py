@@ -1,16 +1,13 @@
-"""What counts as late evidence, and what is made of the load's results."""
+"""What counts as late evidence."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from typing import Any
-from xml.etree import ElementTree
 
 from redis.asyncio import Redis
 
-from bench.load_docs import plot, text
 from bench.load_watch import Timeliness, Witness
 from relay.messages import MediaEvidence
 from relay.messages_json import encode
@@ -80,42 +77,3 @@ async def test_the_witness_misses_nothing_however_soon_it_is_taken_away(redis: R
         counted, _ = witness.end()
     assert (counted.seen, counted.unreadable) == (20, 0)
     assert 0 <= counted.way_ms(0.99) < 5_000
-
-
-def step(calls: int, lost: int = 0) -> dict[str, Any]:
-    return {"calls": calls, "lost": lost, "late_evidence": 0, "p99_ms": 2.5, "cores": {"worker-1": calls / 150}}
-
-
-def test_results_become_a_table_and_a_plot() -> None:
-    result = {
-        **step(100),
-        "date": "2026-01-02",
-        "where": {"cpu": "C", "cpus": 2, "kernel": "6", "command": "python -m bench.load"},
-        "cores": {"worker-1": 0.7, "load": 0.5, "control": 0.2},
-        "packets": 920_000,
-        "late_stamped": 0,
-        "evidence_way_p99_ms": 9,
-        "control_behind_ms": 30,
-        "p50_delay_ms": 0.4,
-        "p99_delay_ms": 2.5,
-        "worker_cpu": 0.7,
-        "rss_mb_per_call": 3.4,
-        "ceiling_calls": 120,
-        "ceiling_cause": "packets lost",
-        "receive_errors": 0,
-        "steal_ticks": 1,
-        "pinned": True,
-        "feedback_ms": 100.0,
-        "steps": [step(100), step(110), step(120, lost=3)],
-        "broadcast": {"viewers": 200, "lost": 0, "p99_delay_ms": 1.2, "cpu": 0.3, "us_per_packet": 3.0},
-    }
-    said = text([result, {**result, "pinned": False}])
-    assert "| packets lost | 0 of 920,000 | 0 of 920,000 |" in said
-    assert "120 calls: packets lost" in said
-    assert "200 viewers" in said
-    widths = {line.count("|") for line in said.splitlines() if line.startswith("|")}
-    assert len(widths) == 1
-    root = ElementTree.fromstring(plot(result["steps"]))
-    dots = [e.attrib["class"] for e in root.iter() if re.search("circle$", e.tag)]
-    assert dots.count("dot") == 6
-    assert dots.count("gave") == 3
