@@ -105,8 +105,10 @@ class Pipeline:
                 self.core.problem(str(error))
                 continue
             self._carry_out(self.core.push(self.merge.push(found, ahead)), outputs)
-            if found or ahead:
+            if ahead or (found and (over or not self._reader.caught_up)):
                 continue
+            if found:  # all files were read to their ends: none has to be waited for
+                self._carry_out(self.core.push(self.merge.push([])), outputs)
             if not over:
                 return Round(outputs, busy=False, done=False)
             self._carry_out(self.core.push(self.merge.finish()), outputs)

@@ -100,7 +100,10 @@ class SpoolPartReader:
         self._closed, self._lock = str(directory / CLOSED_NAME), str(directory / LOCK_NAME)
         self._data_key = data_key
         self._files: dict[int, _File] = {}
+        self._base = f"{directory}{os.sep}"
         self._found = 0
+        self.caught_up = False
+        """Whether the last poll read all files that it was to read to their ends."""
         self._errors: list[SpoolError] = []
 
     def __enter__(self) -> SpoolPartReader:
@@ -147,6 +150,7 @@ class SpoolPartReader:
     def poll_files(self, skip: Container[int] = ()) -> list[tuple[int, list[Record]]]:
         """``poll``, with what each file gave in one list; files that gave nothing are left out."""
         self._find_files()
+        self.caught_up = True
         closed = self.closed
         found: list[tuple[int, list[Record]]] = []
         for file in list(self._files.values()):
@@ -181,7 +185,7 @@ class SpoolPartReader:
         while self._found < FILES_MAX:
             number = self._found + 1
             try:
-                fd = os.open(self.directory / file_name(number), os.O_RDONLY | os.O_CLOEXEC)
+                fd = os.open(self._base + file_name(number), os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 return
             self._found = number
@@ -206,6 +210,7 @@ class SpoolPartReader:
             file.next_index += 1
             taken += len(block)
             records += found
+        self.caught_up = False
 
     def _read_file_head(self, file: _File, closed: bool) -> bool:
         data = os.pread(file.fd, FILE_HEAD_BYTES_MAX, 0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
 
 from recorder import lane
+from recorder.part import MERGE_HOLD_NS, STEP_NS
 from recorder.pipeline import Output, Pipeline
-from relay.spool import SpoolStream
+from relay.spool import Record, SpoolPartReader, SpoolStream
 from tests.recorder.media import MS, START_NS, Coded, Packet, Scene, Sender, audio, decode, lossy, video
 from tests.recorder.scenes import KEY, Muxed, both, drain, mux
 
@@ -265,6 +267,36 @@ def test_following_a_live_part_gives_the_same_bytes_as_reading_it_afterwards(sce
     live = Muxed(pipeline, outputs + found)
     assert live.segments == mux(scene.directory).segments
     assert live.merge.late == 0
+
+
+def test_a_look_at_a_live_part_reads_its_files_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = Sender("opus", ssrc=1)
+    stream = scene.part.add_stream(sound.track, START_NS)
+    packets = sound.packets(audio(6.0))
+    polls: list[int] = []
+    poll = SpoolPartReader.poll_files
+
+    def counted(self: SpoolPartReader, skip: Container[int] = ()) -> list[tuple[int, list[Record]]]:
+        found = poll(self, skip)
+        polls.append(len(found))
+        return found
+
+    monkeypatch.setattr(SpoolPartReader, "poll_files", counted)
+    for packet in packets:
+        stream.rtp(packet.arrival_ns, packet.data)
+    scene.part.flush(sync=False)
+    pipeline = Pipeline(scene.directory, lambda _key_id, _wrapped: KEY, 2000)
+    try:
+        assert pipeline.round().busy is False
+        assert polls == [1]
+        assert pipeline.merge.released_ns > packets[-1].arrival_ns - MERGE_HOLD_NS - STEP_NS
+        monkeypatch.setattr("relay.spool.reader.POLL_BYTES_MAX", 1)  # there is more than one poll takes
+        stream.rtp(packets[-1].arrival_ns + 20 * MS, packets[-1].data)
+        scene.part.flush(sync=False)
+        assert pipeline.round().busy is False
+        assert polls == [1, 1, 0]
+    finally:
+        pipeline.close()
 
 
 def test_picture_that_cannot_be_muxed_ends_alone_and_its_sound_goes_on(scene: Scene) -> None:
