@@ -42,7 +42,7 @@ from relay.spool import SpoolError, find_parts, open_part
 
 log = get_log("recorder")
 
-SCAN_S: Final = 0.25
+SCAN_S: Final = 0.5
 """How often the spool is looked through for new parts."""
 SIGN_S: Final = 1.0
 """How often recordings are looked for that can be signed: their parts were done before their sessions were."""
