@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,19 +11,26 @@ from typing import Any
 
 import hypothesis
 import pytest
+from aiohttp import ClientResponse, web
+from aiohttp.test_utils import TestClient, TestServer
 
 from config.clock import VirtualClock
 from config.database import Database
+from config.http import TOKENS, errors, mount
+from config.identity import Principal, Role, Tokens
 from config.ids import DEFAULT_TENANT, PublicId, SessionId, UserId
 from config.keys import KeyRing, SigningKey, WrappedKeys
 from config.objects import DirectoryStore
 from config.objects_open import open_keys
 from config.settings import Settings
+from recorder.api import endpoints
 from recorder.catalogue import CONSENT_TEXT, NewRecording, Recordings, Story
+from recorder.compliance_api import endpoints as compliance_endpoints
 from recorder.job import Services
 from recorder.root import Signer
 from recorder.store import Store
 from relay.spool import PartHeader, PartParticipant
+from tests.recorder.asking import Ask
 from tests.recorder.media import START_NS, START_WALL_MS, Scene
 
 hypothesis.settings.register_profile("unhurried", deadline=None)
@@ -130,3 +138,24 @@ async def desk(
         signer = Signer(store, objects, keys, wrapped, SigningKey.from_settings(settings), clock)
         services = Services(store, objects, keys, executor, SEGMENT_MS, signer, recordings)
         yield Desk(settings, services, recordings, people, keys, new)
+
+
+@pytest.fixture
+async def ask(desk: Desk, clock: VirtualClock) -> AsyncIterator[Ask]:
+    """``await ask("GET", "/recordings", role="compliance")``"""
+    app = web.Application(middlewares=[errors])
+    tokens = app[TOKENS] = Tokens(bytes(32), 3600)
+    mount(app, compliance_endpoints(desk.recordings, desk.services.signer.key, clock))
+    mount(app, endpoints(desk.recordings))
+    async with TestClient(TestServer(app)) as client:
+
+        async def send(method: str, path: str, role: str | None = None, **kwargs: Any) -> ClientResponse:
+            headers = dict(kwargs.pop("headers", {}))
+            if role is not None:
+                who = desk.people[role]
+                principal = Principal(DEFAULT_TENANT, who.id, who.public_id, Role(role), who.name)
+                headers["Authorization"] = "Bearer " + tokens.issue(principal, int(time.time()))
+            full = path if path.startswith("/api") else "/api/v1" + path
+            return await client.request(method, full, headers=headers, **kwargs)
+
+        yield send

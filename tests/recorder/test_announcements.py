@@ -13,11 +13,10 @@ from config.ids import DEFAULT_TENANT, PublicId, SessionId
 from recorder import announcements, retention
 from recorder.announcements import PER_PERSON_MAX, VERSION, Announcements, is_clip_url, is_version
 from recorder.catalogue import CONSENT_TEXT, Story
-from recorder.job import PartJob
 from recorder.retention import Policy
 from tests.recorder.conftest import Desk
 from tests.recorder.media import START_WALL_MS
-from tests.recorder.test_job import call
+from tests.recorder.test_job import recorded
 
 FIVE = SessionId(5)
 
@@ -59,9 +58,7 @@ async def test_who_heard_what_stands_in_story_and_root(desk: Desk, clock: Virtua
     for key in ("first-one", "first-one"):
         await told.made(DEFAULT_TENANT, FIVE, ana.id, key, VERSION, "tone")
     await told.made(DEFAULT_TENANT, FIVE, ben.id, "of-the-other", VERSION, "shown")
-    scene = call(desk, 1.0)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk, 1.0)
     root = json.loads(next(desk.objects_dir.rglob("root-000.json")).read_bytes())["statement"]
     at_ms = START_WALL_MS + 500
     assert root["announcements"] == [

@@ -3,70 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse, web
-from aiohttp.test_utils import TestClient, TestServer
 
 from config.clock import VirtualClock
-from config.http import TOKENS, errors, mount
-from config.identity import Principal, Role, Tokens
 from config.ids import DEFAULT_TENANT, PublicId, SessionId
-from recorder.api import endpoints
 from recorder.catalogue import CONSENT_TEXT, GRANT_TTL_MS
-from recorder.compliance_api import endpoints as compliance_endpoints
-from recorder.job import PartJob
 from recorder.segments import STORY, Name
 from recorder.verify import export_streams
+from tests.recorder.asking import REASON, Ask, audited, code_of
 from tests.recorder.conftest import Desk
 from tests.recorder.media import START_WALL_MS
-from tests.recorder.test_job import call
-
-REASON = {"reason": "Complaint 4711: the client disputes the advice."}
-Ask = Callable[..., Awaitable[ClientResponse]]
-
-
-@pytest.fixture
-async def ask(desk: Desk, clock: VirtualClock) -> AsyncIterator[Ask]:
-    """``await ask("GET", "/recordings", role="compliance")``"""
-    app = web.Application(middlewares=[errors])
-    tokens = app[TOKENS] = Tokens(bytes(32), 3600)
-    mount(app, compliance_endpoints(desk.recordings, desk.services.signer.key, clock))
-    mount(app, endpoints(desk.recordings))
-    async with TestClient(TestServer(app)) as client:
-
-        async def send(method: str, path: str, role: str | None = None, **kwargs: Any) -> ClientResponse:
-            headers = dict(kwargs.pop("headers", {}))
-            if role is not None:
-                who = desk.people[role]
-                principal = Principal(DEFAULT_TENANT, who.id, who.public_id, Role(role), who.name)
-                headers["Authorization"] = "Bearer " + tokens.issue(principal, int(time.time()))
-            full = path if path.startswith("/api") else "/api/v1" + path
-            return await client.request(method, full, headers=headers, **kwargs)
-
-        yield send
+from tests.recorder.test_job import recorded
 
 
 @pytest.fixture
 async def ready(desk: Desk) -> str:
     """Path of a recording that can be played."""
-    scene = call(desk, 5.0)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk, 5.0)
     return f"/recordings/{desk.new.public_id}"
-
-
-async def code_of(response: ClientResponse) -> tuple[int, str]:
-    return response.status, (await response.json())["error"]["code"]
-
-
-async def audited(ask: Ask, path: str) -> list[tuple[str, str]]:
-    """(action, who) in the audit log, oldest first."""
-    entries = (await (await ask("GET", path + "/accesses", "admin")).json())["accesses"]
-    return [(each["action"].removeprefix("recording."), each["user"]["name"]) for each in reversed(entries)]
 
 
 async def test_list_and_detail_show_streams_and_state(desk: Desk, ask: Ask, ready: str) -> None:

@@ -16,10 +16,9 @@ from config.ids import DEFAULT_TENANT
 from recorder import audit
 from recorder.api import endpoints
 from recorder.catalogue import Details
-from recorder.job import PartJob
 from recorder.job_work import Tools, do
 from tests.recorder.conftest import Desk
-from tests.recorder.test_job import call
+from tests.recorder.test_job import recorded
 
 _ARGS = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--disable-background-networking"]
 _PLAY = """async (url) => {
@@ -60,9 +59,7 @@ async def test_chromium_plays_and_jumps(
     desk: Desk, tool: Callable[[str, str], str], clock: VirtualClock, codec: str, layout: str | None, width: int
 ) -> None:
     chromium = tool("chromium", "chromium")
-    scene = call(desk, 6.0, codec)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk, 6.0, codec)
     found = await desk.recordings.find(DEFAULT_TENANT, desk.new.public_id)
     assert found is not None
     cleo = desk.people["compliance"]

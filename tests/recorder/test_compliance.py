@@ -6,12 +6,10 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse
 
 from config.clock import VirtualClock
 from config.ids import DEFAULT_TENANT
@@ -20,18 +18,15 @@ from recorder.catalogue import CONSENT_TEXT
 from recorder.check import Findings, check_store
 from recorder.check_bundle import check_bundle
 from recorder.files import FolderFiles, ZipFiles
-from recorder.job import PartJob
 from recorder.job_work import Tools, do
 from recorder.jobs import ATTEMPTS_MAX, LEASE_MS, TOKEN_TTL_MS, Jobs
 from recorder.lifecycle import Lifecycle
 from recorder.offline import EXIT_BAD, EXIT_GOOD, EXIT_UNREADABLE, verify_target
 from recorder.verify import export_streams
+from tests.recorder.asking import REASON, Ask, audited, code_of
 from tests.recorder.conftest import Desk
-from tests.recorder.test_api import REASON, ask, audited, code_of
-from tests.recorder.test_job import call, stored
+from tests.recorder.test_job import recorded, stored
 
-Ask = Callable[..., Awaitable[ClientResponse]]
-__all__ = ["ask"]
 DAY_MS = 86_400_000
 
 
@@ -39,9 +34,7 @@ DAY_MS = 86_400_000
 async def ready(desk: Desk) -> str:
     """Path of a signed recording of two parts."""
     for epoch in (1, 2):
-        scene = call(desk, 2.0, epoch=epoch)
-        scene.close()
-        await PartJob(scene.directory, desk.services).run()
+        await recorded(desk, 2.0, epoch=epoch)
     return f"/recordings/{desk.new.public_id}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,18 +12,16 @@ from config.clock import VirtualClock
 from config.ids import DEFAULT_TENANT
 from recorder import bundles, sending
 from recorder import jobs as module
-from recorder.job import PartJob
 from recorder.jobs import EXPORT_KEPT_MS, LEASE_MS, Jobs
 from recorder.leftovers import Leftovers
 from recorder.playback import PlainCache, StreamFile
 from recorder.verify import verify
+from tests.recorder.asking import REASON, Ask, audited, code_of
 from tests.recorder.conftest import Desk
-from tests.recorder.test_api import REASON, ask, audited, code_of
 from tests.recorder.test_compliance import exported, ready, work
-from tests.recorder.test_job import call, stored
+from tests.recorder.test_job import recorded, stored
 
-Ask = Callable[..., Awaitable[ClientResponse]]
-__all__ = ["ask", "ready"]
+__all__ = ["ready"]
 
 
 async def export(desk: Desk, ask: Ask, ready: str, clock: VirtualClock) -> str:
@@ -56,9 +54,7 @@ async def test_chat_stands_nowhere_in_clear_once_it_is_signed(
 async def test_a_later_root_names_the_story_that_was_sealed_before(
     desk: Desk, ask: Ask, ready: str, clock: VirtualClock
 ) -> None:
-    scene = call(desk, 1.0, epoch=3)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk, 1.0, epoch=3)
     assert (await verify(desk.recordings, desk.new.public_id)).ok
     assert b"rhubarb" in await exported(ask, desk, ready, clock)
 

@@ -38,6 +38,13 @@ def call(desk: Desk, seconds: float = 6.0, codec: str = "vp8", epoch: int = 1) -
     return scene
 
 
+async def recorded(desk: Desk, seconds: float = 6.0, codec: str = "vp8", epoch: int = 1) -> None:
+    """Such a call, spooled and stored as a part of the recording."""
+    scene = call(desk, seconds, codec, epoch)
+    scene.close()
+    await PartJob(scene.directory, desk.services).run()
+
+
 def stored(desk: Desk) -> dict[str, bytes]:
     root = desk.objects_dir
     objects = [path for path in sorted(root.rglob("*")) if path.is_file() and path.suffix != ".part"]  # being written
@@ -71,9 +78,7 @@ async def test_nothing_of_the_media_is_on_disk_in_clear(desk: Desk) -> None:
 
 
 async def test_manifest_tells_participants_clocks_and_chained_hashes(desk: Desk) -> None:
-    scene = call(desk)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk)
     manifest = json.loads(stored(desk)[f"recordings/1/{desk.new.public_id}/1/manifest.json"])
     assert manifest["version"] == 1
     assert manifest["encryption"]["key_id"] == desk.new.key_id
@@ -85,9 +90,7 @@ async def test_manifest_tells_participants_clocks_and_chained_hashes(desk: Desk)
 
 @pytest.mark.parametrize("kind", ["segment", "front", "manifest", "missing", "swapped"])
 async def test_tampering_is_found(desk: Desk, kind: str) -> None:
-    scene = call(desk)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk)
     folder = desk.objects_dir / "recordings" / "1" / desk.new.public_id / "1"
     if kind == "missing":
         (folder / "01-00000.seg").unlink()
@@ -107,9 +110,7 @@ async def test_tampering_is_found(desk: Desk, kind: str) -> None:
 
 
 async def test_altered_catalogue_is_found(desk: Desk, owner: Any) -> None:
-    scene = call(desk, 3.0)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk, 3.0)
     await owner.execute("update recording_segment set end_ms = end_ms + 1 where stream = 1 and segment = 0")
     found = await verify(desk.recordings, desk.new.public_id)
     assert "part 1: the chain of the catalogue does not hold" in found.problems
@@ -348,13 +349,19 @@ async def test_stream_of_which_more_was_stored_than_there_is_now_is_stored_anew(
     assert stream.n not in [each.n for each in found.streams]
 
 
-async def test_damaged_spool_gives_what_is_whole_and_is_kept(desk: Desk) -> None:
-    scene = call(desk)
-    scene.close()
+def damage(scene: Scene) -> Path:
+    """Flip a bit in the newest block of the spool's second file; returns that file."""
     damaged = scene.directory / "0002.spool"
     data = bytearray(damaged.read_bytes())
     data[-20] ^= 1
     damaged.write_bytes(data)
+    return damaged
+
+
+async def test_damaged_spool_gives_what_is_whole_and_is_kept(desk: Desk) -> None:
+    scene = call(desk)
+    scene.close()
+    damaged = damage(scene)
     assert await PartJob(scene.directory, desk.services).run() == "ready"
     assert (scene.directory / "kept").exists()
     assert damaged.exists()
@@ -367,10 +374,7 @@ async def test_damaged_spool_is_kept_by_the_successor_of_a_recorder_that_died_be
 ) -> None:
     scene = call(desk)
     scene.close()
-    damaged = scene.directory / "0002.spool"
-    data = bytearray(damaged.read_bytes())
-    data[-20] ^= 1
-    damaged.write_bytes(data)
+    damaged = damage(scene)
 
     def die(_directory: Path, _why: str) -> None:
         raise OSError("the end")

@@ -9,13 +9,11 @@ import json
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
-from aiohttp import ClientResponse
 
 from config.clock import SystemClock, VirtualClock
 from config.ids import DEFAULT_TENANT
@@ -24,28 +22,22 @@ from config.process import AUTOGROUP
 from recorder import retention
 from recorder.check import Findings, check_store
 from recorder.files import FolderFiles
-from recorder.job import PartJob
 from recorder.job_pool import JobPool
 from recorder.job_work import NICENESS, Tools, do
 from recorder.jobs import ATTEMPTS_MAX, LEASE_MS, Job, Jobs
 from recorder.leftovers import Leftovers
 from recorder.lifecycle import Lifecycle
 from recorder.products import products_of
+from tests.recorder.asking import REASON, Ask, audited, code_of
 from tests.recorder.conftest import Desk
-from tests.recorder.test_api import REASON, ask, audited, code_of
-from tests.recorder.test_job import call, stored
-
-Ask = Callable[..., Awaitable[ClientResponse]]
-__all__ = ["ask"]
+from tests.recorder.test_job import recorded, stored
 
 
 @pytest.fixture
 async def ready(desk: Desk) -> str:
     """Path of a recording of two parts: the call was moved to another worker."""
     for epoch in (1, 2):
-        scene = call(desk, 2.0, epoch=epoch)
-        scene.close()
-        await PartJob(scene.directory, desk.services).run()
+        await recorded(desk, 2.0, epoch=epoch)
     return f"/recordings/{desk.new.public_id}"
 
 
@@ -100,9 +92,7 @@ async def test_composition_plays_by_range_and_is_audited(desk: Desk, ask: Ask, r
 async def test_every_codec_that_is_recorded_can_be_composed(
     desk: Desk, ask: Ask, clock: VirtualClock, codec: str
 ) -> None:
-    scene = call(desk, 2.0, codec)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk, 2.0, codec)
     path = f"/recordings/{desk.new.public_id}"
     await compose(ask, path, "side_by_side")
     assert await work(desk, clock) == "done"
@@ -230,9 +220,7 @@ async def test_part_that_turns_up_late_makes_products_anew(
 ) -> None:
     first = await compose(ask, ready)
     await work(desk, clock)
-    scene = call(desk, 2.0, epoch=3)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk, 2.0, epoch=3)
     found = await desk.recordings.find(DEFAULT_TENANT, desk.new.public_id)
     assert found is not None
     assert await products_of(desk.recordings, found) == []

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
-from aiohttp import ClientResponse
 
 from config.clock import VirtualClock
 from config.ids import DEFAULT_TENANT
 from recorder import keeper as module
 from recorder import upkeep
-from recorder.job import PartJob
 from recorder.jobs import Jobs
 from recorder.keeper import Keeper, keeping
+from tests.recorder.asking import REASON, Ask
 from tests.recorder.conftest import Desk
-from tests.recorder.test_api import REASON, ask
-from tests.recorder.test_job import call
-
-Ask = Callable[..., Awaitable[ClientResponse]]
-__all__ = ["ask"]
+from tests.recorder.test_job import recorded
 
 
 async def test_erasure_takes_along_what_was_kept_in_the_spool(
     desk: Desk, ask: Ask, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "JOBS_EVERY_S", 0.02)
-    scene = call(desk, 2.0)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk, 2.0)
     damaged = desk.settings.spool_dir / desk.new.public_id / "2"
     damaged.mkdir(parents=True)
     (damaged / "part.json").write_text("{}")
@@ -53,9 +45,7 @@ async def test_previews_are_asked_for_by_themselves(
     desk: Desk, ask: Ask, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "JOBS_EVERY_S", 0.02)
-    scene = call(desk, 1.0)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk, 1.0)
     found = await desk.recordings.find(DEFAULT_TENANT, desk.new.public_id)
     assert found is not None
     settings, jobs = desk.settings.model_copy(update={"jobs": 0}), Jobs(desk.recordings, clock)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse
 
 from config.clock import VirtualClock
 from config.ids import DEFAULT_TENANT, TenantId
@@ -16,13 +14,12 @@ from recorder.catalogue import Details, Recordings
 from recorder.job_pool import JobPool
 from recorder.job_work import do, main
 from recorder.jobs import LEASE_MS, Cancelled, Job, Jobs
+from tests.recorder.asking import REASON, Ask
 from tests.recorder.conftest import Desk
-from tests.recorder.test_api import REASON, ask
 from tests.recorder.test_job import stored
 from tests.recorder.test_jobs import compose, ready, tools
 
-Ask = Callable[..., Awaitable[ClientResponse]]
-__all__ = ["ask", "ready"]
+__all__ = ["ready"]
 
 
 async def claimed(jobs: Jobs) -> Job:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse
 
 from config.clock import VirtualClock
 from config.ids import DEFAULT_TENANT, PublicId, SessionId
@@ -15,24 +13,19 @@ from config.keys import WrappedKeys
 from config.objects import DirectoryStore, ObjectStoreError
 from recorder import lifecycle as module
 from recorder.catalogue import CONSENT_TEXT
-from recorder.job import PartJob
 from recorder.lifecycle import LOCKED_WAIT_MS, Lifecycle
+from tests.recorder.asking import REASON, Ask
 from tests.recorder.conftest import Desk
 from tests.recorder.media import START_WALL_MS
-from tests.recorder.test_api import REASON, ask
-from tests.recorder.test_job import call, stored
+from tests.recorder.test_job import recorded, stored
 
-Ask = Callable[..., Awaitable[ClientResponse]]
-__all__ = ["ask"]
 DELETE = DirectoryStore.delete
 
 
 @pytest.fixture
 async def ready(desk: Desk) -> str:
     """Path of a signed recording."""
-    scene = call(desk, 1.0)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk, 1.0)
     return f"/recordings/{desk.new.public_id}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,15 +10,12 @@ from aiohttp import ClientResponse
 
 from config.clock import VirtualClock
 from config.ids import DEFAULT_TENANT, SessionId
-from recorder.job import PartJob
 from recorder.retention import DAY_MS, HOUR_MS
+from tests.recorder.asking import REASON, Ask, audited, code_of
 from tests.recorder.conftest import Desk
 from tests.recorder.media import START_WALL_MS
-from tests.recorder.test_api import REASON, ask, audited, code_of
-from tests.recorder.test_job import call
+from tests.recorder.test_job import recorded
 
-Ask = Callable[..., Awaitable[ClientResponse]]
-__all__ = ["ask"]
 ENDED_MS = START_WALL_MS + 60_000
 RULE = {"own": {"provider": {"after_h": 2, "for_days": 30}}}
 
@@ -27,9 +23,7 @@ RULE = {"own": {"provider": {"after_h": 2, "for_days": 30}}}
 @pytest.fixture
 async def ready(desk: Desk) -> str:
     """Id of a recording that can be played."""
-    scene = call(desk, 2.0)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk, 2.0)
     return desk.new.public_id
 
 
@@ -97,9 +91,7 @@ async def test_recording_that_goes_on_or_is_gone_says_so(desk: Desk, ask: Ask, c
     path = f"/me/recordings/{desk.new.public_id}/access"
     assert (await listed(ask, "client"))[0]["why"] == "not_ready"
     assert await code_of(await ask("POST", path, "client")) == (409, "recording_in_progress")
-    scene = call(desk, 1.0)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk, 1.0)
     await ask("POST", f"/recordings/{desk.new.public_id}/erase", "admin", json=REASON)
     assert (await listed(ask, "client"))[0]["why"] == "gone"
     assert await code_of(await ask("POST", path, "client")) == (409, "recording_erased")

@@ -6,24 +6,20 @@ import io
 import json
 import types
 import zipfile
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse
 
 from config.clock import VirtualClock
 from recorder.job import PartJob
 from recorder.missing import span_ms
 from recorder.store import Store
+from tests.recorder.asking import REASON, Ask, code_of
 from tests.recorder.conftest import Desk
-from tests.recorder.test_api import REASON, ask, code_of
 from tests.recorder.test_compliance import check, exported, work
 from tests.recorder.test_job import call
 
-Ask = Callable[..., Awaitable[ClientResponse]]
-__all__ = ["ask"]
 WHY = "IndexError: index out of range (it is tried again)"
 
 

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse
 
 from config.clock import VirtualClock
-from recorder.job import PartJob
 from recorder.lifecycle import Lifecycle
 from recorder.reports_api import ReportedAccess, as_csv
 from recorder.views import WhoView
+from tests.recorder.asking import REASON, Ask, code_of
 from tests.recorder.conftest import Desk
-from tests.recorder.test_api import REASON, ask, code_of
-from tests.recorder.test_job import call
-
-Ask = Callable[..., Awaitable[ClientResponse]]
-__all__ = ["ask"]
+from tests.recorder.test_job import recorded
 
 
 @pytest.fixture
 async def ready(desk: Desk) -> str:
     """Id of a recording that can be played."""
-    scene = call(desk, 2.0)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk, 2.0)
     return desk.new.public_id
 
 

@@ -6,12 +6,11 @@ import asyncio
 import dataclasses
 import errno
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse
 
 from config.clock import VirtualClock
 from config.ids import DEFAULT_TENANT
@@ -25,13 +24,10 @@ from recorder.keeper import Keeper
 from recorder.manifest import ENTRIES_PER_MANIFEST
 from recorder.store import PartRow, Store
 from relay.spool import SpoolPartReader
+from tests.recorder.asking import REASON, Ask, code_of
 from tests.recorder.conftest import Desk
-from tests.recorder.test_api import REASON, ask, code_of
 from tests.recorder.test_job import call, stored
 from tests.recorder.test_service import running, until_kept, until_state
-
-Ask = Callable[..., Awaitable[ClientResponse]]
-__all__ = ["ask"]
 
 
 class Poison:

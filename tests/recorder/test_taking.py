@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse
 
 from config.clock import VirtualClock
-from recorder.job import PartJob
 from recorder.retention import HOUR_MS
+from tests.recorder.asking import Ask, audited, code_of
 from tests.recorder.conftest import Desk
-from tests.recorder.test_api import ask, audited, code_of
-from tests.recorder.test_job import call
+from tests.recorder.test_job import recorded
 from tests.recorder.test_jobs import compose, granted, work
 from tests.recorder.test_own import ENDED_MS, go_to, set_policy
-
-Ask = Callable[..., Awaitable[ClientResponse]]
-__all__ = ["ask"]
 
 
 @pytest.fixture
 async def made(desk: Desk, ask: Ask, clock: VirtualClock) -> str:
     """Path of a recording that a file was made of."""
-    scene = call(desk, 2.0)
-    scene.close()
-    await PartJob(scene.directory, desk.services).run()
+    await recorded(desk, 2.0)
     path = f"/recordings/{desk.new.public_id}"
     await compose(ask, path)
     assert await work(desk, clock) == "done"

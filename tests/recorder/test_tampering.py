@@ -9,11 +9,9 @@ import json
 import random
 import tempfile
 import zipfile
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientResponse
 
 from config.clock import SystemClock, VirtualClock
 from config.ids import DEFAULT_TENANT
@@ -25,14 +23,13 @@ from recorder.job import PartJob
 from recorder.job_pool import JobPool
 from recorder.jobs import Jobs
 from recorder.lifecycle import Lifecycle
+from tests.recorder.asking import REASON, Ask
 from tests.recorder.conftest import Desk
 from tests.recorder.media import audio, video
-from tests.recorder.test_api import REASON, ask
 from tests.recorder.test_compliance import exported, ready
 from tests.recorder.test_job import call, stored
 
-Ask = Callable[..., Awaitable[ClientResponse]]
-__all__ = ["ask", "ready"]
+__all__ = ["ready"]
 FLIPS = 400
 
 
