@@ -8,7 +8,7 @@ from relay.messages import Message
 
 
 class WorkerStatus(Message, frozen=True, kw_only=True):
-    """What a worker tells of itself once a second; control places rooms on what it finds here."""
+    """What a worker tells of itself twice a second; control places rooms on what it finds here."""
 
     worker_id: str
     pid: int

@@ -8,6 +8,7 @@ import fcntl
 import importlib.metadata
 import os
 import platform
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -188,6 +189,24 @@ def _bytes(count: int) -> str:
     return f"{size:.1f} TiB"
 
 
+def _workers(info: Info) -> list[str]:
+    """A line for each worker that tells of itself, and for each process of ours that does not."""
+    silent = {role.pid: role.name for role in info.installation.roles if role.pid} if info.installation else {}
+    lines = []
+    for worker in info.workers:
+        name = silent.pop(worker.pid, "") if worker.host == socket.gethostname() else ""
+        plane = worker.plane + (f" ({worker.plane_reason})" if worker.plane_reason else "")
+        lines.append(
+            f"  {worker.worker_id}{f' ({name})' if name else ''}: {worker.host} {', '.join(worker.addresses)}"
+            f" UDP {worker.port}, plane {plane}, {len(worker.rooms)} rooms, load {worker.load:.0%}"
+            f"{', draining' if worker.draining else ''}"
+        )
+    for pid, name in silent.items():
+        if name.startswith("worker"):
+            lines.append(f"  {name}: pid {pid} has not told of itself yet, so its plane is not known")
+    return lines
+
+
 def text(info: Info, now_ms: int) -> str:
     """The answer for people."""
     lines = [f"Turnpike {info.version}, Python {info.python}, data in {info.data}"]
@@ -206,15 +225,10 @@ def text(info: Info, now_ms: int) -> str:
         lines += ["", "Starting: the supervisor runs, and has told nothing yet."]
     else:
         lines += ["", "Nothing runs on this data. Start it with: turnpike serve"]
-    if info.workers:
-        lines += ["", "Media workers"]
-        for worker in info.workers:
-            plane = worker.plane + (f" ({worker.plane_reason})" if worker.plane_reason else "")
-            lines.append(
-                f"  {worker.worker_id}: {worker.host} {', '.join(worker.addresses)} UDP {worker.port}, plane {plane}, "
-                f"{len(worker.rooms)} rooms, load {worker.load:.0%}{', draining' if worker.draining else ''}"
-            )
-    elif info.bus not in ("ok", "not asked"):
+    workers = _workers(info)
+    if workers:
+        lines += ["", "Media workers", *workers]
+    if info.bus not in ("ok", "not asked"):
         lines += ["", f"The bus {info.bus}."]
     lines += ["", "Data"]
     lines += [f"  {part:<10} {_bytes(size):>10}" for part, size in info.data_bytes.items()]
