@@ -9,11 +9,14 @@ from relay.messages_status import WorkerStatus
 from signaling.info import Info, RoleInfo, RunFile, text
 
 
+HERE = socket.gethostname()
+
+
 def role(name: str, pid: int | None) -> RoleInfo:
     return RoleInfo(name=name, pid=pid, started_at_ms=0, restarts=0, last_exit="exit 1", url="http://127.0.0.1:1")
 
 
-def worker(pid: int, plane: Literal["python", "native"], why: str, host: str = socket.gethostname()) -> WorkerStatus:
+def worker(pid: int, plane: Literal["python", "native"], why: str, host: str = HERE) -> WorkerStatus:
     return WorkerStatus(
         worker_id=f"w-{pid}", pid=pid, host=host, addresses=("127.0.0.1",), port=4000 + pid, plane=plane,
         plane_reason=why, ops_url="", rooms=(), load=0.25, draining=False, started_at_ms=0, at_ms=0, version="1",
@@ -40,9 +43,8 @@ def test_each_worker_is_told_by_its_process_with_its_plane_and_why() -> None:
     roles = [role("control", 9), role("worker-1", 10), role("worker-2", 11), role("worker-3", None)]
     told = lines(roles, [worker(10, "native", "it was built here"), worker(11, "python", "no C compiler was there")])
     assert told == [
-        f"  w-10 (worker-1): {socket.gethostname()} 127.0.0.1 UDP 4010, plane native (it was built here), 0 rooms, load 25%",
-        f"  w-11 (worker-2): {socket.gethostname()} 127.0.0.1 UDP 4011, plane python (no C compiler was there), 0 rooms,"
-        " load 25%",
+        f"  w-10 (worker-1): {HERE} 127.0.0.1 UDP 4010, plane native (it was built here), 0 rooms, load 25%",
+        f"  w-11 (worker-2): {HERE} 127.0.0.1 UDP 4011, plane python (no C compiler was there), 0 rooms, load 25%",
     ]
 
 
