@@ -8,7 +8,6 @@ from typing import Literal
 from relay.messages_status import WorkerStatus
 from signaling.info import Info, RoleInfo, RunFile, text
 
-
 HERE = socket.gethostname()
 
 
