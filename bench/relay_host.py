@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import sys
 import time
@@ -82,7 +83,8 @@ async def run_plane(job: dict[str, Any]) -> dict[str, Any]:
         nonlocal timer
         due_ns = plane.next_timer_ns()
         if due_ns is not None and timer is None:
-            timer = loop.call_later(max(0.0, (due_ns - time.monotonic_ns()) / 1e9), tick)
+            delay_ms = max(0, math.ceil((due_ns - time.monotonic_ns()) / 1e6))  # rounded up, as a worker does
+            timer = loop.call_later(delay_ms / 1000, tick)
 
     def tick() -> None:
         nonlocal timer

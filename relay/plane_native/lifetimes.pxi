@@ -10,6 +10,7 @@ cdef Plane *plane_new() noexcept:
     p.timed = <Timed *>malloc((TIMED_MAX + 1) * sizeof(Timed))
     p.tapped.out_first = p.tapped.out_last = -1
     p.ungated.open = True
+    p.shelf.oldest = 1
     if p.received == NULL or p.out == NULL or p.timed == NULL or not owners_grow(p, 64):
         plane_free(p)
         return NULL
@@ -41,7 +42,7 @@ cdef void plane_free(Plane *p) noexcept:
     list_free(&p.routes)
     list_free(&p.gates)
     list_free(&p.ungated.routes)
-    blocks_free_all(p)
+    shelf_free(&p.shelf)
     free(p.ungated.counts)
     free(p.upcalls)
     free(p.timed)
@@ -112,6 +113,7 @@ cdef Stream *stream_new(Plane *p, int64_t handle, Transport *t, bint is_video) n
     memset(s, 0, sizeof(Stream))
     s.handle = handle
     s.transport = t
+    s.shelf = &p.shelf
     s.is_video = is_video
     s.key_asked_ns = -1_000_000_000
     s.oldest = -0x10000
@@ -145,7 +147,7 @@ cdef void stream_free(Plane *p, Stream *s) noexcept:
             r.next_stream = NULL
     if s.cache != NULL:
         for i in range(s.cache_mask + 1):
-            cache_drop(p, &s.cache[i])
+            let_go(s.cache[i].place)
     p.due_known = False
     list_remove(&p.nacking, s)
     list_remove(&s.transport.streams, s)

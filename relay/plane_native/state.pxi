@@ -65,10 +65,7 @@ cdef struct Plane:
     List routes
     List gates
     List spare_streams  # structures of streams that are gone, for those to come
-    List pages
-    List spare_blocks[SIZE_CLASSES]
-    uint8_t *fresh
-    int fresh_left
+    Shelf shelf
     Timed *timed  # a heap
     int timed_count
     int64_t timed_order

@@ -1,7 +1,6 @@
 # The receiving half: per stream what came, what is missing, and the numbering. See relay.plane_streams for the why.
 
 cdef int64_t SEQUENCE_JUMP_MAX = rtp.SEQUENCE_JUMP_MAX
-cdef int64_t AGE_MAX_NS = packet_cache.AGE_MAX_NS
 cdef int KEY_TEST_BYTES = plane_streams._KEY_TEST_BYTES
 cdef int BARE_PICTURES_MIN = codecs.BARE_PICTURES_MIN
 cdef int64_t SECOND_NS = 1_000_000_000
@@ -15,64 +14,34 @@ cdef inline int64_t ticks_of(int64_t ns, int64_t rate) noexcept nogil:
 # --- the cache: a ring by number; a packet is overwritten by the one a ring later
 
 
-cdef inline void cache_drop(Plane *p, Cached *slot) noexcept nogil:
-    block_free(p, slot.data, slot.length)
-    slot.data = NULL
-    slot.length = 0
-
-
-cdef void cache_expire(Plane *p, Stream *s, const Packet *newest) noexcept nogil:
-    """Give back two packets that are too old to be asked for, if there are any: their memory is used next."""
-    cdef Cached *slot
-    cdef int i
-    s.kept_from = max(s.kept_from, newest.number - s.cache_mask)
-    for i in range(2):
-        if s.kept_from >= newest.number:
-            return
-        slot = &s.cache[s.kept_from & s.cache_mask]
-        if slot.length and slot.number <= s.kept_from:
-            if newest.arrival_ns - slot.arrival_ns <= AGE_MAX_NS:
-                return
-            cache_drop(p, slot)
-        s.kept_from += 1
-
-
-cdef void cache_put(Plane *p, Stream *s, const Packet *packet) noexcept nogil:
-    """Keep a copy, unless the slot holds a newer packet: then it is too late to be asked for."""
+cdef void cache_put(Stream *s, const Packet *packet) noexcept nogil:
+    """Keep a copy, unless the slot has a newer packet: then it is too late to be asked for."""
     cdef Cached *slot = &s.cache[packet.number & s.cache_mask]
-    if slot.length and slot.number > packet.number:
+    if slot.place and slot.number > packet.number:
         return
-    cache_expire(p, s, packet)
-    if slot.length and size_class(slot.length) != size_class(packet.length) or EXACT_BLOCKS:
-        cache_drop(p, slot)
-    if not slot.length:
-        slot.data = block_new(p, packet.length)
-        if slot.data == NULL:
-            return
-    slot.number = packet.number
-    slot.arrival_ns = packet.arrival_ns
-    slot.length = packet.length
-    slot.layered = packet.layer.present
-    copy_aside(slot.data, packet.data, packet.length)
+    let_go(slot.place)
+    slot[0] = Cached(packet.number, keep(s.shelf, packet))
 
 
-cdef bint cache_get(Stream *s, int64_t number, int64_t now_ns, Packet *packet) noexcept nogil:
+cdef bint cache_get(const Stream *s, int64_t number, int64_t now_ns, Packet *packet) noexcept nogil:
     """The packet with this number, read again; False: overwritten, never came, or too old."""
-    cdef Cached *slot
+    cdef const Cached *slot
+    cdef const Kept *kept
     if s.cache == NULL:
         return False
     slot = &s.cache[number & s.cache_mask]
-    if not slot.length or slot.number != number or now_ns - slot.arrival_ns > AGE_MAX_NS:
+    kept = kept_at(s.shelf, slot.place) if slot.number == number else NULL
+    if kept == NULL or now_ns - kept.arrival_ns > AGE_MAX_NS:
         return False
-    packet.data = slot.data
-    packet.length = slot.length
+    packet.data = <uint8_t *>(kept + 1)
+    packet.length = kept.length
     packet.number = number
-    packet.arrival_ns = slot.arrival_ns
+    packet.arrival_ns = kept.arrival_ns
     if not read_header(packet):
         return False
     read_elements(packet)
     memset(&packet.layer, 0, sizeof(Layer))
-    if slot.layered:
+    if kept.layered:
         read_vp8(packet, &packet.layer)
     return True
 
@@ -241,7 +210,7 @@ cdef int accept(Plane *p, Stream *s, Packet *packet, bint repaired) noexcept nog
         look_at_frame(s, packet)
     else:
         packet.begins_key_frame = True
-    cache_put(p, s, packet)
+    cache_put(s, packet)
     totals.last_media_ns = packet.arrival_ns
     spool(p, s, packet)
     return ACCEPTED

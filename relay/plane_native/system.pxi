@@ -88,22 +88,22 @@ cdef extern from *:
     #include <string.h>
     #if defined(__SSE2__)
     #include <emmintrin.h>
-    /* Like memcpy, to an aligned place that is not read again soon: past the cache, which other things need more. */
-    static inline void turnpike_copy_aside(void *to, const void *from, size_t length) {
-        __m128i *t = (__m128i *)to;
+    /* 16 bytes and then others, to a place that is not read again soon and begins with a line of the cache: past the
+       cache, which other things need more. Lines are written as a whole, the last one filled up. */
+    static inline void turnpike_copy_aside(void *to, const void *head, const void *from, size_t length) {
+        __m128i *t = (__m128i *)to, tail = _mm_setzero_si128();
         const __m128i *f = (const __m128i *)from;
-        for (; length >= 64; length -= 64, t += 4, f += 4) {
-            __m128i a = _mm_loadu_si128(f), b = _mm_loadu_si128(f + 1);
-            __m128i c = _mm_loadu_si128(f + 2), d = _mm_loadu_si128(f + 3);
-            _mm_stream_si128(t, a);
-            _mm_stream_si128(t + 1, b);
-            _mm_stream_si128(t + 2, c);
-            _mm_stream_si128(t + 3, d);
-        }
-        memcpy(t, f, length);
+        _mm_stream_si128(t++, _mm_loadu_si128((const __m128i *)head));
+        for (; length >= 16; length -= 16) _mm_stream_si128(t++, _mm_loadu_si128(f++));
+        memcpy(&tail, f, length);
+        if (length) _mm_stream_si128(t++, tail);
+        for (; (size_t)t & 63; t++) _mm_stream_si128(t, tail);
     }
     #else
-    #define turnpike_copy_aside(to, from, length) memcpy(to, from, length)
+    static inline void turnpike_copy_aside(void *to, const void *head, const void *from, size_t length) {
+        memcpy(to, head, 16);
+        memcpy((char *)to + 16, from, length);
+    }
     #endif
     #if defined(__SANITIZE_ADDRESS__)
     #define TURNPIKE_EXACT_BLOCKS 1  /* so that a byte read beyond a packet is found */
@@ -111,7 +111,7 @@ cdef extern from *:
     #define TURNPIKE_EXACT_BLOCKS 0
     #endif
     """
-    void copy_aside "turnpike_copy_aside"(void *to, const void *frm, size_t length) noexcept nogil
+    void copy_aside "turnpike_copy_aside"(void *to, const void *head, const void *frm, size_t length) noexcept nogil
     void *aligned_alloc(size_t alignment, size_t size) noexcept nogil
     int EXACT_BLOCKS "TURNPIKE_EXACT_BLOCKS"
 

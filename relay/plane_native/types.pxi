@@ -46,7 +46,8 @@ cdef enum:
     FEEDBACK_BYTES = 4_096
     SOCKETS_POLLED_MAX = 64  # bound at once
     EXTENSION_IDS = 256
-    SIZE_CLASSES = 4  # of blocks
+    SEGMENT_BYTES = 2 << 20  # of kept packets: a large page
+    SEGMENTS_MAX = 256  # three seconds of 1.4 Gb/s; of more, the oldest is forgotten
 
 cdef enum:  # in the order of relay.plane.DropReason
     EMPTY, TOO_LARGE, UNKNOWN_KIND, UNKNOWN_ADDRESS, MALFORMED_RTP, MALFORMED_RTCP, NO_KEYS, UNPROTECT_FAILED
@@ -128,12 +129,22 @@ cdef struct Socket:
     bint wants  # attention of Python, which serves TCP
     int64_t served_ns
 
+cdef struct Kept:  # a packet on the shelf; its bytes follow
+    int64_t arrival_ns
+    uint16_t length
+    uint16_t layered
+    uint32_t unused
+
+cdef struct Shelf:  # packets of all streams in the order of their arrival
+    uint8_t *segments[SEGMENTS_MAX]  # each at its number modulo that
+    int64_t newest_ns[SEGMENTS_MAX]
+    int64_t oldest  # numbers of segments, from 1
+    int64_t current
+    int used  # bytes of the current one
+
 cdef struct Cached:
     int64_t number
-    int64_t arrival_ns
-    uint8_t *data  # NULL where length is 0
-    uint16_t length
-    bint layered
+    int64_t place  # on the shelf, 0: nowhere
 
 cdef struct Missing:
     int64_t number
@@ -264,7 +275,7 @@ cdef struct Stream:
     StreamTotals totals
     Cached *cache
     int cache_mask
-    int64_t kept_from  # no packet before it is kept
+    Shelf *shelf
     uint32_t *seen
     Missing *missing
     int missing_count

@@ -124,3 +124,20 @@ def test_what_is_young_is_sent_again_as_it_was_and_what_is_old_is_lost(world: Wo
             assert lost == asked, "it is older than anybody asks for"
         elif first >= 320:
             assert not lost
+
+
+def test_what_is_kept_is_whole_however_much_was_kept_before(world: World) -> None:
+    """Memory of what is too old is written over by what comes: several times what is kept at once goes through."""
+    call = video_call(world)
+    world.plane.set_round_trip(call.subscriber.transport, 1_000_000)
+    sent: dict[int, bytes] = {}
+    for number in range(1, 5_001):
+        call.send(number, VP8_KEY if number == 1 else b"\x00" + number.to_bytes(2, "big") * 570)
+        if number % 20 == 0:
+            sent |= {packet.header.sequence: packet.payload for packet in call.received(60)}
+        if number % 1_000 == 0:
+            young = list(sent)[-900::10]
+            assert world.plane.resend(call.route, young, world.now_ns) == []
+            again = {int.from_bytes(p.payload[:2], "big"): p.payload[2:] for p in call.subscriber.take_rtp()}
+            assert again == {sequence: sent[sequence] for sequence in young}
+    assert len(sent) == 5_000
