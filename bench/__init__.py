@@ -7,7 +7,7 @@
 - ``connect``: how many calls come about through bad networks, and how soon (``make bench-connect``).
 - ``relay``: what forwarding a packet costs, whoever does it (``make bench-relay``).
 - ``load``: how many whole calls a worker carries (``make bench-load``).
-- ``native``: builds what sends and checks their media, ``flows.pyx``, and what forwards at the least cost, ``floor.pyx``.
+- ``native``: builds what sends and checks their media, ``flows.pyx``, and what forwards at least cost, ``floor.pyx``.
 - ``person``: somebody signed in, with a socket.
 - ``media_client``: a small client that does real ICE, DTLS and SRTP and knows what it sent and got.
 """
