@@ -174,7 +174,7 @@ def role_specs(settings: Settings) -> list[ChildSpec]:
     def of_worker(index: int) -> Mapping[str, str]:
         cores = settings.cores_of_workers
         own = cores[index :: settings.workers] or cores[index % len(cores) :][:1] if cores else ()
-        return with_ops(index) | {"TURNPIKE_WORKER_CORES": ",".join(map(str, own))}
+        return {**with_ops(index), "TURNPIKE_WORKER_CORES": ",".join(map(str, own))}
 
     def run(role: str) -> list[str]:
         return [sys.executable, "-m", "signaling.cli", role]
