@@ -86,6 +86,8 @@ class Fanout(socketio.AsyncRedisManager):  # type: ignore[misc]
     def _deliver(self, outgoing: Outgoing) -> None:
         """Queue a packet for this process's sockets. One that does not answer pings is closed by Engine.IO's own
         rounds, and its queue with it."""
+        if not outgoing.rooms:
+            return
         sockets = self.server.eio.sockets
         packet = Packet(MESSAGE, outgoing.packet)
         for _, connection in self.get_participants(NAMESPACE, outgoing.rooms):

@@ -94,6 +94,14 @@ async def test_who_is_in_several_of_the_rooms_hears_it_once(two: tuple[Process, 
     assert [socket.queue.qsize() for socket in sockets] == [0, 0, 0]
 
 
+async def test_what_is_for_nobody_goes_to_nobody(two: tuple[Process, Process]) -> None:
+    one, other = two
+    sockets = one.socket("a", "user:1"), other.socket("b", "user:1")
+    await one.server.emit("room.quality", {}, room=[])
+    await one.server.emit("session.cost", {}, room="user:1")
+    assert [await socket.hears() for socket in sockets] == [("session.cost", {})] * 2
+
+
 async def test_what_is_sent_at_the_same_time_is_published_in_few_messages(
     two: tuple[Process, Process], redis: Redis
 ) -> None:
@@ -139,7 +147,16 @@ async def test_without_redis_this_process_hears_at_once_and_what_waits_is_bounde
 async def test_messages_that_are_no_batch_of_ours_end_nothing(two: tuple[Process, Process], redis: Redis) -> None:
     one, other = two
     there = other.socket("b", "user:1")
-    for message in (b"", b"batch:", b"batch:x:", b"batch:x:{}", b'batch:x:[["a"]]', b"\xff\x00", b"[]"):
+    for message in (
+        b"",
+        b"batch:",
+        b"batch:x:",
+        b"batch:x:{}",
+        b'batch:x:[["a"]]',
+        b'batch:x:[[[],"2"]]',
+        b"\xff\x00",
+        b"[]",
+    ):
         await redis.publish(CHANNEL, message)
     # A process of an earlier version publishes each event by itself:
     alone = {"method": "emit", "event": "session.cost", "data": [7], "namespace": "/", "room": "user:1", "host_id": "x"}
