@@ -47,7 +47,7 @@ def _build(name: str) -> Path:
     source = sources(name)[0]
     print(f"compiling {source.name}", file=sys.stderr)
     extension = Extension(name, [str(source)], extra_compile_args=["-O2"])
-    modules = cythonize([extension], build_dir=str(BUILT), force=True, quiet=True)
+    modules = cythonize([extension], build_dir=str(BUILT), force=True, quiet=True)  # type: ignore[no-untyped-call]
     distribution = Distribution({"name": name, "ext_modules": modules})
     command: Any = distribution.get_command_obj("build_ext")
     command.force = True

@@ -30,7 +30,7 @@ from recorder.catalogue import CONSENT_TEXT, Recordings
 from recorder.job import Services
 from recorder.root import Signer
 from recorder.store import Store
-from relay.plane import SpoolSink
+from relay.plane import SpoolSink, StreamHandle
 from relay.rtcp import ntp64_of
 from relay.spool import PartHeader, PartParticipant, SpoolPart, SpoolStream, SpoolTrack
 
@@ -200,7 +200,7 @@ class Speaker:
             if at_ms >= self._report_ms:
                 self._report(at_ms)
             for pair in self.tap:
-                pair[is_video](0, now_ns, data)
+                pair[is_video](StreamHandle(0), now_ns, data)
             at += 1
         self._next = at
         return at < len(packets)

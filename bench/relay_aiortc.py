@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import aiortc.rtcdtlstransport as dtls_module
 from aiortc import (
@@ -157,7 +157,7 @@ def flows_of(transports: list[RTCDtlsTransport], senders: int) -> tuple[Any, Any
     for transport in transports:
         connection = transport.transport._connection
         pair = connection._nominated[1]
-        pair.protocol.transport.pause_reading()
+        cast(asyncio.ReadTransport, pair.protocol.transport).pause_reading()  # typed as if it only sent
         sock = pair.protocol.transport.get_extra_info("socket")
         # As all clients have: what they have no room for is not the relay's loss.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)

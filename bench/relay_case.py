@@ -139,7 +139,7 @@ async def keep_alive(rig: Rig) -> None:
 async def _run(rig: Rig, seconds: float, *, sending: bool = True) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        datagrams = await asyncio.to_thread(lambda left=left: rig.flows.run(min(left, SLICE_S), sending=sending))
+        datagrams = await asyncio.to_thread(rig.flows.run, min(left, SLICE_S), sending=sending)
         for client, datagram in datagrams:
             rig.control(client, datagram)
 
