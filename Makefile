@@ -83,6 +83,7 @@ fuzz: setup ## Feed mutated bytes to every parser of strangers' bytes (MINUTES=5
 	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install -qq "atheris==3.0.0" >/dev/null 2>&1 || true
 	@$(PY) -m tests.fuzz --minutes $(or $(MINUTES),5) $(ARGS)
 	@$(PY) -m tests.fuzz.plane_native --count 1e6
+	@$(PY) -m tests.fuzz.plane_native --count 1e6 --together
 
 format: setup ## Format the code and mend what lint can mend
 	@$(VENV)/bin/ruff check --quiet --fix . || true

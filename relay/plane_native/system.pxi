@@ -105,7 +105,7 @@ cdef extern from *:
         memcpy((char *)to + 16, from, length);
     }
     #endif
-    #if defined(__SANITIZE_ADDRESS__)
+    #if defined(__SANITIZE_ADDRESS__) && !defined(TURNPIKE_KEPT_TOGETHER)
     #define TURNPIKE_EXACT_BLOCKS 1  /* so that a byte read beyond a packet is found */
     #else
     #define TURNPIKE_EXACT_BLOCKS 0

@@ -30,16 +30,16 @@ BATCH = 200_000
 TAG = bytes(16)
 
 
-def build(*, sanitize: bool) -> Path:
+def build(*, sanitize: bool, together: bool) -> Path:
     """The compiled driver, built where its sources are newer. Raises what the compiler does."""
-    target = BUILT / ("checked" if sanitize else "plain")
+    target = BUILT / (("checked" if sanitize else "plain") + ("_together" if together else ""))
     target.mkdir(parents=True, exist_ok=True)
     with (target / "lock").open("w") as lock:  # several may begin at once
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return _build(target, sanitize=sanitize)
+        return _build(target, sanitize=sanitize, together=together)
 
 
-def _build(target: Path, *, sanitize: bool) -> Path:
+def _build(target: Path, *, sanitize: bool, together: bool) -> Path:
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 
@@ -55,6 +55,7 @@ def _build(target: Path, *, sanitize: bool) -> Path:
         [str(sources[0])],
         extra_compile_args=["-O1", "-g1", "-Wno-unused-function", *checks],
         extra_link_args=checks[:1],
+        define_macros=[("TURNPIKE_KEPT_TOGETHER", "1")] if together else [],
     )
     modules = cythonize(
         [extension],
@@ -257,12 +258,16 @@ def main() -> int:
     parser.add_argument("--count", type=float, default=1e6)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plain", action="store_true", help="without sanitizers: faster, and finds crashes only")
+    parser.add_argument(
+        "--together", action="store_true",
+        help="keep packets in large pages, as a worker does, and not each in memory of its own",
+    )  # fmt: skip
     args = parser.parse_args()
     if shutil.which("cc") is None:
         sys.stderr.write("No C compiler: the native plane is not fuzzed.\n")
         return 0
     libraries = None if args.plain else runtime()
-    path = build(sanitize=libraries is not None)
+    path = build(sanitize=libraries is not None, together=args.together)
     if libraries is None or "ASAN_OPTIONS" in os.environ:
         fuzz(int(args.count), args.seed, path)
         return 0
