@@ -94,6 +94,7 @@ class Worker:
         self._rooms_timer: asyncio.TimerHandle | None = None
         self._rooms_due_ns = 0
         self._goes_on = False
+        self._stopped = False
         self._faulty: set[asyncio.Task[None]] = set()
         self._bus_reached = False
         self._started_ms = clock.wall_ms()
@@ -124,6 +125,7 @@ class Worker:
         await self.rooms.close_all("worker_stopped")
         for handle in self.port.sockets:
             loop.remove_reader(self.plane.fileno(handle))
+        self._stopped = True  # what had no turn yet gets none: the plane closes
         for timer in (self._port_timer, self._rooms_timer):
             if timer is not None:
                 timer.cancel()
@@ -194,6 +196,8 @@ class Worker:
 
     def _work(self) -> None:
         """Everything but packets, which come in between; what is left goes on after the event loop's other work."""
+        if self._stopped:
+            return
         if self._turns.work() and not self._goes_on:
             self._goes_on = True
             asyncio.get_running_loop().call_soon(self._go_on)
@@ -202,7 +206,8 @@ class Worker:
 
     def _go_on(self) -> None:
         self._goes_on = False
-        self._readable()
+        if not self._stopped:
+            self._readable()
 
     def _arm_port(self) -> None:
         now_ns = self._clock.monotonic_ns()

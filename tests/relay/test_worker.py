@@ -483,6 +483,19 @@ async def test_worker_that_stops_closes_its_rooms_with_final_evidence(
         assert await bus.workers() == []
 
 
+async def test_work_that_is_left_when_a_worker_stops_has_no_turn_any_more(
+    redis: Redis, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_worker(redis, redis_url, tmp_path) as worker:
+        monkeypatch.setattr(worker._turns, "work", lambda: True)
+        worker._work()
+        await asyncio.sleep(0)
+    forwards: list[None] = []
+    monkeypatch.setattr(worker._turns, "forward", lambda: forwards.append(None))
+    await asyncio.sleep(0.05)
+    assert not forwards
+
+
 async def test_recording_spools_every_track_and_ends_in_order(call: Call) -> None:
     settings = Settings(data=call.worker.data)
     key_id, wrapped, data_key = KeyRing.from_settings(settings).new_data_key("rec_test")
