@@ -42,7 +42,7 @@ def plot(result: Mapping[str, Any]) -> str:
             if row[name] is None:
                 continue
             share = min(1.0, row[name] / most)
-            length = share * (WIDTH - LEFT - 70)
+            length = share * (WIDTH - LEFT - 86)
             style = name if name in ("native", "floor") else "bar"
             parts.append(f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end">{name}</text>')
             parts.append(f'<rect class="{style}" x="{LEFT}" y="{y + 2}" width="{length:.1f}" height="{ROW - 5}"/>')
