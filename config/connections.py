@@ -7,6 +7,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError
 
+UNREACHABLE = (ConnectionError, TimeoutError, OSError)
+"""What a command raises that did not reach a server, or got no answer, after all its tries."""
 CONNECTIONS_MAX = 64
 """Connections of one process; a caller that finds all in use waits up to ``WAIT_S``, then gets a ConnectionError."""
 WAIT_S = 5.0

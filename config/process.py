@@ -140,8 +140,7 @@ def _place_session(niceness: int) -> str | None:
 
 def stay_off(cores: Collection[int]) -> None:
     """Leave these processors to whom they were given, where others remain. What this process starts stays off too."""
-    rest = os.sched_getaffinity(0) - set(cores)
-    if rest:
+    if cores and (rest := os.sched_getaffinity(0) - set(cores)):
         os.sched_setaffinity(0, rest)
 
 

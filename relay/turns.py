@@ -81,11 +81,15 @@ class Turns:
         self._forwards = 0
 
     def forward(self) -> None:
-        """Let the plane forward what has come in; what it brings up waits for ``work``."""
+        """Let the plane forward what has come in, and send what is due; what it brings up waits for ``work``."""
         if len(self._upcalls) >= UPCALLS_WAITING_MAX:
             return
         began_ns = self._clock.monotonic_ns()
-        self._upcalls += self._port.plane.drain(began_ns)
+        plane = self._port.plane
+        self._upcalls += plane.drain(began_ns)
+        due_ns = plane.next_timer_ns()
+        if due_ns is not None and due_ns <= began_ns:
+            self._upcalls += plane.run_timers(began_ns)
         self._forwarded_ns = self._clock.monotonic_ns()
         self._forwards += 1
         if self._forwards % FORWARD_SAMPLED == 0:

@@ -192,7 +192,8 @@ class Worker:
 
     def _readable(self) -> None:
         self._turns.forward()
-        self._work()
+        if not self._goes_on:
+            self._work()
 
     def _work(self) -> None:
         """Everything but packets, which come in between; what is left goes on after the event loop's other work."""
@@ -236,7 +237,8 @@ class Worker:
 
     def _run_rooms(self) -> None:
         self._rooms_timer = None
-        self._work()
+        if not self._goes_on:
+            self._work()
 
     def _room_changed(self, room: Room) -> None:
         """A room's next time may be another, or it is closed."""
@@ -248,7 +250,8 @@ class Worker:
         if room.closed:
             self._turns.rooms.drop(room)
         else:
-            self._turns.rooms.put(room, room.next_timer_ns())
+            # Not before now: who is behind with a room must not come before all others again and again.
+            self._turns.rooms.put(room, max(room.next_timer_ns(), self._clock.monotonic_ns()))
 
     def _tick(self, room: Room, now_ns: int) -> None:
         try:

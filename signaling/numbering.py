@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from redis.asyncio import Redis
 
 from config.clock import Clock
+from config.connections import UNREACHABLE
 
 KEPT_MAX: Final = 256
 """Events kept per user; the oldest go first, and a client that needs them reads the state again."""
@@ -90,6 +91,9 @@ class Numbers:
             self._wishes.extendleft(reversed(wishes))
             raise
         except Exception as error:  # noqa: BLE001 - each who waits for it is told, and says so
+            if isinstance(error, UNREACHABLE):  # those behind need not wait to find that out for themselves
+                wishes += self._wishes
+                self._wishes.clear()
             for wish in wishes:
                 if not wish.numbers.done():
                     wish.numbers.set_exception(error)
@@ -105,6 +109,8 @@ class Numbers:
         for what in events:
             args += (what.event, what.data)
         numbers: list[int] = await self._append(keys=keys, args=args)
+        if len(numbers) != len(events):
+            raise ValueError(f"{len(numbers)} numbers for {len(events)} events")
         return numbers
 
 

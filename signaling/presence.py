@@ -13,7 +13,7 @@ A provider is *offline* without a device, *busy* in a live session, *away* with 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -138,12 +138,20 @@ class Presence:
         heard, self._to_look_at = self._to_look_at, {}
         for raw in await self._redis.smembers(_TENANTS):
             tenant = TenantId(int(raw))
-            gone: Any = await self._redis.zrangebyscore(_users(tenant), 0, now, start=0, num=GONE_AT_ONCE)
-            ids = sorted({UserId(int(user_id)) for user_id in gone} | heard.get(tenant, set()))
+            gone: Any = await self._redis.zrangebyscore(
+                _users(tenant), 0, now, start=0, num=GONE_AT_ONCE, withscores=True
+            )
+            ids = sorted({UserId(int(user_id)) for user_id, _ in gone} | heard.get(tenant, set()))
             for start in range(0, len(ids), PROVIDERS_MAX):
                 await self.refresh(tenant, ids[start : start + PROVIDERS_MAX])
             if gone:
-                await self._redis.zremrangebyscore(_users(tenant), 0, now)
+                await self._redis.zremrangebyscore(_users(tenant), 0, _up_to(gone))
+
+
+def _up_to(gone: Sequence[tuple[bytes, float]]) -> str:
+    """Up to which score all were read, as Redis spells it: of more than were read, some may have the last one, too."""
+    last = f"{gone[-1][1]:.0f}"
+    return last if len(gone) < GONE_AT_ONCE or gone[0][1] == gone[-1][1] else f"({last}"
 
 
 def _devices(tenant: TenantId, user_id: UserId) -> str:

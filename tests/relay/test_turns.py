@@ -31,6 +31,9 @@ class Machine:
     clock: VirtualClock = field(default_factory=VirtualClock)
     upcall_ms: int = 0
     room_ms: int = 0
+    due_ns: int | None = None
+    """When the plane wants to send something of its own: paced packets, feedback."""
+    timed_ns: list[int] = field(default_factory=list)
     forwarded_ns: list[int] = field(default_factory=list)
     handled: list[Upcall] = field(default_factory=list)
     ticked: list[Room] = field(default_factory=list)
@@ -45,6 +48,14 @@ class Machine:
     def drain(self, now_ns: int) -> list[Upcall]:
         self.forwarded_ns.append(now_ns)
         return self.brings.pop(0) if self.brings else []
+
+    def next_timer_ns(self) -> int | None:
+        return self.due_ns
+
+    def run_timers(self, now_ns: int) -> list[Upcall]:
+        self.timed_ns.append(now_ns)
+        self.due_ns = now_ns + 5 * MS
+        return [UPCALL._replace(transport=99)]
 
     def dispatch(self, upcalls: list[Upcall]) -> None:
         for upcall in upcalls:
@@ -86,6 +97,19 @@ def test_packets_are_forwarded_between_upcalls_of_one_batch() -> None:
     machine.run()
     assert [upcall.transport for upcall in machine.handled] == list(range(100))
     assert longest_wait_ns(machine) <= PIECE_UPCALLS * MS
+
+
+def test_what_the_plane_has_to_send_leaves_between_pieces_too() -> None:
+    machine = Machine(room_ms=1)
+    machine.due_ns = machine.clock.monotonic_ns()
+    for number in range(40):
+        machine.turns.rooms.put(room(number), 0)
+    machine.turns.forward()
+    machine.run()
+    gaps = [later - earlier for earlier, later in zip(machine.timed_ns, machine.timed_ns[1:], strict=False)]
+    assert len(machine.timed_ns) >= 6
+    assert max(gaps) <= 7 * MS
+    assert [upcall.transport for upcall in machine.handled] == [99] * len(machine.timed_ns)
 
 
 def test_short_work_does_not_ask_the_kernel_again() -> None:

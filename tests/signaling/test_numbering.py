@@ -57,6 +57,17 @@ async def test_a_log_that_cannot_be_written_costs_only_its_own_events_their_numb
     assert bad == [None]
 
 
+async def test_an_answer_for_other_events_leaves_nobody_waiting(
+    numbers: Numbers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def short(**_: Any) -> Any:
+        return [1]
+
+    monkeypatch.setattr(numbers, "_append", short)
+    with pytest.raises(ValueError, match="1 numbers for 2 events"):
+        await asyncio.wait_for(numbers.append([event("log"), event("log")]), 1)
+
+
 async def test_one_who_waits_no_more_holds_up_nobody(numbers: Numbers) -> None:
     tasks = [asyncio.create_task(numbers.append([event("log", n)])) for n in range(3)]
     await asyncio.sleep(0)
@@ -71,11 +82,17 @@ async def test_everybody_learns_that_redis_is_away_and_the_next_are_numbered(
 ) -> None:
     append = numbers._append
 
+    tries = 0
+
     async def away(**_: Any) -> Any:
+        nonlocal tries
+        tries += 1
         raise RedisConnectionError("gone")
 
     monkeypatch.setattr(numbers, "_append", away)
-    failed = await asyncio.gather(*(numbers.append([event("log", n)]) for n in range(3)), return_exceptions=True)
+    told = [event("log", n) for n in range(AT_ONCE_MAX)]
+    failed = await asyncio.gather(*(numbers.append(told) for _ in range(3)), return_exceptions=True)
     assert [type(one) for one in failed] == [RedisConnectionError] * 3
+    assert tries == 1  # each may take all of a command's tries, which is long
     monkeypatch.setattr(numbers, "_append", append)
     assert None not in await numbers.append([event("log")])

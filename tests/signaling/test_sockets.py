@@ -324,3 +324,24 @@ async def test_whatever_a_client_sends_is_answered(world: World, data: st.DataOb
             assert answer["ok"] or answer["error"]["code"] != "internal"
     finally:
         del sockets._sockets["fuzz"]
+
+
+async def test_nobody_who_is_gone_is_forgotten_however_many_went_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    presence = world.control.presence
+    tenant = world.ada.tenant_id
+    looks: list[UserId] = []
+
+    async def counted(_: TenantId, ids: list[UserId]) -> None:
+        looks.extend(ids)
+
+    monkeypatch.setattr(presence, "refresh", counted)
+    monkeypatch.setattr("signaling.presence.GONE_AT_ONCE", 4)
+    users = f"tp:here:{tenant}"
+    await presence._redis.sadd("tp:tenants", str(tenant))
+    await presence._redis.zadd(users, {str(900 + n): 1_000 + n // 2 for n in range(11)})
+    for _ in range(8):
+        await presence.sweep()
+    assert set(looks) == set(range(900, 911))
+    assert await presence._redis.zrangebyscore(users, 0, 2_000) == []
