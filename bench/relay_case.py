@@ -43,7 +43,7 @@ CASES = (
 )
 PAYLOAD_BYTES = 1_100
 BUFFER_BYTES = 4 << 20
-"""Asked of the kernel for every socket, as the planes do."""
+"""Asked of the kernel for the sockets of the load and of the floor; planes ask for twice as much, Janus for nothing."""
 RELAY_CORE = 0
 """The processor that relays have; the load takes another."""
 
