@@ -88,13 +88,10 @@ class Worker:
         self._journal_waiting: deque[JournalEntry] = deque(maxlen=JOURNAL_WAITING_MAX)
         self._outbox_filled = asyncio.Event()
         self._gathering: asyncio.TimerHandle | None = None
-        self._port_timer: asyncio.TimerHandle | None = None
-        self._port_due_ns = 0
+        self._port_alarm = _Alarm(clock, self._run_port_timers)
         self._turns = Turns(self.port, clock, self._tick)
-        self._rooms_timer: asyncio.TimerHandle | None = None
-        self._rooms_due_ns = 0
-        self._goes_on = False
-        self._stopped = False
+        self._rooms_alarm = _Alarm(clock, self._work)
+        self._next_turn: asyncio.Handle | None = None
         self._faulty: set[asyncio.Task[None]] = set()
         self._bus_reached = False
         self._started_ms = clock.wall_ms()
@@ -125,10 +122,9 @@ class Worker:
         await self.rooms.close_all("worker_stopped")
         for handle in self.port.sockets:
             loop.remove_reader(self.plane.fileno(handle))
-        self._stopped = True  # what had no turn yet gets none: the plane closes
-        for timer in (self._port_timer, self._rooms_timer):
-            if timer is not None:
-                timer.cancel()
+        for waiting in (self._port_alarm, self._rooms_alarm, self._next_turn):
+            if waiting is not None:  # what had no turn yet gets none: the plane closes
+                waiting.cancel()
         await asyncio.to_thread(self._write_journal)
         await asyncio.to_thread(self._journal.close)
         await asyncio.to_thread(self._spool.close)
@@ -192,53 +188,30 @@ class Worker:
 
     def _readable(self) -> None:
         self._turns.forward()
-        if not self._goes_on:
-            self._work()
+        self._work()
 
     def _work(self) -> None:
         """Everything but packets, which come in between; what is left goes on after the event loop's other work."""
-        if self._stopped:
+        if self._next_turn is not None:
             return
-        if self._turns.work() and not self._goes_on:
-            self._goes_on = True
-            asyncio.get_running_loop().call_soon(self._go_on)
+        if self._turns.work():
+            self._next_turn = asyncio.get_running_loop().call_soon(self._go_on)
         self._arm_port()
         self._arm_rooms()
 
     def _go_on(self) -> None:
-        self._goes_on = False
-        if not self._stopped:
-            self._readable()
+        self._next_turn = None
+        self._readable()
 
     def _arm_port(self) -> None:
-        now_ns = self._clock.monotonic_ns()
-        due_ns = self.port.next_timer_ns(now_ns)
-        if due_ns is None or (self._port_timer is not None and self._port_due_ns <= due_ns):
-            return
-        if self._port_timer is not None:
-            self._port_timer.cancel()
-        self._port_due_ns = due_ns
-        self._port_timer = asyncio.get_running_loop().call_later(_delay_s(due_ns, now_ns), self._run_port_timers)
+        self._port_alarm.set(self.port.next_timer_ns(self._clock.monotonic_ns()))
 
     def _run_port_timers(self) -> None:
-        self._port_timer = None
         self.port.run_timers(self._clock.monotonic_ns())
         self._arm_port()
 
     def _arm_rooms(self) -> None:
-        due_ns = self._turns.rooms.next_ns()
-        if due_ns is None or (self._rooms_timer is not None and self._rooms_due_ns <= due_ns):
-            return
-        if self._rooms_timer is not None:
-            self._rooms_timer.cancel()
-        self._rooms_due_ns = due_ns
-        delay_s = _delay_s(due_ns, self._clock.monotonic_ns())
-        self._rooms_timer = asyncio.get_running_loop().call_later(delay_s, self._run_rooms)
-
-    def _run_rooms(self) -> None:
-        self._rooms_timer = None
-        if not self._goes_on:
-            self._work()
+        self._rooms_alarm.set(self._turns.rooms.next_ns())
 
     def _room_changed(self, room: Room) -> None:
         """A room's next time may be another, or it is closed."""
@@ -399,6 +372,34 @@ class Worker:
                 log.info("journal has a torn tail", file=path.name, lines=content.damaged)
             await self._store.ship(content.entries)
             await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+class _Alarm:
+    """One timer of the event loop, for the earliest of the times that are set."""
+
+    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
+        self._clock, self._ring_it = clock, ring
+        self._timer: asyncio.TimerHandle | None = None
+        self._due_ns = 0
+
+    def set(self, due_ns: int | None) -> None:
+        """Ring then, or when it rings anyway if that is sooner; None: nothing new."""
+        if due_ns is None or (self._timer is not None and self._due_ns <= due_ns):
+            return
+        self.cancel()
+        self._due_ns = due_ns
+        delay_s = _delay_s(due_ns, self._clock.monotonic_ns())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._ring)
+
+    def cancel(self) -> None:
+        """Ring no more, unless set again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._ring_it()
 
 
 class _CpuShare:

@@ -2,7 +2,7 @@
 
 | key | what |
 |---|---|
-| ``tp:events:{tenant}:{user}`` | the user's newest ``EVENTS_KEPT_MAX`` events; entry ids are their numbers |
+| ``tp:events:{tenant}:{user}`` | the user's newest ``KEPT_MAX`` events; entry ids are their numbers |
 | ``tp:events:{tenant}:{user}:n`` | the number of the newest |
 
 Numbers rise by one, so that a client sees a gap and asks for what it missed (``since``). They start at the wall clock's
@@ -24,10 +24,9 @@ from config.ids import TenantId, UserId
 from config.logs import get_log
 from config.metrics import counter
 from relay.bus import BUS_ERRORS
-from signaling.numbering import KEPT_MAX, TTL_S, Numbered, Numbers, newest_key
+from signaling.numbering import TTL_S, Numbered, Numbers, newest_key
 from signaling.server_events import SERVER_EVENTS
 
-EVENTS_KEPT_MAX: Final = KEPT_MAX
 _encode: Final = msgspec.json.Encoder().encode
 
 log = get_log("signaling.events")

@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from config.clock import VirtualClock
 from config.connections import open_redis
 from config.ids import TenantId, UserId
-from signaling.events import EVENTS_KEPT_MAX, Events
+from signaling.events import Events
+from signaling.numbering import KEPT_MAX
 from signaling.server_events import PresenceEvent, WarningEvent
 
 TENANT, USER = TenantId(1), UserId(7)
@@ -59,10 +60,10 @@ async def test_users_are_numbered_and_told_apart(events: Events, emitted: Emitte
 
 async def test_what_is_no_longer_kept_is_said_to_be_incomplete(events: Events) -> None:
     start = await events.newest(TENANT, USER)
-    for n in range(EVENTS_KEPT_MAX + 10):
+    for n in range(KEPT_MAX + 10):
         await events.tell(TENANT, USER, "session.warning", warning(n))
     missed = await events.since(TENANT, USER, start)
-    assert (len(missed.events), missed.complete) == (EVENTS_KEPT_MAX, False)
+    assert (len(missed.events), missed.complete) == (KEPT_MAX, False)
     assert (await events.since(TENANT, USER, start + 10)).complete is True
 
 
